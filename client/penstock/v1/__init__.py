@@ -1,0 +1,1 @@
+"""Generated wire code: made by `make proto`, never edited."""
