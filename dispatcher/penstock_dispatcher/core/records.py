@@ -1,0 +1,165 @@
+"""What the journal must remember: one immutable record for each change that a crash may not take back.
+
+Records describe state, not events: a journal applies them to tables (last one wins), so that loading reads what is alive and
+nothing else. Leases are not among them: after a restart workers say themselves what they run.
+
+`RecordLog` numbers records across all pools of the installation. A shell takes what has gathered, writes it in order, and reports
+the last number that is durable.
+"""
+
+from typing import NamedTuple
+
+from penstock_dispatcher.core import task as tasks
+
+
+class TaskAccepted(NamedTuple):
+    """A new task; the row begins."""
+
+    pool_uid: str
+    task_id: str
+    uid: str
+    sequence: int
+    type: str
+    priority: int
+    body: bytes
+    size: int
+    create_time: int
+    not_before: int
+    expire_time: int
+    execution_timeout_ns: int
+    request_id: str
+    fingerprint: int
+
+
+class TaskRequeued(NamedTuple):
+    """Waits again: after a failed attempt, a lost worker, a hand-back, or because somebody asked for it."""
+
+    pool_uid: str
+    task_id: str
+    attempt: int
+    worker_losses: int
+    not_before: int
+    failure: tasks.Failure | None
+
+
+class TaskEnded(NamedTuple):
+    """Its one recorded outcome."""
+
+    pool_uid: str
+    task_id: str
+    state: tasks.TaskState
+    attempt: int
+    worker_losses: int
+    start_time: int
+    end_time: int
+    execution_time_ns: int
+    worker: str
+    failure: tasks.Failure | None
+    result: bytes
+    result_content_type: str
+
+
+class TaskDeleted(NamedTuple):
+    """Retention ended; the row ends. The request id lives on by itself."""
+
+    pool_uid: str
+    task_id: str
+
+
+class RequestForgotten(NamedTuple):
+    """An idempotency key is past its time."""
+
+    pool_uid: str
+    request_id: str
+
+
+class SessionOpened(NamedTuple):
+    """A worker said Hello: from now on it may run tasks of this pool."""
+
+    pool_uid: str
+    session_id: str
+    pod_name: str
+    pod_uid: str
+
+
+class SessionClosed(NamedTuple):
+    """The worker can no longer be running anything."""
+
+    pool_uid: str
+    session_id: str
+
+
+class WorkerDrained(NamedTuple):
+    """The pod confirmed that it is drained: a tombstone until the pod is gone."""
+
+    pool_uid: str
+    pod_uid: str
+
+
+class WorkerForgotten(NamedTuple):
+    """The drained pod is gone."""
+
+    pool_uid: str
+    pod_uid: str
+
+
+class PoolConfigured(NamedTuple):
+    """`config` is the serialized `penstock.v1.PoolConfig` in force."""
+
+    pool_uid: str
+    name: str
+    config: bytes
+
+
+class PoolLatched(NamedTuple):
+    """The API's pause latch, and when the manifest went away (0 = it is there)."""
+
+    pool_uid: str
+    paused: bool
+    closed_time: int
+
+
+class PoolPurged(NamedTuple):
+    """Everything of this pool is forgotten."""
+
+    pool_uid: str
+
+
+Record = (
+    TaskAccepted
+    | TaskRequeued
+    | TaskEnded
+    | TaskDeleted
+    | RequestForgotten
+    | SessionOpened
+    | SessionClosed
+    | WorkerDrained
+    | WorkerForgotten
+    | PoolConfigured
+    | PoolLatched
+    | PoolPurged
+)
+
+
+class RecordLog:
+    """Numbers records in the order they came to be. `last` is the number of the newest one, 0 = none yet."""
+
+    __slots__ = ("_gathered", "last")
+
+    def __init__(self) -> None:
+        self.last = 0
+        self._gathered: list[Record] = []
+
+    def append(self, record: Record) -> int:
+        """Returns the record's log sequence number."""
+        self._gathered.append(record)
+        self.last += 1
+        return self.last
+
+    def take(self) -> list[Record]:
+        """What has gathered since the last take, in order; the newest has number `last`."""
+        taken, self._gathered = self._gathered, []
+        return taken
+
+    def __len__(self) -> int:
+        return len(self._gathered)
