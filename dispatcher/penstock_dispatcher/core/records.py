@@ -1,7 +1,8 @@
 """What the journal must remember: one immutable record for each change that a crash may not take back.
 
 Records describe state, not events: a journal applies them to tables (last one wins), so that loading reads what is alive and
-nothing else. Leases are not among them: after a restart workers say themselves what they run.
+nothing else. A task's key is its pool and its admission sequence: keys that only grow are what a journal writes fastest. Leases are
+not among them: after a restart workers say themselves what they run.
 
 `RecordLog` numbers records across all pools of the installation. A shell takes what has gathered, writes it in order, and reports
 the last number that is durable.
@@ -35,6 +36,7 @@ class TaskRequeued(NamedTuple):
     """Waits again: after a failed attempt, a lost worker, a hand-back, or because somebody asked for it."""
 
     pool_uid: str
+    sequence: int
     task_id: str
     attempt: int
     worker_losses: int
@@ -46,6 +48,7 @@ class TaskEnded(NamedTuple):
     """Its one recorded outcome."""
 
     pool_uid: str
+    sequence: int
     task_id: str
     state: tasks.TaskState
     attempt: int
@@ -63,6 +66,7 @@ class TaskDeleted(NamedTuple):
     """Retention ended; the row ends. The request id lives on by itself."""
 
     pool_uid: str
+    sequence: int
     task_id: str
 
 
@@ -70,6 +74,7 @@ class RequestForgotten(NamedTuple):
     """An idempotency key is past its time."""
 
     pool_uid: str
+    sequence: int
     request_id: str
 
 
@@ -125,6 +130,12 @@ class PoolPurged(NamedTuple):
     pool_uid: str
 
 
+class OperatorSeen(NamedTuple):
+    """The highest epoch of an operator's leadership so far: a lower one stays refused across restarts."""
+
+    epoch: int
+
+
 Record = (
     TaskAccepted
     | TaskRequeued
@@ -138,6 +149,7 @@ Record = (
     | PoolConfigured
     | PoolLatched
     | PoolPurged
+    | OperatorSeen
 )
 
 
