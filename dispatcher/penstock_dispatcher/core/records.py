@@ -1,11 +1,13 @@
-"""What the journal must remember: one immutable record for each change that a crash may not take back.
+"""What the journal must remember: one immutable record for each change that a crash may not take
+back.
 
-Records describe state, not events: a journal applies them to tables (last one wins), so that loading reads what is alive and
-nothing else. A task's key is its pool and its admission sequence: keys that only grow are what a journal writes fastest. Leases are
-not among them: after a restart workers say themselves what they run.
+Records describe state, not events: a journal applies them to tables (last one wins), so that
+loading reads what is alive and nothing else. A task's key is its pool and its admission sequence:
+keys that only grow are what a journal writes fastest. Leases are not among them: after a restart
+workers say themselves what they run.
 
-`RecordLog` numbers records across all pools of the installation. A shell takes what has gathered, writes it in order, and reports
-the last number that is durable.
+`RecordLog` numbers records across all pools of the installation. A shell takes what has gathered,
+writes it in order, and reports the last number that is durable.
 """
 
 from typing import NamedTuple
@@ -33,7 +35,9 @@ class TaskAccepted(NamedTuple):
 
 
 class TaskRequeued(NamedTuple):
-    """Waits again: after a failed attempt, a lost worker, a hand-back, or because somebody asked for it."""
+    """Waits again: after a failed attempt, a lost worker, a hand-back, or because somebody asked
+    for it.
+    """
 
     pool_uid: str
     sequence: int
@@ -131,7 +135,9 @@ class PoolPurged(NamedTuple):
 
 
 class OperatorSeen(NamedTuple):
-    """The highest epoch of an operator's leadership so far: a lower one stays refused across restarts."""
+    """The highest epoch of an operator's leadership so far: a lower one stays refused across
+    restarts.
+    """
 
     epoch: int
 
@@ -154,7 +160,9 @@ Record = (
 
 
 class RecordLog:
-    """Numbers records in the order they came to be. `last` is the number of the newest one, 0 = none yet."""
+    """Numbers records in the order they came to be. `last` is the number of the newest one, 0 =
+    none yet.
+    """
 
     __slots__ = ("_gathered", "last")
 

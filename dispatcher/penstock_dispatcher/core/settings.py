@@ -1,7 +1,8 @@
 """What a pool's manifest tells the dispatcher, checked.
 
-A `PoolSettings` value is complete: nothing falls back to anything at run time. `violations` finds every bad field at once, so that
-a person mends a manifest in one go; nothing is ever changed quietly.
+A `PoolSettings` value is complete: nothing falls back to anything at run time. `violations` finds
+every bad field at once, so that a person mends a manifest in one go; nothing is ever changed
+quietly.
 """
 
 import dataclasses
@@ -46,7 +47,7 @@ class RetryPolicy:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSettings:
-    """A pool's configuration. Durations in nanoseconds, sizes in bytes, 0 = none where it says so."""
+    """A pool's configuration. Durations in nanoseconds, sizes in bytes; 0 = none where so said."""
 
     name: str
     uid: str
@@ -88,7 +89,8 @@ class PoolSettings:
         want(
             self.max_pending_bytes >= self.max_payload_bytes,
             "max_pending_bytes",
-            f"must be at least max_payload_bytes ({self.max_payload_bytes}), is {self.max_pending_bytes}",
+            f"must be at least max_payload_bytes ({self.max_payload_bytes}),"
+            f" is {self.max_pending_bytes}",
         )
         want(
             1 <= self.max_payload_bytes <= PAYLOAD_BYTES_MAX,
@@ -126,7 +128,10 @@ def _rate_violations(rate: RateLimit) -> list[Violation]:
     found = []
     if rate.tasks < 1:
         found.append(
-            Violation("rate_limit.tasks", f"must be at least 1, is {rate.tasks}; leave rate_limit out for no limit")
+            Violation(
+                "rate_limit.tasks",
+                f"must be at least 1, is {rate.tasks}; leave rate_limit out for no limit",
+            )
         )
     if rate.period_ns < 1:
         found.append(Violation("rate_limit.period", "must be positive"))
@@ -139,7 +144,9 @@ def retry_violations(retry: RetryPolicy) -> list[Violation]:
     """Bad fields of a retry policy, in the wire's names."""
     found = []
     if retry.max_attempts < 1:
-        found.append(Violation("retry_policy.max_attempts", f"must be at least 1, is {retry.max_attempts}"))
+        found.append(
+            Violation("retry_policy.max_attempts", f"must be at least 1, is {retry.max_attempts}")
+        )
     if retry.initial_backoff_ns < 0:
         found.append(Violation("retry_policy.initial_backoff", "must not be negative"))
     if retry.max_backoff_ns < retry.initial_backoff_ns:

@@ -1,8 +1,9 @@
 """A task as the core sees it: what decides about order, retries and retention, plus opaque bytes.
 
-`body` holds the submitted fields of `penstock.v1.Task`, serialized; the core never looks inside. A `Task` is mutable and belongs to
-its pool: only the pool's verbs change it, and each change that must survive is mirrored by a journal record (see `records`), whose
-log sequence number is kept in `lsn`: a reader must not be shown the task before that number is durable.
+`body` holds the submitted fields of `penstock.v1.Task`, serialized; the core never looks inside. A
+`Task` is mutable and belongs to its pool: only the pool's verbs change it, and each change that
+must survive is mirrored by a journal record (see `records`), whose log sequence number is kept in
+`lsn`: a reader must not be shown the task before that number is durable.
 """
 
 import dataclasses
@@ -29,6 +30,17 @@ class TaskState(enum.Enum):
     DEAD_LETTERED = 9
 
 
+class Place(enum.Enum):
+    """Where a waiting task lies; anything else lies nowhere."""
+
+    NOWHERE = 0
+    COMMITTING = 1
+    """Its record is not durable yet."""
+    HELD = 2
+    """Loaded at start; a worker of before may still be running it."""
+    QUEUED = 3
+
+
 WAITING = frozenset({TaskState.DELAYED, TaskState.PENDING})
 IN_FLIGHT = frozenset({TaskState.RUNNING, TaskState.CANCELLING})
 TERMINAL = frozenset(TaskState) - WAITING - IN_FLIGHT
@@ -36,7 +48,9 @@ TERMINAL = frozenset(TaskState) - WAITING - IN_FLIGHT
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt failed. `code` is a gRPC status code; `status` is the worker's serialized google.rpc.Status, if it sent one."""
+    """Why an attempt failed. `code` is a gRPC status code; `status` is the worker's serialized
+    google.rpc.Status, if it sent one.
+    """
 
     code: int
     reason: str
@@ -46,9 +60,11 @@ class Failure:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A checked request to add a task. Times in nanoseconds, 0 = unset; `priority` None = the pool's default.
+    """A checked request to add a task. Times in nanoseconds, 0 = unset; `priority` None = the
+    pool's default.
 
-    `fingerprint` tells whether two bodies under one `request_id` are the same; any stable 64-bit hash will do.
+    `fingerprint` tells whether two bodies under one `request_id` are the same; any stable 64-bit
+    hash will do.
     """
 
     task_id: str
@@ -94,6 +110,7 @@ class Task:
     result_content_type: str = ""
     progress: bytes = b""
     lsn: int = 0
+    place: Place = Place.NOWHERE
     ticket: int = 0
     """Bumped each time it leaves or enters a queue: an older entry in a heap is stale."""
     fencing_token: int = 0

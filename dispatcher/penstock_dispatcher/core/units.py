@@ -1,4 +1,6 @@
-"""Time in the core: integer nanoseconds since the Unix epoch, so that arithmetic on rates and leases is exact."""
+"""Time in the core: integer nanoseconds since the Unix epoch, so that arithmetic on rates and
+leases is exact.
+"""
 
 from typing import Final
 

@@ -1,0 +1,61 @@
+"""Whether a task may enter: decided at once, exactly, with the reason.
+
+The bound counts every task that waits or is being committed; tasks that run do not count. Requeues
+are never refused: they can put a pool over its bound, and admission then stays closed until it is
+back under.
+"""
+
+import dataclasses
+import enum
+from typing import Final
+
+from penstock_dispatcher.core import task as tasks
+from penstock_dispatcher.core import units
+
+RETRY_AFTER_MIN_NS: Final = 50 * units.MILLISECOND
+RETRY_AFTER_MAX_NS: Final = 30 * units.SECOND
+RETRY_AFTER_UNKNOWN_NS: Final = units.SECOND
+
+
+class AdmissionReason(enum.Enum):
+    """Stable names; refusals are the wire's ErrorInfo reasons."""
+
+    ACCEPTED = "ACCEPTED"
+    DUPLICATE = "DUPLICATE"
+    QUEUE_FULL = "QUEUE_FULL"
+    PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
+    TASK_EXISTS = "TASK_EXISTS"
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    POOL_CLOSED = "POOL_CLOSED"
+    DRAINING = "DRAINING"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Admission:
+    """`task` is set when accepted, and when a duplicate's task is still known. `lsn`: be silent
+    until it is durable.
+
+    `task_id` names the task also when it is no longer known (its retention has ended).
+    """
+
+    reason: AdmissionReason
+    task_id: str
+    lsn: int = 0
+    task: tasks.Task | None = None
+    retry_after_ns: int = 0
+    message: str = ""
+
+    @property
+    def admitted(self) -> bool:
+        """New, or the same as an earlier one."""
+        return self.reason in (AdmissionReason.ACCEPTED, AdmissionReason.DUPLICATE)
+
+
+def retry_after_ns(*, drained_per_second: float, places: int) -> int:
+    """An estimate of when `places` tasks will have left the queue, in nanoseconds, within named
+    bounds.
+    """
+    if drained_per_second <= 0:
+        return RETRY_AFTER_UNKNOWN_NS
+    estimate = int(places / drained_per_second * units.SECOND)
+    return max(RETRY_AFTER_MIN_NS, min(RETRY_AFTER_MAX_NS, estimate))

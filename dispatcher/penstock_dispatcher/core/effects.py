@@ -1,0 +1,88 @@
+"""What a pool wants done: values that the shell acts on, in order.
+
+An effect that tells somebody about a change is held back by the pool until the change is durable;
+what comes out of `Pool.take_effects` may be carried out at once.
+"""
+
+from typing import NamedTuple
+
+from penstock_dispatcher.core import leases
+from penstock_dispatcher.core import task as tasks
+
+
+class Welcomed(NamedTuple):
+    """The session may work; it must stop the revoked leases."""
+
+    session_id: str
+    revoked: tuple[str, ...]
+
+
+class Assigned(NamedTuple):
+    """Send the task to the worker. `attempt` is the 1-based number of this attempt."""
+
+    session_id: str
+    task: tasks.Task
+    lease: leases.Lease
+
+
+class CancelRequested(NamedTuple):
+    """Ask the worker to stop this lease's work."""
+
+    session_id: str
+    lease_id: str
+    reason: str
+
+
+class LeasesLost(NamedTuple):
+    """Tell the worker that these are no longer its own."""
+
+    session_id: str
+    lease_ids: tuple[str, ...]
+
+
+class OutcomeAcked(NamedTuple):
+    """The outcome is durable (accepted), or somebody else's counts (not accepted)."""
+
+    session_id: str
+    lease_id: str
+    accepted: bool
+
+
+class DrainRequested(NamedTuple):
+    """Ask the worker to confirm that it runs nothing, and give it nothing more."""
+
+    session_id: str
+    reservation_id: str
+
+
+class DrainRevoked(NamedTuple):
+    """The worker may grant credit again."""
+
+    session_id: str
+    reservation_id: str
+
+
+class SessionReplaced(NamedTuple):
+    """A newer stream speaks for this session: end the older one."""
+
+    session_id: str
+
+
+class TaskChanged(NamedTuple):
+    """A state that people may see now; wakes those who wait for it."""
+
+    task: tasks.Task
+    previous: tasks.TaskState | None
+
+
+Effect = (
+    Welcomed
+    | Assigned
+    | CancelRequested
+    | LeasesLost
+    | OutcomeAcked
+    | DrainRequested
+    | DrainRevoked
+    | SessionReplaced
+    | TaskChanged
+)

@@ -1,0 +1,135 @@
+"""Who may record a task's outcome: one lease at a time, told apart by a fencing token.
+
+A token is the dispatcher's durable epoch (upper bits) and a counter (lower bits): it grows with
+every assignment, across restarts, for ever. Leases are extended by heartbeats that name them;
+expiry times lie in a heap whose entries may be early (an extension only touches the lease), and are
+pushed again when they come up too soon. The same heap carries execution deadlines.
+"""
+
+import dataclasses
+import heapq
+from typing import Final
+
+from penstock_dispatcher.core import task as tasks
+from penstock_dispatcher.core import units
+
+COUNTER_BITS: Final = 40
+"""A trillion assignments per epoch; leaves 23 bits of epochs in a signed 64-bit token."""
+
+
+class TokenSource:
+    """Fencing tokens of one epoch, shared by all pools of a dispatcher."""
+
+    __slots__ = ("_next", "epoch")
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self._next = (epoch << COUNTER_BITS) + 1
+
+    @property
+    def newest(self) -> int:
+        """The token taken last; a claim of a newer one is a lie."""
+        return self._next - 1
+
+    def take(self) -> int:
+        """The next token; larger than every one before."""
+        token = self._next
+        self._next += 1
+        return token
+
+
+def epoch_of(token: int) -> int:
+    """The epoch in which a token was made."""
+    return token >> COUNTER_BITS
+
+
+def lease_id_of(token: int) -> str:
+    """A lease's id is its token in hexadecimal: unique without randomness."""
+    return f"{token:x}"
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Lease:
+    """The right of one session to run one task. Times in nanoseconds since the epoch."""
+
+    id: str
+    token: int
+    task: tasks.Task
+    session_id: str
+    start_time: int
+    expires: int
+    deadline: int
+    """When the dispatcher gives up on the attempt (execution time-out and the grace to report it).
+    """
+
+
+class LeaseTable:
+    """The leases of one pool."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Lease] = {}
+        self._heap: list[tuple[int, int, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def get(self, lease_id: str) -> Lease | None:
+        """The lease, if it is valid."""
+        return self._by_id.get(lease_id)
+
+    def all(self) -> list[Lease]:
+        """Every valid lease."""
+        return list(self._by_id.values())
+
+    def add(self, lease: Lease) -> None:
+        """Make a lease valid, and its task's only one."""
+        assert lease.task.lease is None, "a task has at most one valid lease"
+        lease.task.lease = lease
+        lease.task.fencing_token = lease.token
+        self._by_id[lease.id] = lease
+        heapq.heappush(self._heap, (min(lease.expires, lease.deadline), lease.token, lease.id))
+
+    def extend(self, lease_id: str, expires: int) -> bool:
+        """Move the expiry; False if the lease is not valid (any more)."""
+        lease = self._by_id.get(lease_id)
+        if lease is None:
+            return False
+        lease.expires = max(lease.expires, expires)
+        return True
+
+    def extend_all(self, expires: int) -> None:
+        """After a stall of our own: nobody could send heartbeats that we would have read."""
+        for lease in self._by_id.values():
+            lease.expires = max(lease.expires, expires)
+
+    def hasten(self, lease: Lease, deadline: int) -> None:
+        """Bring an execution deadline forward (a cancel's grace)."""
+        if deadline < lease.deadline:
+            lease.deadline = deadline
+            heapq.heappush(self._heap, (deadline, lease.token, lease.id))
+
+    def end(self, lease: Lease) -> None:
+        """The lease is over, whatever the reason."""
+        del self._by_id[lease.id]
+        lease.task.lease = None
+
+    def take_due(self, now: int) -> list[Lease]:
+        """Leases whose expiry or deadline has passed; valid until the caller ends them."""
+        due = []
+        while self._heap and self._heap[0][0] <= now:
+            _, token, lease_id = heapq.heappop(self._heap)
+            lease = self._by_id.get(lease_id)
+            if lease is None:
+                continue
+            at = min(lease.expires, lease.deadline)
+            if at <= now:
+                due.append(lease)
+            else:
+                heapq.heappush(self._heap, (at, token, lease_id))
+        return due
+
+    def next_due(self) -> int:
+        """When `take_due` should be asked next; may be early, never late."""
+        while self._heap and self._heap[0][2] not in self._by_id:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else units.NEVER

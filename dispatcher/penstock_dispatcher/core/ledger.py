@@ -1,0 +1,406 @@
+"""The tasks of one pool, and their life from admission to deletion.
+
+The ledger makes every change of a task that must survive, and mirrors it by a record. It keeps the
+promise *nothing outward before durable*: a task that was accepted or queued again is not given to
+the backlog, and nobody is told, before its record's number has been reported by `durable`. It knows
+nothing of workers.
+
+Counts: a task waits while it lies in the backlog, is being committed, or is held back after a
+restart. The bounds of admission are on those, in tasks and in bytes.
+"""
+
+import collections
+import dataclasses
+from typing import Final
+
+from penstock_dispatcher.core import (
+    admission,
+    backlog,
+    effects,
+    rates,
+    records,
+    settings,
+    units,
+)
+from penstock_dispatcher.core import task as tasks
+
+REQUEST_RETENTION_NS: Final = 86_400 * units.SECOND
+REQUESTS_MAX: Final = 1_000_000
+"""Idempotency keys kept in a pool; beyond it the oldest go first."""
+
+_Reason = admission.AdmissionReason
+_Place = tasks.Place
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """An idempotency key: the task that it made, what was asked, and when (nanoseconds since the
+    epoch).
+    """
+
+    sequence: int
+    task_id: str
+    fingerprint: int
+    time: int
+
+
+class Ledger:
+    """Tasks of one pool; see the module's docstring."""
+
+    def __init__(self, *, pool_uid: str, log: records.RecordLog) -> None:
+        self.pool_uid = pool_uid
+        self.log = log
+        self.tasks: dict[str, tasks.Task] = {}
+        self.requests: dict[str, Request] = {}
+        self.backlog = backlog.Backlog()
+        self.held: dict[str, tasks.Task] = {}
+        self.effects: list[effects.Effect] = []
+        self.committing = 0
+        self.waiting_bytes = 0
+        self.accepted_total = 0
+        self.refused_total = 0
+        self.succeeded_total = 0
+        self.failed_total = 0
+        self.arrivals = rates.EventRate()
+        self.completions = rates.EventRate()
+        self.execution = rates.Mean()
+        self.dead: dict[str, tasks.Task] = {}
+        self._sequence = 0
+        self._undurable: collections.deque[
+            tuple[int, effects.Effect | None, tasks.Task | None, int]
+        ] = collections.deque()
+        self._retained: collections.deque[tuple[int, tasks.Task]] = collections.deque()
+        self._dead_retained: collections.deque[tuple[int, tasks.Task]] = collections.deque()
+        self._oldest: collections.deque[tasks.Task] = collections.deque()
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that wait: what the bound counts."""
+        return len(self.backlog) + self.committing + len(self.held)
+
+    # ------------------------------------------------------------ admission
+
+    def admit(
+        self, wanted: tasks.Submission, config: settings.PoolSettings, now: int
+    ) -> admission.Admission:
+        """Accept, recognise or refuse one submission."""
+        if wanted.request_id:
+            known = self.requests.get(wanted.request_id)
+            if known is not None and now - known.time < REQUEST_RETENTION_NS:
+                return self._repeated(wanted, known)
+        if wanted.task_id in self.tasks:
+            return self._refuse(
+                _Reason.TASK_EXISTS, wanted, message=f"task {wanted.task_id} exists already"
+            )
+        if wanted.size > config.max_payload_bytes:
+            return self._refuse(
+                _Reason.PAYLOAD_TOO_LARGE,
+                wanted,
+                message=f"payload has {wanted.size} bytes,"
+                f" the pool takes at most {config.max_payload_bytes}",
+            )
+        full = self.full(config, count=1, size=wanted.size)
+        if full:
+            return self._refuse(
+                _Reason.QUEUE_FULL, wanted, message=full, retry_after_ns=self.retry_after_ns(now)
+            )
+        return self._accept(wanted, config, now)
+
+    def full(self, config: settings.PoolSettings, *, count: int, size: int) -> str:
+        """Why `count` more tasks with `size` payload bytes in all do not fit; empty = they do."""
+        if self.waiting + count > config.max_pending:
+            return f"{self.waiting} tasks are waiting, the bound is {config.max_pending}"
+        if self.waiting_bytes + size > config.max_pending_bytes:
+            bound = config.max_pending_bytes
+            return f"{self.waiting_bytes} payload bytes are waiting, the bound is {bound}"
+        return ""
+
+    def retry_after_ns(self, now: int) -> int:
+        """When a place should be free, from the drain rate."""
+        return admission.retry_after_ns(
+            drained_per_second=self.completions.per_second(now), places=1
+        )
+
+    def _repeated(self, wanted: tasks.Submission, known: Request) -> admission.Admission:
+        if known.fingerprint != wanted.fingerprint:
+            return self._refuse(
+                _Reason.REQUEST_ID_REUSED,
+                wanted,
+                message=f"request_id {wanted.request_id} was used for another task:"
+                " use a new one for a new task",
+            )
+        task = self.tasks.get(known.task_id)
+        return admission.Admission(
+            _Reason.DUPLICATE, known.task_id, lsn=0 if task is None else task.lsn, task=task
+        )
+
+    def _refuse(
+        self, reason: _Reason, wanted: tasks.Submission, *, message: str, retry_after_ns: int = 0
+    ) -> admission.Admission:
+        self.refused_total += 1
+        return admission.Admission(
+            reason, wanted.task_id, message=message, retry_after_ns=retry_after_ns
+        )
+
+    def _accept(
+        self, wanted: tasks.Submission, config: settings.PoolSettings, now: int
+    ) -> admission.Admission:
+        self._sequence += 1
+        expire_time = wanted.expire_time or (now + config.ttl_ns if config.ttl_ns else 0)
+        task = tasks.Task(
+            id=wanted.task_id,
+            uid=wanted.uid,
+            sequence=self._sequence,
+            type=wanted.type,
+            priority=config.default_priority if wanted.priority is None else wanted.priority,
+            body=wanted.body,
+            size=wanted.size,
+            create_time=now,
+            not_before=wanted.not_before,
+            expire_time=expire_time,
+            execution_timeout_ns=wanted.execution_timeout_ns or config.execution_timeout_ns,
+            retry=wanted.retry or config.retry,
+            request_id=wanted.request_id,
+            state=tasks.TaskState.DELAYED if wanted.not_before > now else tasks.TaskState.PENDING,
+        )
+        self.tasks[task.id] = task
+        if task.request_id:
+            self._remember_request(
+                task.request_id, Request(task.sequence, task.id, wanted.fingerprint, now)
+            )
+        task.lsn = self.log.append(
+            records.TaskAccepted(
+                pool_uid=self.pool_uid,
+                task_id=task.id,
+                uid=task.uid,
+                sequence=task.sequence,
+                type=task.type,
+                priority=task.priority,
+                body=task.body,
+                size=task.size,
+                create_time=now,
+                not_before=task.not_before,
+                expire_time=expire_time,
+                execution_timeout_ns=task.execution_timeout_ns,
+                request_id=task.request_id,
+                fingerprint=wanted.fingerprint,
+            )
+        )
+        self.accepted_total += 1
+        self.arrivals.add(now)
+        self._commit_then_queue(task, effects.TaskChanged(task, None))
+        return admission.Admission(_Reason.ACCEPTED, task.id, lsn=task.lsn, task=task)
+
+    def _remember_request(self, request_id: str, request: Request) -> None:
+        self.requests.pop(request_id, None)  # an expired one, so that the order stays that of time
+        self.requests[request_id] = request
+        if len(self.requests) > REQUESTS_MAX:
+            self._forget_request(next(iter(self.requests)))
+
+    def _forget_request(self, request_id: str) -> None:
+        request = self.requests.pop(request_id)
+        self.log.append(records.RequestForgotten(self.pool_uid, request.sequence, request_id))
+
+    # ------------------------------------------------------------ waiting
+
+    def _commit_then_queue(self, task: tasks.Task, told: effects.Effect) -> None:
+        task.place = _Place.COMMITTING
+        task.ticket += 1
+        self.committing += 1
+        self.waiting_bytes += task.size
+        self._undurable.append((task.lsn, told, task, task.ticket))
+        self._oldest.append(task)
+
+    def tell_when_durable(self, lsn: int, effect: effects.Effect) -> None:
+        """Hold the effect back until record `lsn` is durable. Calls must come with numbers that
+        never go back by more than the records at hand: an effect waits at most for what was
+        appended before it.
+        """
+        self._undurable.append(
+            (max(lsn, self._undurable[-1][0] if self._undurable else 0), effect, None, 0)
+        )
+
+    def durable(self, lsn: int, now: int) -> None:
+        """Every record up to `lsn` is durable: queue what waited for it, tell who waited for it."""
+        waiting = self._undurable
+        while waiting and waiting[0][0] <= lsn:
+            _, effect, task, ticket = waiting.popleft()
+            if task is not None and task.place is _Place.COMMITTING and task.ticket == ticket:
+                self.committing -= 1
+                task.place = _Place.QUEUED
+                self.backlog.add(task, now)
+            if effect is not None:
+                self.effects.append(effect)
+
+    def withdraw(self, task: tasks.Task) -> None:
+        """Take a waiting task out, wherever it lies; the caller sets its next state."""
+        if task.place is _Place.QUEUED:
+            self.backlog.remove(task)
+        elif task.place is _Place.COMMITTING:
+            task.ticket += 1
+            self.committing -= 1
+        elif task.place is _Place.HELD:
+            del self.held[task.id]
+        self._left(task)
+
+    def take_head(self, task: tasks.Task) -> None:
+        """Take out the task that `backlog.head` has just returned."""
+        self.backlog.pop(task)
+        self._left(task)
+
+    def _left(self, task: tasks.Task) -> None:
+        task.place = _Place.NOWHERE
+        self.waiting_bytes -= task.size
+
+    def release_held(self, now: int) -> None:
+        """Nothing of before can still be running: what was held back is ready."""
+        for task in self.held.values():
+            task.place = _Place.QUEUED
+            self.backlog.add(task, now)
+        self.held.clear()
+
+    def requeue(
+        self, task: tasks.Task, *, failure: tasks.Failure | None, delay_ns: int, now: int
+    ) -> None:
+        """Wait again, at its original place in the order; never refused."""
+        previous = task.state
+        task.failure = failure or task.failure
+        task.not_before = now + delay_ns if delay_ns else 0
+        task.state = tasks.TaskState.DELAYED if delay_ns else tasks.TaskState.PENDING
+        task.lsn = self.log.append(
+            records.TaskRequeued(
+                self.pool_uid,
+                task.sequence,
+                task.id,
+                task.attempt,
+                task.worker_losses,
+                task.not_before,
+                task.failure,
+            )
+        )
+        self._commit_then_queue(task, effects.TaskChanged(task, previous))
+
+    def oldest_create_time(self) -> int:
+        """When the oldest waiting task came, 0 = none waits."""
+        oldest = self._oldest
+        while oldest and oldest[0].place is _Place.NOWHERE:
+            oldest.popleft()
+        if len(oldest) > 2 * self.waiting + 1024:
+            self._oldest = oldest = collections.deque(
+                sorted(
+                    {task for task in oldest if task.place is not _Place.NOWHERE},
+                    key=lambda task: task.sequence,
+                )
+            )
+        return oldest[0].create_time if oldest else 0
+
+    # ------------------------------------------------------------ ending
+
+    def end(
+        self,
+        task: tasks.Task,
+        state: tasks.TaskState,
+        config: settings.PoolSettings,
+        now: int,
+        *,
+        failure: tasks.Failure | None = None,
+        result: bytes = b"",
+        result_content_type: str = "",
+    ) -> None:
+        """Record the task's one outcome. It must not wait any more, nor hold a lease."""
+        assert state in tasks.TERMINAL, "an outcome is terminal"
+        assert not task.terminal, "an outcome is recorded once"
+        previous = task.state
+        task.state = state
+        task.end_time = now
+        task.failure = failure or (None if state is tasks.TaskState.SUCCEEDED else task.failure)
+        task.result = result
+        task.result_content_type = result_content_type
+        if state is tasks.TaskState.SUCCEEDED:
+            self.succeeded_total += 1
+        elif state is not tasks.TaskState.CANCELLED:
+            self.failed_total += 1
+        self.completions.add(now)
+        task.lsn = self.log.append(
+            records.TaskEnded(
+                self.pool_uid,
+                task.sequence,
+                task.id,
+                state,
+                task.attempt,
+                task.worker_losses,
+                task.start_time,
+                now,
+                task.execution_time_ns,
+                task.worker,
+                task.failure,
+                result,
+                result_content_type,
+            )
+        )
+        self.retain(task, config)
+        self.tell_when_durable(task.lsn, effects.TaskChanged(task, previous))
+
+    def expire(self, task: tasks.Task, config: settings.PoolSettings, now: int) -> None:
+        """The backlog gave it up because it did not start in time."""
+        self._left(task)
+        self.end(task, tasks.TaskState.EXPIRED, config, now)
+
+    def retain(self, task: tasks.Task, config: settings.PoolSettings) -> None:
+        """Plan the deletion of a task that has ended; the oldest dead letters beyond the bound go
+        at once.
+        """
+        if task.state is tasks.TaskState.DEAD_LETTERED:
+            self.dead[task.id] = task
+            self._dead_retained.append((task.end_time + config.dead_letter_retention_ns, task))
+            while len(self.dead) > config.max_dead_letters:
+                self.delete(next(iter(self.dead.values())))
+        else:
+            self._retained.append((task.end_time + config.result_retention_ns, task))
+
+    def delete(self, task: tasks.Task) -> None:
+        """Forget a task that has ended."""
+        self.dead.pop(task.id, None)
+        if self.tasks.get(task.id) is task:
+            del self.tasks[task.id]
+            self.log.append(records.TaskDeleted(self.pool_uid, task.sequence, task.id))
+
+    def sweep(self, now: int, limit: int = 1000) -> None:
+        """Delete what is past its retention, at most `limit` a kind and call."""
+        for retained in (self._retained, self._dead_retained):
+            for _ in range(min(limit, len(retained))):
+                if retained[0][0] > now:
+                    break
+                task = retained.popleft()[1]
+                if task.terminal:
+                    self.delete(task)
+        for _ in range(min(limit, len(self.requests))):
+            request_id, request = next(iter(self.requests.items()))
+            if now - request.time < REQUEST_RETENTION_NS:
+                break
+            self._forget_request(request_id)
+
+    def next_sweep(self) -> int:
+        """When something is past its retention; may be early, never late."""
+        due = units.NEVER
+        for retained in (self._retained, self._dead_retained):
+            if retained:
+                due = min(due, retained[0][0])
+        if self.requests:
+            due = min(due, next(iter(self.requests.values())).time + REQUEST_RETENTION_NS)
+        return due
+
+    # ------------------------------------------------------------ loading
+
+    def restore(self, task: tasks.Task, config: settings.PoolSettings) -> None:
+        """Take a task as the journal kept it. Waiting ones are held back until `release_held`."""
+        self.tasks[task.id] = task
+        self._sequence = max(self._sequence, task.sequence)
+        if task.terminal:
+            self.retain(task, config)
+        else:
+            task.state = tasks.TaskState.PENDING
+            task.place = _Place.HELD
+            self.held[task.id] = task
+            self.waiting_bytes += task.size
+            self._oldest.append(task)

@@ -1,0 +1,143 @@
+"""How an attempt ended, and what becomes of its task.
+
+A verdict takes a task that holds no lease any more, decides (see `retry`), and has the ledger write
+it down. Attempts and worker losses are charged apart: a failed attempt counts against the retry
+policy, a lost worker against the pool's cap of losses, and a hand-back against nothing.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Callable
+from typing import Final
+
+from penstock_dispatcher.core import ledger, retry, settings
+from penstock_dispatcher.core import task as tasks
+
+CODE_UNKNOWN: Final = 2
+CODE_DEADLINE_EXCEEDED: Final = 4
+CODE_UNAVAILABLE: Final = 14
+
+
+class OutcomeKind(enum.Enum):
+    """How an attempt ended, as the worker says."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    RELEASED = "released"
+    CANCELLED = "cancelled"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One outcome frame. `retry_delay_ns` None = the policy decides."""
+
+    lease_id: str
+    token: int
+    kind: OutcomeKind
+    execution_time_ns: int = 0
+    result: bytes = b""
+    content_type: str = ""
+    failure: tasks.Failure | None = None
+    retryable: bool = True
+    retry_delay_ns: int | None = None
+
+
+class Judge:
+    """Verdicts of one pool. `draw` gives a uniform number in [0, 1) for jitter."""
+
+    def __init__(
+        self, *, book: ledger.Ledger, config: settings.PoolSettings, draw: Callable[[], float]
+    ) -> None:
+        self.config = config
+        self._book = book
+        self._draw = draw
+
+    def outcome(self, task: tasks.Task, outcome: Outcome, now: int) -> None:
+        """The worker that held the lease has spoken."""
+        cancelling = task.state is tasks.TaskState.CANCELLING
+        task.execution_time_ns = outcome.execution_time_ns
+        if outcome.kind in (OutcomeKind.COMPLETED, OutcomeKind.FAILED):
+            self._book.execution.add(outcome.execution_time_ns)
+        if outcome.kind is OutcomeKind.COMPLETED:
+            # Also while cancelling: it was done before the wish arrived.
+            self._book.end(
+                task,
+                tasks.TaskState.SUCCEEDED,
+                self.config,
+                now,
+                result=outcome.result,
+                result_content_type=outcome.content_type,
+            )
+        elif cancelling:
+            self._book.end(task, tasks.TaskState.CANCELLED, self.config, now)
+        elif outcome.kind is OutcomeKind.FAILED:
+            failure = outcome.failure or tasks.Failure(
+                CODE_UNKNOWN, "UNKNOWN", "the worker gave no reason"
+            )
+            self._failed(
+                task, failure, retryable=outcome.retryable, wanted=outcome.retry_delay_ns, now=now
+            )
+        else:
+            # Released, or stopped although nobody asked for it (its process ends): a hand-back.
+            self.hand_back(task, now)
+
+    def hand_back(self, task: tasks.Task, now: int) -> None:
+        """Nothing is charged; the task waits again."""
+        task.attempt -= 1
+        self._book.requeue(task, failure=None, delay_ns=0, now=now)
+
+    def lost(self, task: tasks.Task, *, reason: str, cause: str, now: int) -> None:
+        """Its worker is lost: charge a loss, not an attempt."""
+        if task.state is tasks.TaskState.CANCELLING:
+            self._book.end(task, tasks.TaskState.CANCELLED, self.config, now)
+            return
+        task.attempt -= 1
+        task.worker_losses += 1
+        decision = retry.after_loss(
+            losses=task.worker_losses, max_losses=self.config.max_worker_losses
+        )
+        failure = tasks.Failure(CODE_UNAVAILABLE, reason, f"worker {task.worker} was lost: {cause}")
+        self._carry_out(task, decision, failure, now)
+
+    def overdue(self, task: tasks.Task, now: int) -> None:
+        """Its execution deadline, or the grace of its cancellation, is over without an outcome."""
+        if task.state is tasks.TaskState.CANCELLING:
+            self._book.end(task, tasks.TaskState.CANCELLED, self.config, now)
+            return
+        seconds = task.execution_timeout_ns / 1e9
+        failure = tasks.Failure(
+            CODE_DEADLINE_EXCEEDED, "EXECUTION_TIMEOUT", f"ran for more than {seconds:g} s"
+        )
+        self._failed(task, failure, retryable=True, wanted=None, now=now)
+
+    def _failed(
+        self,
+        task: tasks.Task,
+        failure: tasks.Failure,
+        *,
+        retryable: bool,
+        wanted: int | None,
+        now: int,
+    ) -> None:
+        decision = retry.after_failure(
+            task.retry,
+            attempt=task.attempt,
+            reason=failure.reason,
+            retryable=retryable,
+            wanted_delay_ns=wanted,
+            draw=self._draw(),
+        )
+        self._carry_out(task, decision, failure, now)
+
+    def _carry_out(
+        self, task: tasks.Task, decision: retry.RetryDecision, failure: tasks.Failure, now: int
+    ) -> None:
+        match decision.action:
+            case retry.RetryAction.REQUEUE:
+                self._book.requeue(task, failure=failure, delay_ns=decision.delay_ns, now=now)
+            case retry.RetryAction.FAIL:
+                self._book.end(task, tasks.TaskState.FAILED, self.config, now, failure=failure)
+            case retry.RetryAction.DEAD_LETTER:
+                self._book.end(
+                    task, tasks.TaskState.DEAD_LETTERED, self.config, now, failure=failure
+                )

@@ -1,0 +1,218 @@
+"""The workers of one pool: who is there, who has credit, who is leaving.
+
+A *session* is a worker as the dispatcher knows it, from its first Hello until it says Goodbye, is
+reported gone, or has been away for the reconnect grace. A session outlives its streams: while
+disconnected it keeps its leases and has no credit.
+
+Leaving happens in steps that only go forward, but for one: a *reserved* worker gets no more work
+and is asked to drain; until it has confirmed, the reservation can be revoked. Once *drained* its
+pod is a tombstone for good. A *stopping* worker (SIGTERM seen) gets no work either.
+
+Assignment picks the worker with the fewest busy slots, and among equals the one that became free
+last: work spreads over slots, and workers that are not needed stay idle long enough to be removed.
+"""
+
+import collections
+import dataclasses
+import enum
+from collections.abc import Iterable
+from typing import Final
+
+from penstock_dispatcher.core import leases
+
+SESSIONS_MAX: Final = 10_000
+TOMBSTONES_MAX: Final = 10_000
+
+
+class WorkerState(enum.Enum):
+    """Values are the wire's numbers (`penstock.v1.Worker.State`)."""
+
+    READY = 1
+    BUSY = 2
+    DRAINING = 3
+    DRAINED = 4
+    LOST = 5
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedLease:
+    """A lease as a worker names it in its Hello: its outcome has not been acknowledged."""
+
+    task_id: str
+    lease_id: str
+    token: int
+    attempt: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Introduction:
+    """A worker's Hello. `session_id` is the one it names, or a new one made by the shell."""
+
+    session_id: str
+    pod_name: str
+    pod_uid: str
+    slots: int
+    task_types: frozenset[str] = frozenset()
+    revision: str = ""
+    sdk_version: str = ""
+    draining: bool = False
+    running: tuple[ClaimedLease, ...] = ()
+
+
+@dataclasses.dataclass(slots=True, kw_only=True, eq=False)
+class Worker:
+    """One session. Times in nanoseconds since the epoch."""
+
+    session_id: str
+    pod_name: str
+    pod_uid: str
+    slots: int
+    task_types: frozenset[str]
+    revision: str
+    sdk_version: str
+    connect_time: int
+    last_heartbeat: int
+    idle_since: int
+    connected: bool = True
+    disconnect_time: int = 0
+    credit: int = 0
+    stopping: bool = False
+    drained: bool = False
+    reservation_id: str = ""
+    leases: dict[str, leases.Lease] = dataclasses.field(default_factory=dict)
+
+    @property
+    def takes_work(self) -> bool:
+        """May be given a task, credit permitting."""
+        return self.connected and not (self.stopping or self.drained or self.reservation_id)
+
+    @property
+    def state(self) -> WorkerState:
+        """For people and for the operator."""
+        if self.drained:
+            return WorkerState.DRAINED
+        if not self.connected:
+            return WorkerState.LOST
+        if self.reservation_id or self.stopping:
+            return WorkerState.DRAINING
+        return WorkerState.BUSY if self.leases else WorkerState.READY
+
+    def idle_for(self, now: int) -> int:
+        """How long it has had nothing to do; -1 while it has."""
+        return -1 if self.leases else now - self.idle_since
+
+
+class WorkerTable:
+    """Sessions of one pool, and an index of those with credit."""
+
+    def __init__(self) -> None:
+        self._by_session: dict[str, Worker] = {}
+        self._by_pod: dict[str, Worker] = {}
+        # Workers that can take a task now, by busy slots; inside, the one that became free last is
+        # last.
+        self._open: dict[int, dict[str, Worker]] = {}
+        self._open_at: dict[str, int] = {}
+        self._open_types: collections.Counter[str] = collections.Counter()
+        self._open_any = 0
+        self.tombstones: dict[str, None] = {}
+        self.changed: dict[str, Worker] = {}
+        """Sessions that changed since the last demand message, by session id."""
+
+    def __len__(self) -> int:
+        return len(self._by_session)
+
+    def all(self) -> Iterable[Worker]:
+        """Every session."""
+        return self._by_session.values()
+
+    def get(self, session_id: str) -> Worker | None:
+        """The session, if it is known."""
+        return self._by_session.get(session_id)
+
+    def of_pod(self, pod_uid: str) -> Worker | None:
+        """The newest session of a pod."""
+        return self._by_pod.get(pod_uid)
+
+    def add(self, worker: Worker) -> None:
+        """A new session; its pod's newest."""
+        self._by_session[worker.session_id] = worker
+        self._by_pod[worker.pod_uid] = worker
+        self.touch(worker)
+
+    def forget(self, worker: Worker) -> None:
+        """The session is over and holds no lease."""
+        assert not worker.leases, "leases are ended before a session is forgotten"
+        self._close(worker)
+        worker.connected = False
+        del self._by_session[worker.session_id]
+        if self._by_pod.get(worker.pod_uid) is worker:
+            del self._by_pod[worker.pod_uid]
+        self.changed[worker.session_id] = worker
+
+    def knows(self, worker: Worker) -> bool:
+        """Not forgotten."""
+        return self._by_session.get(worker.session_id) is worker
+
+    def touch(self, worker: Worker) -> None:
+        """Something about the worker changed: index it anew, and let the operator know."""
+        self._close(worker)
+        if worker.credit > 0 and worker.takes_work:
+            busy = len(worker.leases)
+            self._open.setdefault(busy, {})[worker.session_id] = worker
+            self._open_at[worker.session_id] = busy
+            if worker.task_types:
+                self._open_types.update(worker.task_types)
+            else:
+                self._open_any += 1
+        self.changed[worker.session_id] = worker
+
+    def _close(self, worker: Worker) -> None:
+        busy = self._open_at.pop(worker.session_id, None)
+        if busy is None:
+            return
+        bucket = self._open[busy]
+        del bucket[worker.session_id]
+        if not bucket:
+            del self._open[busy]
+        if worker.task_types:
+            for type_ in worker.task_types:
+                self._open_types[type_] -= 1
+                if not self._open_types[type_]:
+                    del self._open_types[type_]
+        else:
+            self._open_any -= 1
+
+    def open_types(self) -> Iterable[str] | None:
+        """Types that some worker with credit can run; None = any, empty = no worker has credit."""
+        return None if self._open_any else self._open_types.keys()
+
+    def pick(self, type_: str) -> Worker | None:
+        """The worker that should take a task of that type."""
+        for busy in sorted(self._open):
+            for worker in reversed(self._open[busy].values()):
+                if not worker.task_types or type_ in worker.task_types:
+                    return worker
+        return None
+
+    def entomb(self, pod_uid: str) -> str | None:
+        """The pod never gets work again. Returns the oldest tombstone if it had to make room."""
+        self.tombstones[pod_uid] = None
+        if len(self.tombstones) > TOMBSTONES_MAX:
+            oldest = next(iter(self.tombstones))
+            del self.tombstones[oldest]
+            return oldest
+        return None
+
+    def reservable(self, *, idle_for_ns: int | None, revision: str, now: int) -> list[Worker]:
+        """Workers that could be reserved: longest idle first, then (idle_for_ns None) the least
+        busy ones.
+        """
+        found = [
+            worker
+            for worker in self._by_session.values()
+            if worker.takes_work
+            and (not revision or worker.revision == revision)
+            and (idle_for_ns is None or worker.idle_for(now) >= idle_for_ns)
+        ]
+        found.sort(key=lambda worker: (len(worker.leases), worker.idle_since))
+        return found
