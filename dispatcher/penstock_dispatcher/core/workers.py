@@ -18,7 +18,7 @@ import enum
 from collections.abc import Iterable
 from typing import Final
 
-from penstock_dispatcher.core import leases
+from penstock_dispatcher.core import leases as leasing
 
 SESSIONS_MAX: Final = 10_000
 TOMBSTONES_MAX: Final = 10_000
@@ -79,7 +79,7 @@ class Worker:
     stopping: bool = False
     drained: bool = False
     reservation_id: str = ""
-    leases: dict[str, leases.Lease] = dataclasses.field(default_factory=dict)
+    leases: dict[str, leasing.Lease] = dataclasses.field(default_factory=dict)
 
     @property
     def takes_work(self) -> bool:
