@@ -47,12 +47,14 @@ class Task(_message.Message):
         """Running, and asked to stop."""
         SUCCEEDED: Task._State.ValueType  # 5
         FAILED: Task._State.ValueType  # 6
-        """The handler said that it must not be retried, or the task had one attempt only."""
+        """Its only attempt failed: a policy of one attempt leaves no dead letter."""
         CANCELLED: Task._State.ValueType  # 7
         EXPIRED: Task._State.ValueType  # 8
         """`expire_time` passed before the first dispatch."""
         DEAD_LETTERED: Task._State.ValueType  # 9
-        """Attempts or worker losses are used up; kept with its cause until it is retried or its retention ends."""
+        """Attempts or worker losses are used up, or the handler said that it must not be retried; kept with its cause until it
+        is retried or its retention ends.
+        """
 
     class State(_State, metaclass=_StateEnumTypeWrapper): ...
     STATE_UNSPECIFIED: Task.State.ValueType  # 0
@@ -66,12 +68,14 @@ class Task(_message.Message):
     """Running, and asked to stop."""
     SUCCEEDED: Task.State.ValueType  # 5
     FAILED: Task.State.ValueType  # 6
-    """The handler said that it must not be retried, or the task had one attempt only."""
+    """Its only attempt failed: a policy of one attempt leaves no dead letter."""
     CANCELLED: Task.State.ValueType  # 7
     EXPIRED: Task.State.ValueType  # 8
     """`expire_time` passed before the first dispatch."""
     DEAD_LETTERED: Task.State.ValueType  # 9
-    """Attempts or worker losses are used up; kept with its cause until it is retried or its retention ends."""
+    """Attempts or worker losses are used up, or the handler said that it must not be retried; kept with its cause until it
+    is retried or its retention ends.
+    """
 
     @_typing.final
     class LabelsEntry(_message.Message):
