@@ -1,0 +1,1 @@
+"""Where the dispatcher remembers: what a journal is, and its kinds (`memory`, `sqlite`)."""

@@ -1,0 +1,88 @@
+"""The SQLite file's tables, and how an older file becomes a newer one.
+
+A task's key is its pool's number (upper bits) and its admission sequence (lower bits): rows of one
+pool lie together, in the order in which they came, so that inserts append, and deletions at the
+end of retention empty whole pages. What becomes of a task is a row of its own in `changes`: a
+large payload is not written again when its outcome comes.
+
+A request id lives in its task's row, and moves to `requests` when that row is deleted before its
+24 hours are over.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Final
+
+APPLICATION_ID: Final = 0x50454E53  # "PENS"
+SEQUENCE_BITS: Final = 40
+
+_VERSION_1: Final = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE pools (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, uid TEXT NOT NULL UNIQUE, name TEXT NOT NULL,
+  config BLOB NOT NULL, paused INTEGER NOT NULL DEFAULT 0, closed_time INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE purged (id INTEGER PRIMARY KEY);
+CREATE TABLE tasks (
+  key INTEGER PRIMARY KEY, task_id TEXT NOT NULL, uid TEXT NOT NULL, type TEXT NOT NULL,
+  priority INTEGER NOT NULL, body BLOB NOT NULL, size INTEGER NOT NULL,
+  create_time INTEGER NOT NULL, not_before INTEGER NOT NULL, expire_time INTEGER NOT NULL,
+  execution_timeout INTEGER NOT NULL, request_id TEXT NOT NULL, fingerprint INTEGER NOT NULL);
+CREATE TABLE changes (
+  key INTEGER PRIMARY KEY, state INTEGER NOT NULL, attempt INTEGER NOT NULL,
+  worker_losses INTEGER NOT NULL, not_before INTEGER NOT NULL, start_time INTEGER NOT NULL,
+  end_time INTEGER NOT NULL, execution_time INTEGER NOT NULL, worker TEXT NOT NULL,
+  failure_code INTEGER, failure_reason TEXT, failure_message TEXT, failure_status BLOB,
+  result BLOB NOT NULL, result_content_type TEXT NOT NULL);
+CREATE TABLE requests (
+  key INTEGER PRIMARY KEY, request_id TEXT NOT NULL, task_id TEXT NOT NULL,
+  fingerprint INTEGER NOT NULL, time INTEGER NOT NULL);
+CREATE TABLE sessions (
+  pool INTEGER NOT NULL, session_id TEXT NOT NULL, pod_name TEXT NOT NULL, pod_uid TEXT NOT NULL,
+  PRIMARY KEY (pool, session_id)) WITHOUT ROWID;
+CREATE TABLE drained (
+  pool INTEGER NOT NULL, pod_uid TEXT NOT NULL, PRIMARY KEY (pool, pod_uid)) WITHOUT ROWID;
+INSERT INTO meta VALUES ('epoch', 0), ('operator_epoch', 0);
+"""
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    for statement in _VERSION_1.split(";"):
+        if statement.strip():
+            connection.execute(statement)
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_create,)
+"""Number i leads from version i to version i + 1. Only ever appended to."""
+VERSION: Final = len(MIGRATIONS)
+
+
+class SchemaError(Exception):
+    """The file is not one that this version can use; the message says why and what to do."""
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the file to `VERSION`, in one transaction. Raises SchemaError for a foreign or a newer
+    file.
+    """
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    owner = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if tables and owner != APPLICATION_ID:
+        raise SchemaError(
+            "the file is an SQLite database, but not a Penstock journal: "
+            "choose another --data folder"
+        )
+    if found > VERSION:
+        raise SchemaError(
+            f"the journal has schema version {found}, this dispatcher knows versions up to "
+            f"{VERSION}: it was written by a newer Penstock; run that version, or restore a backup "
+            "made before the upgrade"
+        )
+    if found == VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    for step in MIGRATIONS[found:]:
+        step(connection)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")

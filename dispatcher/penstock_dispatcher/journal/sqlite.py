@@ -1,0 +1,268 @@
+"""The journal in one SQLite file: the default.
+
+One connection, used by one thread, exclusively locked before its first read; write-ahead log with
+`synchronous=FULL`, both read back, because SQLite ignores what it cannot do. A commit that returns
+has been synced.
+
+Room: a *reserve* file lies beside the journal. When the disk (or `pages_max`) is full the reserve
+is given up, the refused batch is written again in its place, and `full` tells that admission
+should close; what completes tasks goes on in that room. `compact` wins the reserve back when there
+is space again.
+
+Any other error of the file is final: see `interface`.
+"""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+import pathlib
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from penstock_dispatcher.core import records
+from penstock_dispatcher.journal import filesystem, interface, reading, rows, schema
+
+FILE_NAME: Final = "journal.db"
+RESERVE_NAME: Final = "journal.reserve"
+RESERVE_BYTES: Final = 16 * 1024 * 1024
+PAGE_BYTES: Final = 4096
+CACHE_KIB: Final = 16 * 1024
+VACUUM_PAGES_MAX: Final = 256
+"""Pages given back in one step of compaction: about a millisecond each 100."""
+PURGE_ROWS_MAX: Final = 1_000
+FREE_SHARE_MAX: Final = 0.5
+"""Free pages beyond this share of the file are given back; fewer are soon used again."""
+FREE_PAGES_MIN: Final = 1_024
+
+_T = TypeVar("_T")
+
+
+class SqliteJournal:
+    """A journal in `folder`, which is made if it is missing. `pages_max` bounds the file, in pages
+    of 4 KiB, 0 = the disk does.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        *,
+        pages_max: int = 0,
+        reserve_bytes: int = RESERVE_BYTES,
+    ) -> None:
+        self._folder = folder
+        self._pages_max = pages_max
+        self._reserve_bytes = reserve_bytes
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._connection: sqlite3.Connection | None = None
+        self._writer: rows.RowWriter | None = None
+        self._pool_uids: dict[int, str] = {}
+        self._full = False
+
+    # ------------------------------------------------------------ verbs
+
+    async def open(self) -> interface.Opened:
+        """See `interface.Journal`."""
+        return await self._run(self._open)
+
+    async def load_tasks(self, after: int) -> Sequence[interface.StoredTask]:
+        """See `interface.Journal`."""
+        return await self._run(
+            lambda: reading.stored_tasks(
+                self._opened(),
+                pool_uids=self._pool_uids,
+                after=after,
+                limit=interface.LOAD_TASKS_MAX,
+            )
+        )
+
+    async def append(self, batch: Sequence[records.Record]) -> None:
+        """See `interface.Journal`."""
+        await self._run(lambda: self._append(batch))
+
+    async def compact(self, now: int) -> bool:  # noqa: ARG002 - other journals need it
+        """See `interface.Journal`."""
+        return await self._run(self._compact)
+
+    def full(self) -> bool:
+        """See `interface.Journal`."""
+        return self._full
+
+    async def close(self) -> None:
+        """See `interface.Journal`."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await asyncio.get_running_loop().run_in_executor(self._thread, connection.close)
+        self._thread.shutdown(wait=False)
+
+    async def _run(self, work: Callable[[], _T]) -> _T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except (sqlite3.Error, OSError, schema.SchemaError) as error:
+            raise interface.JournalFailed(f"{self._folder / FILE_NAME}: {error}") from error
+
+    # ------------------------------------------------------------ in the thread
+
+    def _opened(self) -> sqlite3.Connection:
+        assert self._connection is not None, "open comes first"
+        return self._connection
+
+    def _open(self) -> interface.Opened:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        network = filesystem.network_type(self._folder)
+        if network:
+            raise interface.JournalFailed(
+                f"{self._folder} lies on {network}, a network file system, where locks and syncs "
+                "cannot be relied on: use a local or block volume"
+            )
+        connection = sqlite3.connect(
+            self._folder / FILE_NAME,
+            timeout=0,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+        try:
+            self._prepare(connection)
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                raise interface.JournalFailed(
+                    f"{self._folder / FILE_NAME} is in use by another process"
+                ) from error
+            raise
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        self._writer = rows.RowWriter(connection)
+        self._reserve()
+        meta = dict(connection.execute("SELECT name, value FROM meta"))
+        self._pool_uids = dict(connection.execute("SELECT id, uid FROM pools"))
+        return interface.Opened(
+            epoch=meta["epoch"],
+            operator_epoch=meta["operator_epoch"],
+            pools=reading.pools(connection),
+        )
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        run = connection.execute
+        # Before the first read: the lock then covers the whole life of the connection, and the
+        # shared-memory index (whose reset was buggy up to 3.51.2) is never used.
+        run("PRAGMA locking_mode = EXCLUSIVE")
+        run(f"PRAGMA page_size = {PAGE_BYTES}")
+        run("PRAGMA auto_vacuum = INCREMENTAL")
+        wanted = {"journal_mode": ("WAL", "wal"), "synchronous": ("FULL", 2)}
+        for name, (value, effect) in wanted.items():
+            run(f"PRAGMA {name} = {value}")
+            found = run(f"PRAGMA {name}").fetchone()[0]
+            if found != effect:
+                raise interface.JournalFailed(f"SQLite refused {name}={value}: it is {found}")
+        run(f"PRAGMA cache_size = -{CACHE_KIB}")
+        check = run("PRAGMA quick_check(1)").fetchone()[0]
+        if check != "ok":
+            raise interface.JournalFailed(
+                f"{self._folder / FILE_NAME} is damaged ({check}): restore a backup, or move it "
+                "away to start empty"
+            )
+        schema.migrate(connection)
+        if self._pages_max:
+            run(f"PRAGMA max_page_count = {self._pages_max}")
+        # Also takes the exclusive lock for good.
+        run("UPDATE meta SET value = value + 1 WHERE name = 'epoch'")
+
+    def _append(self, batch: Sequence[records.Record]) -> None:
+        try:
+            self._commit(batch)
+        except interface.StorageFull:
+            if self._full:
+                raise
+            self._full = True
+            self._give_up_reserve()
+            self._commit(batch)
+
+    def _commit(self, batch: Sequence[records.Record]) -> None:
+        connection = self._opened()
+        assert self._writer is not None, "open comes first"
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            self._writer.write(batch)
+            connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+                raise
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._writer.reload()
+            raise interface.StorageFull(str(error)) from error
+
+    def _compact(self) -> bool:
+        connection = self._opened()
+        try:
+            if self._full:
+                self._reserve()
+            if self._purge_some(connection):
+                return True
+            free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+            pages = connection.execute("PRAGMA page_count").fetchone()[0]
+            if free <= max(FREE_PAGES_MIN, pages * FREE_SHARE_MAX):
+                return False
+            connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES_MAX})").fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+                raise
+            return False
+        return True
+
+    def _purge_some(self, connection: sqlite3.Connection) -> bool:
+        """Delete some rows of a purged pool. True = there was something to do."""
+        found = connection.execute("SELECT id FROM purged LIMIT 1").fetchone()
+        if found is None:
+            return False
+        span = (found[0] << schema.SEQUENCE_BITS, (found[0] + 1) << schema.SEQUENCE_BITS)
+        deleted = 0
+        for table in ("tasks", "changes", "requests"):
+            deleted += connection.execute(
+                f"DELETE FROM {table} WHERE key IN (SELECT key FROM {table}"  # noqa: S608 - our names
+                f" WHERE key >= ? AND key < ? LIMIT {PURGE_ROWS_MAX})",
+                span,
+            ).rowcount
+        if not deleted:
+            connection.execute("DELETE FROM purged WHERE id = ?", found)
+        return True
+
+    # ------------------------------------------------------------ the reserve
+
+    def _reserve(self) -> None:
+        """Win the reserve (back); leaves `full` set if there is no room for it."""
+        reserve_pages = self._reserve_bytes // PAGE_BYTES
+        if self._pages_max:
+            connection = self._opened()
+            pages = connection.execute("PRAGMA page_count").fetchone()[0]
+            free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+            if pages - free > self._pages_max - reserve_pages:
+                self._full = True
+                return
+            connection.execute(f"PRAGMA max_page_count = {self._pages_max - reserve_pages}")
+        if not self._reserve_bytes:
+            self._full = False
+            return
+        path = self._folder / RESERVE_NAME
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if os.fstat(descriptor).st_size != self._reserve_bytes:
+                os.posix_fallocate(descriptor, 0, self._reserve_bytes)
+        except OSError:
+            path.unlink()
+            self._full = True
+        else:
+            self._full = False
+        finally:
+            os.close(descriptor)
+
+    def _give_up_reserve(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            (self._folder / RESERVE_NAME).unlink()
+        if self._pages_max:
+            self._opened().execute(f"PRAGMA max_page_count = {self._pages_max}")
