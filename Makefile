@@ -1,0 +1,67 @@
+# `make help` lists the targets. Each one sets up what it needs: nothing has to be run before it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+# The interpreter that .venv is made from, and that runs what needs no .venv.
+PYTHON ?= python3
+export PYTHON
+BIN := .venv/bin
+CLUSTER := $(PYTHON) hack/cluster
+
+.PHONY: help setup proto verify lint types unit check test cluster cluster-down images demo-kubernetes lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: ## Make .venv from requirements.lock; instant when it is up to date
+	@hack/venv.sh
+
+proto: setup ## Generate the wire code and its snapshot from proto/
+	@$(BIN)/python hack/gen_protos.py
+	@$(BIN)/python hack/wire_snapshot.py
+
+verify: proto ## Generate everything again; fails when the tree then differs from what is checked in
+	@git diff --exit-code --stat -- client/penstock/v1 proto
+	@test -z "$$(git ls-files --others --exclude-standard -- client/penstock/v1 proto)" || { echo "verify: generated files are not checked in"; exit 1; }
+
+lint: setup ## Style, formatting, and the layers between modules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/lint-imports
+
+types: setup ## Check the types, strictly
+	@$(BIN)/mypy
+	@for programs in hack/cluster hack/image hack/*.py; do $(BIN)/mypy --config-file hack/mypy.ini $$programs; done
+
+unit: setup ## Run the unit tests
+	@$(BIN)/pytest -q tests/unit
+
+check: lint types unit ## Lint, types, unit tests: under one minute, for every commit
+
+test: ## Everything, on a real cluster too: one command from a fresh clone
+	@$(PYTHON) hack/run_tests.py
+
+cluster: ## Start the test cluster (or take the given one) and load the images
+	@$(CLUSTER) up
+	@$(CLUSTER) images
+	@$(CLUSTER) load
+
+cluster-down: ## Stop the test cluster
+	@$(CLUSTER) down
+
+images: ## Build the images of operator, dispatcher, worker and the examples
+	@$(CLUSTER) images
+
+demo-kubernetes: setup ## The standard library through a pool of pods, with a timeline of queue and replicas
+	@$(BIN)/python hack/demo_kubernetes.py
+
+lock: setup ## Resolve pyproject.toml again into requirements.lock (needs uv)
+	@uv=$$(command -v uv || command -v $(BIN)/uv) || { echo "lock: install uv first: pip install uv"; exit 1; }; \
+	$$uv pip compile --universal --generate-hashes --no-emit-index-url --no-header -q \
+	  pyproject.toml --all-extras --group dev -o requirements.lock
+
+clean: ## Remove what is generated in the tree; the caches outside of it stay
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
