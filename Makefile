@@ -33,7 +33,8 @@ lint: setup ## Style, formatting, and the layers between modules
 
 types: setup ## Check the types, strictly
 	@$(BIN)/mypy
-	@for programs in hack/cluster hack/image hack/*.py; do $(BIN)/mypy --config-file hack/mypy.ini $$programs; done
+	@$(BIN)/mypy --config-file hack/mypy.ini hack/*.py
+	@for program in hack/cluster hack/image; do $(BIN)/mypy --config-file hack/mypy.ini $$program; done
 
 unit: setup ## Run the unit tests
 	@$(BIN)/pytest -q tests/unit

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-_seconds: collections.Counter[str] = collections.Counter()
+_seconds: dict[str, float] = collections.defaultdict(float)
 _outcomes: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
 
 

@@ -111,7 +111,7 @@ def run_pytest(run: Run, scratch: Path) -> int:
     path = os.pathsep.join(filter(None, [str(ROOT / "hack"), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PENSTOCK_PHASES": str(phases), "PYTHONPATH": path}
     print(f"── pytest {' '.join(kinds)}", flush=True)
-    command = [BIN / "python", "-m", "pytest", "-p", "pytest_phases", *kinds, *sys.argv[1:]]
+    command = [str(BIN / "python"), "-m", "pytest", "-p", "pytest_phases", *kinds, *sys.argv[1:]]
     # A pytest of its own process: Ctrl-C reaches it too, and it stops what its fixtures have
     # started.
     process = subprocess.Popen(command, cwd=ROOT, env=environment)
