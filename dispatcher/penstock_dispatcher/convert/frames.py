@@ -1,0 +1,99 @@
+"""Frames to workers, written byte by byte.
+
+The submitted part of a task is kept serialized and goes to the worker as it came: in the protocol
+buffer encoding, fields may be appended to a serialized message. So an assignment is joined from
+ready-made pieces, without a message object for it. The tests read everything back with the
+generated code.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from penstock_dispatcher.core import leases, units
+from penstock_dispatcher.core import task as tasks
+
+_SHORT: Final = tuple(bytes((number,)) for number in range(128))
+# Tags: field number * 8 + wire type (0 = varint, 2 = length-delimited).
+_FRAME_ASSIGNMENTS: Final = b"\x12"
+_FRAME_ACKS: Final = b"\x2a"
+_ITEM: Final = b"\x0a"
+_TASK_NAME: Final = b"\x0a"
+_TASK_ATTEMPT: Final = b"\xb8\x01"
+_LEASE: Final = b"\x12"
+_LEASE_TASK: Final = b"\x0a"
+_LEASE_ID: Final = b"\x12"
+_LEASE_TOKEN: Final = b"\x18"
+_LEASE_ATTEMPT: Final = b"\x20"
+_DEADLINE: Final = b"\x1a"
+_TIME_SECONDS: Final = b"\x08"
+_TIME_NANOS: Final = b"\x10"
+_ACK_ACCEPTED: Final = b"\x10\x01"
+
+
+def varint(number: int) -> bytes:
+    """A number >= 0 in base 128, lowest digits first."""
+    if number < 128:
+        return _SHORT[number]
+    digits = bytearray()
+    while number >= 128:
+        digits.append(number & 127 | 128)
+        number >>= 7
+    digits.append(number)
+    return bytes(digits)
+
+
+def _sized(tag: bytes, content: bytes) -> bytes:
+    return b"".join((tag, varint(len(content)), content))
+
+
+def assignment(pool_prefix: bytes, task: tasks.Task, lease: leases.Lease) -> bytes:
+    """One item of `Assignments`. `pool_prefix` = b"namespaces/…/pools/…/tasks/"."""
+    name = pool_prefix + task.id.encode()
+    attempt = varint(task.attempt)
+    named = _sized(_TASK_NAME, name)
+    body = b"".join((task.body, named, _TASK_ATTEMPT, attempt))
+    lease_id = lease.id.encode()
+    held = b"".join(
+        (
+            named,  # field 1 of a Lease is the task's name, as in a Task
+            _LEASE_ID,
+            varint(len(lease_id)),
+            lease_id,
+            _LEASE_TOKEN,
+            varint(lease.token),
+            _LEASE_ATTEMPT,
+            attempt,
+        )
+    )
+    seconds, nanos = divmod(lease.start_time + task.execution_timeout_ns, units.SECOND)
+    deadline = b"".join((_TIME_SECONDS, varint(seconds), _TIME_NANOS, varint(nanos)))
+    content = b"".join(
+        (
+            _ITEM,
+            varint(len(body)),
+            body,
+            _LEASE,
+            varint(len(held)),
+            held,
+            _DEADLINE,
+            varint(len(deadline)),
+            deadline,
+        )
+    )
+    return _sized(_ITEM, content)
+
+
+def assignments(items: Iterable[bytes]) -> bytes:
+    """A WorkResponse with these assignments."""
+    return _sized(_FRAME_ASSIGNMENTS, b"".join(items))
+
+
+def ack(lease_id: str, accepted: bool) -> bytes:
+    """One item of `OutcomeAcks`."""
+    content = _sized(_ITEM, lease_id.encode())
+    return _sized(_ITEM, content + _ACK_ACCEPTED if accepted else content)
+
+
+def acks(items: Iterable[bytes]) -> bytes:
+    """A WorkResponse with these acknowledgements."""
+    return _sized(_FRAME_ACKS, b"".join(items))

@@ -1,0 +1,155 @@
+"""A SubmitTaskRequest, checked field by field, into what the core admits.
+
+The body that is kept and later handed to the worker is the submitted part of the Task, serialized;
+fields that only the dispatcher writes are dropped from it.
+"""
+
+import hashlib
+import itertools
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+from penstock.v1 import task_pb2, task_service_pb2
+from penstock_dispatcher import errors
+from penstock_dispatcher.convert import names, pool_config, times
+from penstock_dispatcher.core import settings
+from penstock_dispatcher.core import task as tasks
+
+TYPE_CHARS_MAX: Final = 128
+LABELS_MAX: Final = 64
+LABEL_BYTES_MAX: Final = 256
+KEY_BYTES_MAX: Final = 64
+REQUEST_ID_CHARS_MAX: Final = 128
+CONTENT_TYPE_CHARS_MAX: Final = 256
+TRACE_ENTRIES_MAX: Final = 8
+TRACE_BYTES_MAX: Final = 1024
+REASONS_MAX: Final = 64
+TIME_SECONDS_MAX: Final = 253_402_300_799
+"""The end of year 9999, as far as a Timestamp reaches."""
+
+# Numbers of the fields that a caller may set; everything else is the dispatcher's.
+_SUBMITTED: Final = frozenset(range(4, 17))
+_WAIT: Final = task_service_pb2.SubmitTaskRequest.WAIT
+_Bad = Callable[[str, str], None]
+_ADMISSIONS: Final = frozenset(task_service_pb2.SubmitTaskRequest.Admission.values())
+
+
+class TaskIds:
+    """Ids for tasks whose caller chose none: unique among all that any run of any dispatcher makes,
+    because each run begins with a random part of its own.
+    """
+
+    def __init__(self) -> None:
+        self._prefix = f"t{secrets.token_hex(5)}-"
+        self._numbers = itertools.count(1)
+
+    def next(self) -> str:
+        """At most 63 characters of [a-z0-9-]."""
+        return f"{self._prefix}{next(self._numbers):x}"
+
+
+def submission(
+    request: task_service_pb2.SubmitTaskRequest, config: settings.PoolSettings, ids: TaskIds
+) -> tasks.Submission:
+    """What to admit. Raises Refusal naming every bad field. Takes the request over: its task is
+    changed.
+    """
+    task = request.task
+    found = _violations(request, task)
+    retry = None
+    if task.HasField("retry_policy"):
+        retry = pool_config.retry_policy(task.retry_policy, config.retry)
+        found.extend(
+            settings.Violation(f"task.{bad.field}", bad.description)
+            for bad in settings.retry_violations(retry)
+        )
+    if found:
+        raise errors.invalid_fields(found)
+    for field, _ in task.ListFields():
+        if field.number not in _SUBMITTED:
+            task.ClearField(field.name)  # type: ignore[arg-type]
+    # Deterministic: the fingerprint of the same task must be the same, whatever order its maps had.
+    body = task.SerializeToString(deterministic=True)
+    made = ids.next()
+    return tasks.Submission(
+        task_id=request.task_id or made,
+        uid=made,
+        type=task.type,
+        body=body,
+        size=len(task.payload),
+        priority=task.priority if task.HasField("priority") else None,
+        not_before=times.time_ns(task.schedule_time) if task.HasField("schedule_time") else 0,
+        expire_time=times.time_ns(task.expire_time) if task.HasField("expire_time") else 0,
+        execution_timeout_ns=times.duration_ns(task.execution_timeout)
+        if task.HasField("execution_timeout")
+        else 0,
+        retry=retry,
+        request_id=request.request_id,
+        fingerprint=_fingerprint(body, request.task_id) if request.request_id else 0,
+    )
+
+
+def _fingerprint(body: bytes, task_id: str) -> int:
+    digest = hashlib.blake2b(body, digest_size=8, key=task_id.encode()).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _violations(
+    request: task_service_pb2.SubmitTaskRequest, task: task_pb2.Task
+) -> list[settings.Violation]:
+    found: list[settings.Violation] = []
+
+    def bad(field: str, description: str) -> None:
+        found.append(settings.Violation(field, description))
+
+    if not 1 <= len(task.type) <= TYPE_CHARS_MAX:
+        bad("task.type", f"must have 1 to {TYPE_CHARS_MAX} characters")
+    if request.task_id and names.TASK_ID.fullmatch(request.task_id) is None:
+        bad("task_id", "must have 1 to 63 characters of [a-z0-9-], starting with a letter")
+    if len(request.request_id) > REQUEST_ID_CHARS_MAX:
+        bad("request_id", f"must have at most {REQUEST_ID_CHARS_MAX} characters")
+    if request.admission not in _ADMISSIONS:
+        bad("admission", f"has no value {request.admission}")
+    elif request.admission == _WAIT:
+        bad("admission", "must be REJECT: this dispatcher does not hold calls until there is room")
+    if request.HasField("max_queue_time"):
+        bad("max_queue_time", "must be unset: this dispatcher does not predict starts yet")
+    if task.labels:
+        _check_labels(task, bad)
+    if len(task.fairness_key.encode()) > KEY_BYTES_MAX:
+        bad("task.fairness_key", f"must have at most {KEY_BYTES_MAX} bytes")
+    if len(task.concurrency_key.encode()) > KEY_BYTES_MAX:
+        bad("task.concurrency_key", f"must have at most {KEY_BYTES_MAX} bytes")
+    if len(task.content_type) > CONTENT_TYPE_CHARS_MAX:
+        bad("task.content_type", f"must have at most {CONTENT_TYPE_CHARS_MAX} characters")
+    if task.slots not in (0, 1):
+        bad("task.slots", "must be 0 or 1: tasks of several slots are not supported yet")
+    if task.trace_context and (
+        len(task.trace_context) > TRACE_ENTRIES_MAX
+        or sum(len(key) + len(value) for key, value in task.trace_context.items()) > TRACE_BYTES_MAX
+    ):
+        bad("task.trace_context", f"must have at most {TRACE_BYTES_MAX} bytes")
+    _check_times(task, bad)
+    if len(task.retry_policy.non_retryable_reasons) > REASONS_MAX:
+        bad("task.retry_policy.non_retryable_reasons", f"must be at most {REASONS_MAX}")
+    return found
+
+
+def _check_labels(task: task_pb2.Task, bad: _Bad) -> None:
+    if len(task.labels) > LABELS_MAX:
+        bad("task.labels", f"must be at most {LABELS_MAX}")
+    for key, value in task.labels.items():
+        if not key or max(len(key.encode()), len(value.encode())) > LABEL_BYTES_MAX:
+            bad("task.labels", f"keys and values must have at most {LABEL_BYTES_MAX} bytes")
+            return
+
+
+def _check_times(task: task_pb2.Task, bad: _Bad) -> None:
+    for field in ("schedule_time", "expire_time"):
+        if task.HasField(field):
+            moment = getattr(task, field)
+            if not (0 < moment.seconds <= TIME_SECONDS_MAX and 0 <= moment.nanos < 10**9):
+                bad(f"task.{field}", "must be a time after 1970 and before the year 10000")
+    if task.HasField("execution_timeout") and times.duration_ns(task.execution_timeout) <= 0:
+        bad("task.execution_timeout", "must be positive")

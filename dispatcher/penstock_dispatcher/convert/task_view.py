@@ -1,0 +1,61 @@
+"""A task of the core as the wire shows it."""
+
+from google.rpc import error_details_pb2, status_pb2
+
+from penstock.v1 import task_pb2
+from penstock_dispatcher import errors
+from penstock_dispatcher.convert import times
+from penstock_dispatcher.core import task as tasks
+
+QUEUE_POSITION_UNKNOWN = -1
+
+
+def etag(task: tasks.Task) -> str:
+    """Changes whenever the task does."""
+    return f'"{task.sequence:x}-{task.state.value}-{task.attempt}-{task.worker_losses}"'
+
+
+def view(
+    task: tasks.Task, pool_name: str, *, payload: bool = True, result: bool = True
+) -> task_pb2.Task:
+    """The whole task, or without its two large parts."""
+    shown = task_pb2.Task.FromString(task.body)
+    if not payload:
+        shown.ClearField("payload")
+    shown.name = f"{pool_name}/tasks/{task.id}"
+    shown.uid = task.uid
+    shown.state = task.state.value  # type: ignore[assignment]
+    shown.priority = task.priority
+    shown.attempt = task.attempt
+    shown.worker_losses = task.worker_losses
+    shown.worker = task.worker
+    shown.etag = etag(task)
+    for field, moment in (
+        ("create_time", task.create_time),
+        ("start_time", task.start_time),
+        ("end_time", task.end_time),
+        ("expire_time", task.expire_time),
+    ):
+        if moment:
+            getattr(shown, field).CopyFrom(times.timestamp(moment))
+    if task.execution_time_ns:
+        shown.execution_time.CopyFrom(times.duration(task.execution_time_ns))
+    if task.failure is not None:
+        shown.error.CopyFrom(failure_status(task.failure))
+    if result:
+        shown.result = task.result
+        shown.result_content_type = task.result_content_type
+    if task.state is tasks.TaskState.PENDING:
+        shown.queue_position = QUEUE_POSITION_UNKNOWN
+    return shown
+
+
+def failure_status(failure: tasks.Failure) -> status_pb2.Status:
+    """The worker's own status if it sent one, else one made of the dispatcher's words."""
+    if failure.status:
+        return status_pb2.Status.FromString(failure.status)
+    status = status_pb2.Status(code=failure.code, message=failure.message)
+    status.details.add().Pack(
+        error_details_pb2.ErrorInfo(reason=failure.reason, domain=errors.DOMAIN)
+    )
+    return status

@@ -1,0 +1,166 @@
+"""What workers say: Hello and outcomes, checked, into the core's values; and workers as people see
+them.
+"""
+
+from typing import Final
+
+from google.rpc import error_details_pb2
+
+from penstock.v1 import pool_service_pb2, worker_service_pb2
+from penstock_dispatcher import errors
+from penstock_dispatcher.convert import names, times
+from penstock_dispatcher.core import outcome, settings, workers
+from penstock_dispatcher.core import task as tasks
+
+PROTOCOL_VERSION: Final = 1
+SLOTS_MAX: Final = 10_000
+TYPES_MAX: Final = 1_000
+RUNNING_MAX: Final = 100_000
+ID_CHARS_MAX: Final = 253
+TASKS_SHOWN_MAX: Final = 100
+ERROR_BYTES_MAX: Final = 64 * 1024
+
+_Kind = outcome.OutcomeKind
+
+
+def check_hello(hello: worker_service_pb2.Hello) -> None:
+    """Raises Refusal naming every bad field."""
+    found: list[settings.Violation] = []
+
+    def want(condition: bool, field: str, description: str) -> None:
+        if not condition:
+            found.append(settings.Violation(f"hello.{field}", description))
+
+    names.check_pool(hello.pool, "hello.pool")
+    want(
+        hello.protocol_version == PROTOCOL_VERSION,
+        "protocol_version",
+        f"must be {PROTOCOL_VERSION}, is {hello.protocol_version}",
+    )
+    for field in ("pod_name", "pod_uid"):
+        want(
+            1 <= len(getattr(hello, field)) <= ID_CHARS_MAX,
+            field,
+            f"must have 1 to {ID_CHARS_MAX} characters",
+        )
+    for field in ("session_id", "revision", "sdk_version", "pool_uid"):
+        want(
+            len(getattr(hello, field)) <= ID_CHARS_MAX,
+            field,
+            f"must have at most {ID_CHARS_MAX} characters",
+        )
+    want(1 <= hello.slots <= SLOTS_MAX, "slots", f"must be 1 to {SLOTS_MAX}, is {hello.slots}")
+    want(len(hello.task_types) <= TYPES_MAX, "task_types", f"must be at most {TYPES_MAX}")
+    want(len(hello.running) <= RUNNING_MAX, "running", f"must be at most {RUNNING_MAX}")
+    if found:
+        raise errors.invalid_fields(found)
+
+
+def introduction(hello: worker_service_pb2.Hello, session_id: str) -> workers.Introduction:
+    """A checked Hello as the core takes it. Leases whose task lies in another pool are left out,
+    which revokes them nowhere: they were never this pool's.
+    """
+    prefix = f"{hello.pool}/tasks/"
+    return workers.Introduction(
+        session_id=session_id,
+        pod_name=hello.pod_name,
+        pod_uid=hello.pod_uid,
+        slots=hello.slots,
+        task_types=frozenset(hello.task_types),
+        revision=hello.revision,
+        sdk_version=hello.sdk_version,
+        draining=hello.draining,
+        running=tuple(
+            workers.ClaimedLease(
+                task_id=lease.task.removeprefix(prefix),
+                lease_id=lease.lease_id,
+                token=lease.fencing_token,
+                attempt=lease.attempt,
+            )
+            for lease in hello.running
+        ),
+    )
+
+
+def outcome_of(ended: worker_service_pb2.TaskOutcome) -> outcome.Outcome:
+    """One outcome. Raises Refusal if it says nothing."""
+    lease_id, token = ended.lease_id, ended.fencing_token
+    execution_ns = max(0, times.duration_ns(ended.execution_time))
+    match ended.WhichOneof("outcome"):
+        case "completed":
+            completed = ended.completed
+            return outcome.Outcome(
+                lease_id=lease_id,
+                token=token,
+                kind=_Kind.COMPLETED,
+                execution_time_ns=execution_ns,
+                result=completed.result,
+                content_type=completed.content_type,
+            )
+        case "failed":
+            failed = ended.failed
+            delay = (
+                max(0, times.duration_ns(failed.retry_delay))
+                if failed.HasField("retry_delay")
+                else None
+            )
+            return outcome.Outcome(
+                lease_id=lease_id,
+                token=token,
+                kind=_Kind.FAILED,
+                execution_time_ns=execution_ns,
+                failure=_failure(failed),
+                retryable=failed.retryable,
+                retry_delay_ns=delay,
+            )
+        case "released":
+            kind = _Kind.RELEASED
+        case "cancelled":
+            kind = _Kind.CANCELLED
+        case _:
+            raise errors.invalid("outcomes.outcome", "must be set")
+    return outcome.Outcome(
+        lease_id=lease_id, token=token, kind=kind, execution_time_ns=execution_ns
+    )
+
+
+def _failure(failed: worker_service_pb2.TaskOutcome.Failed) -> tasks.Failure:
+    status = failed.error
+    reason = ""
+    for detail in status.details:
+        if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+            info = error_details_pb2.ErrorInfo()
+            detail.Unpack(info)
+            reason = info.reason
+            break
+    kept = status.SerializeToString()
+    if len(kept) > ERROR_BYTES_MAX:
+        # The message alone, cut: a stack trace of megabytes helps nobody.
+        kept = b""
+    return tasks.Failure(
+        status.code or outcome.CODE_UNKNOWN, reason or "UNKNOWN", status.message[:4096], kept
+    )
+
+
+def worker_view(
+    worker: workers.Worker, pool_name: str, *, gone: bool = False
+) -> pool_service_pb2.Worker:
+    """A session as people and the operator see it."""
+    shown = pool_service_pb2.Worker(
+        name=f"{pool_name}/workers/{worker.pod_name}",
+        state=worker.state.value,  # type: ignore[arg-type]
+        pod_uid=worker.pod_uid,
+        revision=worker.revision,
+        slots_total=worker.slots,
+        slots_used=len(worker.leases),
+        last_heartbeat_time=times.timestamp_if(worker.last_heartbeat),
+        connect_time=times.timestamp_if(worker.connect_time),
+        sdk_version=worker.sdk_version,
+        reservation_id=worker.reservation_id,
+        gone=gone,
+    )
+    for lease in list(worker.leases.values())[:TASKS_SHOWN_MAX]:
+        shown.tasks.append(f"{pool_name}/tasks/{lease.task.id}")
+    if not worker.leases:
+        shown.idle_since_time.CopyFrom(times.timestamp(worker.idle_since))
+    return shown
