@@ -11,6 +11,7 @@ restart. The bounds of admission are on those, in tasks and in bytes.
 
 import collections
 import dataclasses
+from collections.abc import Iterable
 from typing import Final
 
 from penstock_dispatcher.core import (
@@ -232,6 +233,11 @@ class Ledger:
             if effect is not None:
                 self.effects.append(effect)
 
+    @property
+    def awaits_journal(self) -> bool:
+        """Somebody or something waits for a record to become durable."""
+        return bool(self._undurable)
+
     def withdraw(self, task: tasks.Task) -> None:
         """Take a waiting task out, wherever it lies; the caller sets its next state."""
         if task.place is _Place.QUEUED:
@@ -404,3 +410,10 @@ class Ledger:
             self.held[task.id] = task
             self.waiting_bytes += task.size
             self._oldest.append(task)
+
+    def restore_requests(self, requests: Iterable[tuple[str, Request]]) -> None:
+        """Take idempotency keys as the journal kept them, oldest first."""
+        for request_id, request in requests:
+            self.requests[request_id] = request
+            # Its key in the journal is in use, even if its task is deleted.
+            self._sequence = max(self._sequence, request.sequence)

@@ -211,6 +211,11 @@ class Pool:
         taken, self.book.effects = self.book.effects, []
         return taken
 
+    @property
+    def awaits_journal(self) -> bool:
+        """Some effect waits for a record to become durable."""
+        return self.book.awaits_journal
+
     # ------------------------------------------------------------ time
 
     def tick(self, now: int) -> None:
@@ -256,7 +261,7 @@ class Pool:
         """
         for task in stored:
             self.book.restore(task, self.config)
-        self.book.requests.update(requests)
+        self.book.restore_requests(requests)
         self.fleet.expected = dict(sessions)
         self.fleet.expected_until = now + self.config.reconnect_grace_ns
         self.fleet.workers.tombstones = dict.fromkeys(tombstones)

@@ -6,11 +6,13 @@ import pathlib
 from typing import Final
 
 MOUNTS: Final = pathlib.Path("/proc/self/mountinfo")
-NETWORK_TYPES: Final = frozenset(
-    ("9p", "afs", "beegfs", "ceph", "cifs", "gfs2", "glusterfs", "gpfs", "lustre", "nfs", "nfs4")
-    + ("ocfs2", "smb2", "smb3", "smbfs", "fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs")
-    + ("fuse.rclone", "fuse.s3fs", "fuse.sshfs")
-)
+# fmt: off
+NETWORK_TYPES: Final = frozenset((
+    "9p", "afs", "beegfs", "ceph", "cifs", "gfs2", "glusterfs", "gpfs", "lustre", "nfs", "nfs4",
+    "ocfs2", "smb2", "smb3", "smbfs", "fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs",
+    "fuse.rclone", "fuse.s3fs", "fuse.sshfs",
+))
+# fmt: on
 
 
 def type_of(path: pathlib.Path, mountinfo: str) -> str:

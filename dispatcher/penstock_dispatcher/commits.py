@@ -1,0 +1,142 @@
+"""Group commit: the records that have gathered go to the journal in batches, one at a time.
+
+While a commit is under way the next batch gathers; that is all the batching there is. Callers that
+must be silent until their record is durable wait here, many on one future.
+
+A full disk delays (the same batch is tried again every `RETRY_SECONDS`, nothing after it can pass);
+a failing one ends it all: `failed` carries the reason, and whoever waits is told.
+"""
+
+import asyncio
+import collections
+from collections.abc import Callable
+from typing import Final
+
+from penstock_dispatcher.core import records
+from penstock_dispatcher.journal import interface
+
+RETRY_SECONDS: Final = 1.0
+
+
+class _Group:
+    """Callers whose records lie close together: they learn of their durability at once."""
+
+    __slots__ = ("first", "future", "last")
+
+    def __init__(self, lsn: int) -> None:
+        self.first = self.last = lsn
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class Commits:
+    """Moves records from `log` to `journal`. `committed` is called after each commit, in the loop."""
+
+    def __init__(
+        self, *, log: records.RecordLog, journal: interface.Journal, committed: Callable[[], None]
+    ) -> None:
+        self.durable_lsn = 0
+        self.stuck = False
+        """The last commit found no room at all."""
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._log = log
+        self._journal = journal
+        self._committed = committed
+        self._queue: collections.deque[records.Record] = collections.deque()
+        self._gathered = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._groups: collections.deque[_Group] = collections.deque()
+
+    def gather(self) -> None:
+        """Take over what the log holds; cheap if that is nothing."""
+        if len(self._log):
+            self._queue.extend(self._log.take())
+            self._idle.clear()
+            self._gathered.set()
+
+    def backlog(self) -> int:
+        """Records not yet durable."""
+        return self._log.last - self.durable_lsn
+
+    async def durable(self, lsn: int) -> None:
+        """Return when record `lsn` is durable. Raises JournalFailed."""
+        if lsn <= self.durable_lsn:
+            return
+        if self.failed.done():
+            raise interface.JournalFailed("the journal has failed")
+        group = self._groups[-1] if self._groups else None
+        if group is None or lsn - group.first >= interface.COMMIT_RECORDS_MAX:
+            group = _Group(lsn)
+            self._groups.append(group)
+        group.last = max(group.last, lsn)
+        # Shielded: a caller that goes away must not take the others with it.
+        await asyncio.shield(group.future)
+
+    async def idle(self) -> None:
+        """Return when everything that was gathered is durable. Raises JournalFailed."""
+        self.gather()
+        waiting = asyncio.ensure_future(self._idle.wait())
+        try:
+            await asyncio.wait((waiting, self.failed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if self.failed.done():
+            await self.failed
+
+    async def run(self) -> None:
+        """Commit for ever."""
+        try:
+            while True:
+                await self._gathered.wait()
+                self._gathered.clear()
+                while self._queue:
+                    batch = self._next_batch()
+                    await self._commit(batch)
+                    self.durable_lsn += len(batch)
+                    self._release()
+                    self._committed()
+                self._idle.set()
+        except interface.JournalFailed as error:
+            self._fail(error)
+
+    def _next_batch(self) -> list[records.Record]:
+        queue = self._queue
+        batch: list[records.Record] = []
+        size = 0
+        while queue and len(batch) < interface.COMMIT_RECORDS_MAX:
+            record = queue[0]
+            if type(record) is records.TaskAccepted:
+                size += len(record.body)
+            elif type(record) is records.TaskEnded:
+                size += len(record.result)
+            if size > interface.COMMIT_BYTES_MAX and batch:
+                break
+            batch.append(queue.popleft())
+        return batch
+
+    async def _commit(self, batch: list[records.Record]) -> None:
+        while True:
+            try:
+                await self._journal.append(batch)
+            except interface.StorageFull:
+                self.stuck = True
+                await asyncio.sleep(RETRY_SECONDS)
+                await self._journal.compact(0)
+            else:
+                self.stuck = False
+                return
+
+    def _release(self) -> None:
+        while self._groups and self._groups[0].last <= self.durable_lsn:
+            future = self._groups.popleft().future
+            if not future.done():
+                future.set_result(None)
+
+    def _fail(self, error: interface.JournalFailed) -> None:
+        self.failed.set_exception(error)
+        self.failed.exception()  # somebody may never ask; that is no reason for a warning
+        while self._groups:
+            future = self._groups.popleft().future
+            if not future.done():
+                future.set_exception(error)
+                future.exception()

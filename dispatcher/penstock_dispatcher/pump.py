@@ -1,0 +1,269 @@
+"""The pump: drives the pools, and carries their effects out.
+
+Handlers call a pool's verbs directly, in the loop, and then `mark` it. One *turn*, on the loop's
+next round, takes the effects of every marked pool: frames go to the outboxes of their workers,
+calls that wait are woken, demand is offered to the operator's feed; what must survive goes to the
+commit thread (`commits`), and comes back as another turn for the pools that waited for it.
+
+Time: one timer, armed for the earliest deadline of all pools, kept in a heap that is cleaned
+lazily. Nothing is ever asked "is there something to do?" in a loop. A beat each second measures
+how late the loop is; if the whole process stood still, leases are extended before any of them is
+judged.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from typing import Any, Final
+
+from penstock.v1 import worker_service_pb2
+from penstock_dispatcher import clock as clocks
+from penstock_dispatcher import commits, errors, outbox, registry, waiters
+from penstock_dispatcher.convert import times
+from penstock_dispatcher.core import effects, records, units
+from penstock_dispatcher.core import pool as pools
+from penstock_dispatcher.journal import interface
+
+BEAT_SECONDS: Final = 1.0
+TIMER_SECONDS_MIN: Final = 0.001
+"""A deadline that is passed already waits this long: the loop is never starved by its timer."""
+COMPACT_SECONDS: Final = 10.0
+COMPACT_AGAIN_SECONDS: Final = 0.05
+
+_Carry = Callable[[pools.Pool, Any], None]
+
+
+class Pump:
+    """See the module's docstring. `changed` is told of every pool that had a turn."""
+
+    def __init__(
+        self,
+        *,
+        clock: clocks.Clock,
+        log: records.RecordLog,
+        journal: interface.Journal,
+        pool_registry: registry.Registry,
+        dispatcher_id: str,
+    ) -> None:
+        self.now = clock.now
+        self.dispatcher_id = dispatcher_id
+        self.registry = pool_registry
+        self.waiters = waiters.Waiters()
+        self.outboxes: dict[str, outbox.Outbox] = {}
+        """By session id: the stream that speaks for it now."""
+        self.on_replaced: dict[str, Callable[[], None]] = {}
+        """By session id: ends that stream, because a newer one or the operator said so."""
+        self.changed: Callable[[pools.Pool], None] = lambda _: None
+        self.purged: Callable[[pools.Pool], None] = lambda _: None
+        self.loop_lag_seconds = 0.0
+        self.serving = False
+        self.stopping = False
+        self.commits = commits.Commits(log=log, journal=journal, committed=self._committed)
+        self._journal = journal
+        self._dirty: dict[pools.Pool, None] = {}
+        self._awaiting: dict[pools.Pool, None] = {}
+        self._scheduled = False
+        self._deadlines: list[tuple[int, int, pools.Pool]] = []
+        self._armed: dict[pools.Pool, int] = {}
+        self._pushed = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = units.NEVER
+        self._last_beat = clock.now()
+        self._carry: dict[type, _Carry] = {
+            effects.Welcomed: self._welcome,
+            effects.Assigned: self._assign,
+            effects.CancelRequested: self._cancel,
+            effects.LeasesLost: self._lose,
+            effects.OutcomeAcked: self._ack,
+            effects.DrainRequested: self._drain,
+            effects.DrainRevoked: self._undrain,
+            effects.SessionReplaced: self._replace,
+            effects.TaskChanged: self._task_changed,
+        }
+
+    # ------------------------------------------------------------ gate
+
+    def check_open(self) -> None:
+        """Raises Refusal unless calls are served."""
+        if self.stopping:
+            raise errors.stopping()
+        if not self.serving:
+            raise errors.starting()
+
+    def check_admission(self) -> None:
+        """Raises Refusal unless new tasks can be taken."""
+        self.check_open()
+        if self.commits.stuck or self._journal.full() or self.commits.failed.done():
+            raise errors.storage()
+
+    async def durable(self, lsn: int) -> None:
+        """Return when record `lsn` is durable. Raises Refusal if that will not be."""
+        try:
+            await self.commits.durable(lsn)
+        except interface.JournalFailed:
+            raise errors.storage() from None
+
+    # ------------------------------------------------------------ turns
+
+    def mark(self, pool: pools.Pool) -> None:
+        """Something happened to the pool: it gets a turn."""
+        self._dirty[pool] = None
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        now = self.now()
+        dirty, self._dirty = self._dirty, {}
+        durable_lsn = self.commits.durable_lsn
+        for pool in dirty:
+            for effect in pool.take_effects(durable_lsn, now):
+                self._carry[type(effect)](pool, effect)
+            if pool.awaits_journal:
+                self._awaiting[pool] = None
+            self._arm(pool)
+            self.changed(pool)
+        self.commits.gather()
+        self._set_timer(now)
+
+    def _committed(self) -> None:
+        awaiting, self._awaiting = self._awaiting, {}
+        for pool in awaiting:
+            self.mark(pool)
+
+    # ------------------------------------------------------------ effects
+
+    def _welcome(self, pool: pools.Pool, effect: effects.Welcomed) -> None:
+        box = self.outboxes.get(effect.session_id)
+        if box is None:
+            return
+        config = pool.config
+        welcome = worker_service_pb2.Welcome(
+            session_id=effect.session_id,
+            heartbeat_interval=times.duration(config.heartbeat_ns),
+            lease_duration=times.duration(config.lease_ns),
+            revoked_lease_ids=effect.revoked,
+            dispatcher_id=self.dispatcher_id,
+            dispatcher_epoch=self.registry.tokens.epoch,
+            cancel_grace=times.duration(config.cancel_grace_ns),
+        )
+        box.welcome(worker_service_pb2.WorkResponse(welcome=welcome))
+
+    def _assign(self, _: pools.Pool, effect: effects.Assigned) -> None:
+        box = self.outboxes.get(effect.session_id)
+        if box is not None:
+            box.assign(effect.task, effect.lease)
+
+    def _ack(self, _: pools.Pool, effect: effects.OutcomeAcked) -> None:
+        box = self.outboxes.get(effect.session_id)
+        if box is not None:
+            box.ack(effect.lease_id, effect.accepted)
+
+    def _send(self, session_id: str, frame: worker_service_pb2.WorkResponse) -> None:
+        box = self.outboxes.get(session_id)
+        if box is not None:
+            box.send(frame)
+
+    def _cancel(self, pool: pools.Pool, effect: effects.CancelRequested) -> None:
+        cancel = worker_service_pb2.CancelLease(
+            lease_id=effect.lease_id,
+            reason=effect.reason,
+            grace=times.duration(pool.config.cancel_grace_ns),
+        )
+        self._send(effect.session_id, worker_service_pb2.WorkResponse(cancel=cancel))
+
+    def _lose(self, _: pools.Pool, effect: effects.LeasesLost) -> None:
+        state = worker_service_pb2.LeaseState(lost_lease_ids=effect.lease_ids)
+        self._send(effect.session_id, worker_service_pb2.WorkResponse(lease_state=state))
+
+    def _drain(self, _: pools.Pool, effect: effects.DrainRequested) -> None:
+        drain = worker_service_pb2.Drain(reservation_id=effect.reservation_id, reason="scale-down")
+        self._send(effect.session_id, worker_service_pb2.WorkResponse(drain=drain))
+
+    def _undrain(self, _: pools.Pool, effect: effects.DrainRevoked) -> None:
+        undrain = worker_service_pb2.Undrain(reservation_id=effect.reservation_id)
+        self._send(effect.session_id, worker_service_pb2.WorkResponse(undrain=undrain))
+
+    def _replace(self, _: pools.Pool, effect: effects.SessionReplaced) -> None:
+        end = self.on_replaced.pop(effect.session_id, None)
+        if end is not None:
+            end()
+
+    def _task_changed(self, _: pools.Pool, effect: effects.TaskChanged) -> None:
+        if self.waiters and effect.task.terminal:
+            self.waiters.wake(effect.task)
+
+    # ------------------------------------------------------------ time
+
+    def _arm(self, pool: pools.Pool) -> None:
+        due = min(pool.next_deadline(), pool.purge_time)
+        if due < self._armed.get(pool, units.NEVER):
+            self._armed[pool] = due
+            self._pushed += 1
+            heapq.heappush(self._deadlines, (due, self._pushed, pool))
+
+    def _set_timer(self, now: int) -> None:
+        due = self._deadlines[0][0] if self._deadlines else units.NEVER
+        if due == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = due
+        if due < units.NEVER:
+            delay = max(TIMER_SECONDS_MIN, (due - now) / units.SECOND)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._time_has_come)
+
+    def _time_has_come(self) -> None:
+        self._timer, self._timer_at = None, units.NEVER
+        now = self.now()
+        self._excuse_stall(now)
+        while self._deadlines and self._deadlines[0][0] <= now:
+            due, _, pool = heapq.heappop(self._deadlines)
+            if self._armed.get(pool) != due:
+                continue  # an earlier one took its place
+            del self._armed[pool]
+            if pool.purge_time <= now:
+                self._purge(pool)
+            else:
+                pool.tick(now)
+                self.mark(pool)
+        self._set_timer(now)
+
+    def _purge(self, pool: pools.Pool) -> None:
+        self.registry.purge(pool)
+        for worker in pool.fleet.workers.all():
+            end = self.on_replaced.pop(worker.session_id, None)
+            if end is not None:
+                end()
+        for task in pool.book.tasks.values():
+            self.waiters.wake(task)
+        self._dirty.pop(pool, None)
+        self.commits.gather()
+        self.purged(pool)
+
+    def _excuse_stall(self, now: int) -> None:
+        """If nothing of ours ran for long (a paused machine), nobody's heartbeat was read."""
+        stood_still = now - self._last_beat - int(BEAT_SECONDS * units.SECOND)
+        self._last_beat = max(self._last_beat, now - int(BEAT_SECONDS * units.SECOND))
+        for pool in self.registry.by_uid.values():
+            if stood_still > pool.config.lease_ns // 3:
+                pool.stalled(now)
+
+    async def beat(self) -> None:
+        """Measure the loop's lag, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(BEAT_SECONDS)
+            self.loop_lag_seconds = max(0.0, loop.time() - before - BEAT_SECONDS)
+            now = self.now()
+            self._excuse_stall(now)
+            self._last_beat = now
+
+    async def compact(self) -> None:
+        """Give room back to the disk, in small steps, for ever."""
+        while True:
+            more = await self._journal.compact(self.now())
+            await asyncio.sleep(COMPACT_AGAIN_SECONDS if more else COMPACT_SECONDS)

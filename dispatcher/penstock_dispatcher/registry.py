@@ -1,0 +1,120 @@
+"""Which pools there are: by uid, which is what a pool is, and by name, which is what people say.
+
+A re-created WorkerPool has another uid and is another pool. The newest one has the name; the one
+before is closed, keeps its queue for its retention, and is found by uid only (its workers know it).
+Configurations that are refused change nothing; the reason is kept for the operator to show.
+"""
+
+import random
+from typing import Final
+
+from google.rpc import status_pb2
+
+from penstock.v1 import fleet_service_pb2
+from penstock_dispatcher import clock as clocks
+from penstock_dispatcher import errors
+from penstock_dispatcher.convert import names, pool_config
+from penstock_dispatcher.core import leases, records, settings
+from penstock_dispatcher.core import pool as pools
+
+POOLS_MAX: Final = 10_000
+
+
+class Registry:
+    """Pools of this dispatcher."""
+
+    def __init__(self, *, log: records.RecordLog, clock: clocks.Clock) -> None:
+        self.tokens = leases.TokenSource(0)
+        self.by_uid: dict[str, pools.Pool] = {}
+        self.by_name: dict[str, pools.Pool] = {}
+        self.config_errors: dict[str, status_pb2.Status] = {}
+        """By pool uid: why its last configuration was refused."""
+        self._log = log
+        self._clock = clock
+        self._written: dict[str, bytes] = {}
+
+    def named(self, name: str, field: str = "parent") -> pools.Pool:
+        """The pool of that name. Raises Refusal."""
+        pool = self.by_name.get(name)
+        if pool is None:
+            names.check_pool(name, field)
+            raise errors.no_pool(name)
+        return pool
+
+    def for_worker(self, name: str, uid: str) -> pools.Pool:
+        """The pool that a worker was made for. Raises Refusal: a worker of a deleted pool does not
+        serve its successor.
+        """
+        if not uid:
+            return self.named(name, "hello.pool")
+        pool = self.by_uid.get(uid)
+        if pool is None or pool.name != name:
+            raise errors.no_pool(f"{name} with uid {uid}")
+        return pool
+
+    def begin(self, epoch: int) -> None:
+        """The journal has told the epoch; before any pool is made."""
+        self.tokens = leases.TokenSource(epoch)
+
+    def make(self, config: settings.PoolSettings, *, fresh: bool) -> pools.Pool:
+        """A pool, not registered yet."""
+        return pools.Pool(
+            config,
+            log=self._log,
+            tokens=self.tokens,
+            draw=random.random,
+            now=self._clock.now(),
+            fresh=fresh,
+        )
+
+    def add(self, pool: pools.Pool, config: bytes) -> None:
+        """Register a loaded pool, and what the journal has as its configuration."""
+        self.by_uid[pool.config.uid] = pool
+        self._written[pool.config.uid] = config
+        known = self.by_name.get(pool.name)
+        if known is None or known.closed_time:
+            self.by_name[pool.name] = pool
+
+    def configure(self, config: fleet_service_pb2.PoolConfig) -> pools.Pool:
+        """Put a configuration in force: of a known pool, or of a new one. Raises Refusal."""
+        try:
+            return self._configure(config)
+        except errors.Refusal as refusal:
+            if config.uid in self.by_uid or len(self.config_errors) < POOLS_MAX:
+                self.config_errors[config.uid] = refusal.status()
+            raise
+
+    def _configure(self, config: fleet_service_pb2.PoolConfig) -> pools.Pool:
+        found = pool_config.settings_of(config)
+        now = self._clock.now()
+        pool = self.by_uid.get(found.uid)
+        if pool is not None and pool.name != found.name:
+            raise errors.invalid("name", f"must stay {pool.name} for uid {found.uid}")
+        if pool is None and len(self.by_uid) >= POOLS_MAX:
+            raise errors.invalid("uid", f"is one too many: at most {POOLS_MAX} pools")
+        self._write(found.uid, found.name, config.SerializeToString(deterministic=True))
+        if pool is None:
+            pool = self.by_uid[found.uid] = self.make(found, fresh=True)
+        else:
+            pool.configure(found, now)
+        earlier = self.by_name.get(found.name)
+        if earlier is not None and earlier is not pool:
+            earlier.close(now)
+        self.by_name[found.name] = pool
+        self.config_errors.pop(found.uid, None)
+        return pool
+
+    def _write(self, uid: str, name: str, config: bytes) -> None:
+        if self._written.get(uid) != config:
+            self._written[uid] = config
+            self._log.append(records.PoolConfigured(uid, name, config))
+
+    def purge(self, pool: pools.Pool) -> None:
+        """Forget a pool and everything of it."""
+        uid = pool.config.uid
+        del self.by_uid[uid]
+        if self.by_name.get(pool.name) is pool:
+            del self.by_name[pool.name]
+        self._written.pop(uid, None)
+        self.config_errors.pop(uid, None)
+        self._log.append(records.PoolPurged(uid))
