@@ -1,0 +1,51 @@
+"""Helper programs that run beside us, ended by us, by process id.
+
+Each is in a session of its own, so that Ctrl-C reaches only the program that must clean up, not
+the helpers it still needs for that.
+"""
+
+import atexit
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+
+END_SECONDS_MAX = 5.0
+
+_alive: set[subprocess.Popen[str]] = set()
+
+
+def start(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen[str]:
+    """Start a helper; its standard output and error come as one pipe of text."""
+    process = subprocess.Popen(
+        command,
+        env=dict(variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    _alive.add(process)
+    return process
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """End a helper, gently and then not."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(END_SECONDS_MAX)
+    if process.stdout is not None:
+        process.stdout.close()
+    _alive.discard(process)
+
+
+@atexit.register
+def _stop_all() -> None:
+    for process in list(_alive):
+        stop(process)
