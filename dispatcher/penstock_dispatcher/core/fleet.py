@@ -158,10 +158,11 @@ class Fleet:
     def credit(self, session_id: str, slots: int) -> None:
         """The worker has room for `slots` more tasks."""
         worker = self.workers.get(session_id)
-        if worker is None or slots <= 0:
+        if worker is None or slots <= 0 or not worker.takes_work:
+            # A reserved worker may not have seen its Drain yet; if that is revoked, it grants anew.
             return
-        # Never more outstanding than there are slots, whatever a worker says.
-        worker.credit = min(worker.credit + slots, worker.slots)
+        # Never more outstanding than there are free slots, whatever a worker says.
+        worker.credit = min(worker.credit + slots, worker.slots - len(worker.leases))
         self.workers.touch(worker)
 
     def heartbeat(self, session_id: str, lease_ids: Iterable[str], now: int) -> None:
