@@ -1,0 +1,179 @@
+"""Each verb as a value: what to send, where, and how to read the answer.
+
+Both clients run these; neither knows a message. A `Call` is built once and may be sent again as it
+is: reads have no effect, a submission carries its `request_id`, a cancel of a cancelled task says
+the same as the first.
+"""
+
+import dataclasses
+import datetime as dt
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Generic, TypeVar
+
+from google.protobuf import message
+
+from penstock import _pools, _submission, _task, _times, errors
+from penstock.v1 import pool_service_pb2, task_pb2, task_service_pb2
+
+PAGE_SIZE: Final = 100
+PAGE_SIZE_MAX: Final = 1000
+TASKS: Final = "/penstock.v1.TaskService/"
+POOLS: Final = "/penstock.v1.PoolService/"
+STREAM_SUBMIT: Final = TASKS + "StreamSubmitTasks"
+
+Answer = TypeVar("Answer", bound=message.Message)
+Value = TypeVar("Value")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call(Generic[Answer, Value]):
+    """One unary call. `read` turns the answer into a value of ours."""
+
+    path: str
+    request: message.Message
+    answer: type[Answer]
+    read: Callable[[Answer], Value]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Page(Generic[Value]):
+    """Some of a list, and the token of the next page; empty = that was all."""
+
+    items: tuple[Value, ...]
+    next_token: str
+
+
+def submit(
+    submission: _submission.Submission,
+    *,
+    parent: str,
+    admission: _submission.Admission,
+    max_wait: _times.Seconds | None,
+    validate_only: bool,
+) -> Call[task_service_pb2.SubmitTaskResponse, _task.Task]:
+    """Raises ValueError or TypeError for what can never be right."""
+    request = _submission.to_wire(
+        submission,
+        parent=parent,
+        now=dt.datetime.now(dt.UTC),
+        admission=admission,
+        max_wait=max_wait,
+        validate_only=validate_only,
+    )
+    return Call(
+        TASKS + "SubmitTask",
+        request,
+        task_service_pb2.SubmitTaskResponse,
+        lambda answer: _task.from_wire(answer.task),
+    )
+
+
+def get(name: str) -> Call[task_pb2.Task, _task.Task]:
+    """One task, with payload and result."""
+    request = task_service_pb2.GetTaskRequest(name=name)
+    return Call(TASKS + "GetTask", request, task_pb2.Task, _task.from_wire)
+
+
+def wait(name: str, seconds: float) -> Call[task_pb2.Task, _task.Task]:
+    """The task when it is over or `seconds` have passed."""
+    request = task_service_pb2.WaitTaskRequest(
+        name=name, timeout=_times.to_duration(seconds, name="timeout")
+    )
+    return Call(TASKS + "WaitTask", request, task_pb2.Task, _task.from_wire)
+
+
+def cancel(name: str, *, reason: str) -> Call[task_pb2.Task, _task.Task]:
+    """Ask for its end."""
+    request = task_service_pb2.CancelTaskRequest(name=name, reason=reason)
+    return Call(TASKS + "CancelTask", request, task_pb2.Task, _task.from_wire)
+
+
+def tasks(
+    *, parent: str, query: str, page_size: int, token: str
+) -> Call[task_service_pb2.ListTasksResponse, Page[_task.Task]]:
+    """A page of tasks, without payloads and results."""
+    request = task_service_pb2.ListTasksRequest(
+        parent=parent, filter=query, page_size=page_size, page_token=token
+    )
+
+    def read(answer: task_service_pb2.ListTasksResponse) -> Page[_task.Task]:
+        return Page(tuple(map(_task.from_wire, answer.tasks)), answer.next_page_token)
+
+    return Call(TASKS + "ListTasks", request, task_service_pb2.ListTasksResponse, read)
+
+
+def pool(name: str) -> Call[pool_service_pb2.Pool, _pools.PoolInfo]:
+    """One pool."""
+    request = pool_service_pb2.GetPoolRequest(name=name)
+    return Call(POOLS + "GetPool", request, pool_service_pb2.Pool, _pools.pool_from_wire)
+
+
+def pools(
+    *, parent: str, token: str
+) -> Call[pool_service_pb2.ListPoolsResponse, Page[_pools.PoolInfo]]:
+    """A page of pools."""
+    request = pool_service_pb2.ListPoolsRequest(
+        parent=parent, page_size=PAGE_SIZE_MAX, page_token=token
+    )
+
+    def read(answer: pool_service_pb2.ListPoolsResponse) -> Page[_pools.PoolInfo]:
+        return Page(tuple(map(_pools.pool_from_wire, answer.pools)), answer.next_page_token)
+
+    return Call(POOLS + "ListPools", request, pool_service_pb2.ListPoolsResponse, read)
+
+
+def workers(
+    *, parent: str, token: str
+) -> Call[pool_service_pb2.ListWorkersResponse, Page[_pools.WorkerInfo]]:
+    """A page of a pool's workers."""
+    request = pool_service_pb2.ListWorkersRequest(
+        parent=parent, page_size=PAGE_SIZE_MAX, page_token=token
+    )
+
+    def read(answer: pool_service_pb2.ListWorkersResponse) -> Page[_pools.WorkerInfo]:
+        return Page(tuple(map(_pools.worker_from_wire, answer.workers)), answer.next_page_token)
+
+    return Call(POOLS + "ListWorkers", request, pool_service_pb2.ListWorkersResponse, read)
+
+
+def task_filter(
+    *,
+    state: _task.TaskState | None,
+    task_type: str | None,
+    priority: int | None,
+    labels: Mapping[str, str] | None,
+) -> str:
+    """The terms that `ListTasks` knows, joined by AND. Raises ValueError for unsayable values."""
+    terms: list[tuple[str, Any]] = [
+        ("state", None if state is None else state.value),
+        ("type", task_type),
+        ("priority", priority),
+        *((f"label.{key}", value) for key, value in (labels or {}).items()),
+    ]
+    said = [f"{key}={value}" for key, value in terms if value is not None]
+    for term in said:
+        if " AND " in term:
+            raise ValueError(f"a filter cannot say {term!r}")
+    return " AND ".join(said)
+
+
+def failure_of(task: _task.Task) -> errors.TaskError | None:
+    """Why a task that is over has no result; None if it has one."""
+    match task.state:
+        case _task.TaskState.SUCCEEDED:
+            return None
+        case _task.TaskState.CANCELLED:
+            return errors.TaskCancelled(f"{task.name} was cancelled", task=task)
+        case _task.TaskState.EXPIRED:
+            return errors.TaskExpired(f"{task.name} expired before it could start", task=task)
+        case _task.TaskState.DEAD_LETTERED:
+            kind: type[errors.TaskError] = errors.TaskDeadLettered
+        case _task.TaskState.FAILED:
+            kind = errors.TaskFailed
+        case _:
+            kind = errors.TaskError
+    cause = task.error
+    said = f"{cause.reason or 'error'}: {cause.message}" if cause else "no cause was recorded"
+    verb = "was dead-lettered" if kind is errors.TaskDeadLettered else "failed"
+    text = f"{task.name} {verb} after attempt {task.attempt}: {said}"
+    return kind(text, task=task, reason=cause.reason if cause else "")

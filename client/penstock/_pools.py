@@ -1,0 +1,183 @@
+"""Pools and workers as people see them: frozen values read from the wire."""
+
+import dataclasses
+import datetime as dt
+import enum
+from collections.abc import Mapping
+
+from penstock import _names, _times
+from penstock.v1 import pool_service_pb2
+
+
+class PoolState(enum.Enum):
+    """Whether a pool takes and dispatches tasks."""
+
+    UNKNOWN = "UNKNOWN"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    DRAINING = "DRAINING"
+    CLOSED = "CLOSED"
+
+
+class WorkerState(enum.Enum):
+    """Whether a worker takes tasks."""
+
+    UNKNOWN = "UNKNOWN"
+    READY = "READY"
+    BUSY = "BUSY"
+    DRAINING = "DRAINING"
+    DRAINED = "DRAINED"
+    LOST = "LOST"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PoolInfo:
+    """One pool at one moment. Rates are per second; None = not known yet.
+
+    `slots_total` counts connected workers that take work, `slots_used` all connected ones. The
+    totals grow since the pool's creation.
+    """
+
+    name: str
+    uid: str
+    state: PoolState
+    generation: int
+    max_pending: int
+    pending: int
+    delayed: int
+    in_flight: int
+    waiters: int
+    dead_lettered: int
+    pending_bytes: int
+    pending_by_priority: Mapping[int, int]
+    oldest_pending_time: dt.datetime | None
+    arrival_rate: float
+    completion_rate: float
+    mean_execution_seconds: float | None
+    rate_limit_tokens: float
+    rate_limited_seconds: float
+    slots_total: int
+    slots_used: int
+    estimated_wait_seconds: float | None
+    accepted_total: int
+    refused_total: int
+    succeeded_total: int
+    failed_total: int
+
+    @property
+    def namespace(self) -> str:
+        """The first part of the name that says something."""
+        return _names.parts(self.name)[0]
+
+    @property
+    def id(self) -> str:
+        """The last part of the name."""
+        return _names.parts(self.name)[1]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerInfo:
+    """One worker at one moment. `tasks` are names of what it runs, at most 100."""
+
+    name: str
+    state: WorkerState
+    pod_uid: str
+    revision: str
+    slots_total: int
+    slots_used: int
+    tasks: tuple[str, ...]
+    last_heartbeat_time: dt.datetime | None
+    connect_time: dt.datetime | None
+    idle_since_time: dt.datetime | None
+    sdk_version: str
+
+    @property
+    def id(self) -> str:
+        """The pod's name."""
+        return _names.parts(self.name)[2]
+
+    @property
+    def pool(self) -> str:
+        """`namespaces/{namespace}/pools/{pool}`."""
+        return self.name.rpartition("/workers/")[0]
+
+
+_POOL_STATES = {
+    number: PoolState.__members__.get(name, PoolState.UNKNOWN)
+    for name, number in pool_service_pb2.Pool.State.items()
+}
+_WORKER_STATES = {
+    number: WorkerState.__members__.get(name, WorkerState.UNKNOWN)
+    for name, number in pool_service_pb2.Worker.State.items()
+}
+
+
+def pool_from_wire(message: pool_service_pb2.Pool) -> PoolInfo:
+    """Read a pool as it travels."""
+    stats = message.stats
+    return PoolInfo(
+        name=message.name,
+        uid=message.uid,
+        state=_POOL_STATES.get(message.state, PoolState.UNKNOWN),
+        generation=message.generation,
+        max_pending=message.max_pending,
+        pending=stats.pending,
+        delayed=stats.delayed,
+        in_flight=stats.in_flight,
+        waiters=stats.waiters,
+        dead_lettered=stats.dead_lettered,
+        pending_bytes=stats.pending_bytes,
+        pending_by_priority=dict(sorted(stats.pending_by_priority.items(), reverse=True)),
+        oldest_pending_time=(
+            _times.from_timestamp(stats.oldest_pending_time)
+            if stats.HasField("oldest_pending_time")
+            else None
+        ),
+        arrival_rate=stats.arrival_rate,
+        completion_rate=stats.completion_rate,
+        mean_execution_seconds=(
+            _times.from_duration(stats.mean_execution_time)
+            if stats.HasField("mean_execution_time")
+            else None
+        ),
+        rate_limit_tokens=stats.rate_limit_tokens,
+        rate_limited_seconds=_times.from_duration(stats.rate_limited_for),
+        slots_total=stats.slots_total,
+        slots_used=stats.slots_used,
+        estimated_wait_seconds=(
+            _times.from_duration(stats.estimated_wait) if stats.HasField("estimated_wait") else None
+        ),
+        accepted_total=stats.accepted_total,
+        refused_total=stats.refused_total,
+        succeeded_total=stats.succeeded_total,
+        failed_total=stats.failed_total,
+    )
+
+
+def worker_from_wire(message: pool_service_pb2.Worker) -> WorkerInfo:
+    """Read a worker as it travels."""
+    return WorkerInfo(
+        name=message.name,
+        state=_WORKER_STATES.get(message.state, WorkerState.UNKNOWN),
+        pod_uid=message.pod_uid,
+        revision=message.revision,
+        slots_total=message.slots_total,
+        slots_used=message.slots_used,
+        tasks=tuple(message.tasks),
+        last_heartbeat_time=(
+            _times.from_timestamp(message.last_heartbeat_time)
+            if message.HasField("last_heartbeat_time")
+            else None
+        ),
+        connect_time=(
+            _times.from_timestamp(message.connect_time)
+            if message.HasField("connect_time")
+            else None
+        ),
+        idle_since_time=(
+            _times.from_timestamp(message.idle_since_time)
+            if message.HasField("idle_since_time")
+            else None
+        ),
+        sdk_version=message.sdk_version,
+    )

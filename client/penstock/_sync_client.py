@@ -1,0 +1,335 @@
+"""The blocking client: `penstock.SyncClient`, over grpc's blocking API.
+
+It could have been the asynchronous client on a loop in a thread of its own. It is not, because
+grpc.aio wants one event loop in a process: a second one next to the program's own makes both log
+spurious errors, and each call would pay for two hops between threads. What decides (calls,
+retries, waits, the pipeline of `submit_many`) is pure and shared with `Client`; only the few lines
+that move bytes exist twice.
+"""
+
+import functools
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import grpc
+from google.protobuf import message
+
+from penstock import (
+    _blocking,
+    _calls,
+    _names,
+    _payload,
+    _pipeline,
+    _pools,
+    _retry,
+    _settings,
+    _submission,
+    _task,
+    _times,
+    _waiting,
+    errors,
+)
+
+_Answer = TypeVar("_Answer", bound=message.Message)
+_Value = TypeVar("_Value")
+
+
+class SyncClient:
+    """Speaks to a dispatcher from ordinary code. Use it as `with`, or call `close`.
+
+    One client serves any number of threads; it connects at its first call. Make another after a
+    fork.
+    Every call retries UNAVAILABLE by itself until its time-out has passed, which is safe, because
+    every submission carries a `request_id`. Everything else is raised as a `PenstockError`.
+
+    Args:
+        address: `host:port` of the dispatcher; default PENSTOCK_ADDRESS, then 127.0.0.1:50051.
+        token, token_file: bearer token; default PENSTOCK_TOKEN, then PENSTOCK_TOKEN_FILE, then
+            none. The file is read again when it changes.
+        pool: the pool that is meant when a call names none; default PENSTOCK_POOL. Pools are
+            written `pool` (namespace `default`), `namespace/pool`, or in full.
+        timeout: of every call that gives none of its own.
+        credentials: TLS; None = plain text.
+
+    Raises ValueError for arguments that cannot be right.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        token: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
+        pool: str | None = None,
+        timeout: _times.Seconds = _settings.DEFAULT_TIMEOUT_SECONDS,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self._settings = _settings.resolve(
+            address=address, token=token, token_file=token_file, pool=pool, timeout=timeout
+        )
+        self._credentials = credentials
+        self._lock = threading.Lock()
+        self._channel: grpc.Channel | None = None
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every open call and the connection. A closed client stays closed."""
+        with self._lock:
+            self._closed = True
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    # ------------------------------------------------------------ submitting
+
+    def submit(
+        self,
+        task_type: str,
+        payload: bytes | str | _payload.Payload = b"",
+        /,
+        *,
+        pool: str | None = None,
+        admission: _submission.Admission = _submission.Admission.REJECT,
+        max_wait: _times.Seconds | None = None,
+        retry: _retry.Retry | None = None,
+        validate_only: bool = False,
+        timeout: _times.Seconds | None = None,
+        **options: Unpack[_submission.SubmitOptions],
+    ) -> _task.Task:
+        """Submit one task; once this returns, the task is durable.
+
+        A full pool raises `QueueFull` at once, with `retry_after_seconds`; or, with
+        `admission=WAIT`, the call is held for up to `max_wait`; or, with `retry`, it is tried again
+        when the dispatcher says. `options` are the fields of `Submission`. Returns the task without
+        its payload.
+        """
+        call = _calls.submit(
+            _submission.Submission(task_type, payload, **options),
+            parent=self._settings.pool_name(pool),
+            admission=admission,
+            max_wait=max_wait,
+            validate_only=validate_only,
+        )
+        seconds = self._settings.seconds(timeout) + _times.to_seconds(
+            max_wait or 0, name="max_wait"
+        )
+        return self._run(call, seconds=seconds, retry=retry)
+
+    def submit_many(
+        self,
+        submissions: Iterable[_submission.Submission],
+        *,
+        pool: str | None = None,
+        admission: _submission.Admission = _submission.Admission.REJECT,
+        max_wait: _times.Seconds | None = None,
+        retry: _retry.Retry | None = None,
+        timeout: _times.Seconds | None = None,
+    ) -> Generator[_submission.Outcome, None, None]:
+        """Submit any number of tasks to one pool, fast; yields an `Outcome` for each, in order.
+
+        They travel in batches over one stream, several batches at once; at most
+        `_pipeline.WINDOW_TASKS_MAX` outcomes are ahead of what was taken, so that the memory used
+        is bounded however long the source is. A refused submission is an outcome with an `error`;
+        with `retry` it is tried again first. The source is drawn in the calling thread.
+
+        If the dispatcher restarts, the stream is opened again, and what was not answered is sent
+        again under its `request_id`. `timeout` bounds the time without any answer. To stop early,
+        close the generator (`contextlib.closing`).
+        """
+        terms = _pipeline.Terms(
+            parent=self._settings.pool_name(pool),
+            admission=admission,
+            max_wait=max_wait,
+            retry=retry,
+            timeout_seconds=self._settings.seconds(timeout),
+        )
+        run = _blocking.Run(connect=self._connected, token=self._settings.token, terms=terms)
+        return run.outcomes(submissions)
+
+    # ------------------------------------------------------------ one task
+
+    def get(
+        self,
+        task: _task.Task | str,
+        *,
+        pool: str | None = None,
+        timeout: _times.Seconds | None = None,
+    ) -> _task.Task:
+        """The task as it is now, with payload and, if it has one, result. `task`: its full name, or
+        its id in `pool`.
+        """
+        call = _calls.get(self._settings.task_name(task, pool))
+        return self._run(call, seconds=self._settings.seconds(timeout))
+
+    def wait(
+        self,
+        task: _task.Task | str,
+        *,
+        pool: str | None = None,
+        timeout: _times.Seconds | None = None,
+    ) -> _task.Task:
+        """The task once it is over, however it ended. Raises `WaitTimeout` after `timeout` (None =
+        waits for ever), `Unavailable` when nobody has answered for the client's own time-out.
+        """
+        name = self._settings.task_name(task, pool)
+        wait = _waiting.Wait(
+            name,
+            now=time.monotonic(),
+            timeout_seconds=None if timeout is None else self._settings.seconds(timeout),
+            patience_seconds=self._settings.timeout_seconds,
+        )
+        while True:
+            seconds = wait.segment(time.monotonic())
+            try:
+                found = _blocking.once(
+                    self._connected(),
+                    _calls.wait(name, seconds),
+                    token=self._settings.token,
+                    seconds=seconds + _waiting.ANSWER_SECONDS,
+                )
+            except errors.PenstockError as error:
+                delay = wait.failed(error, now=time.monotonic(), draw=random.random())
+                time.sleep(delay)
+            else:
+                if wait.answered(found, time.monotonic()):
+                    return found
+
+    def result(
+        self,
+        task: _task.Task | str,
+        *,
+        pool: str | None = None,
+        timeout: _times.Seconds | None = None,
+    ) -> bytes:
+        """Wait like `wait`; the result's bytes. Raises `TaskFailed`, `TaskDeadLettered`,
+        `TaskCancelled` or `TaskExpired` if there is none.
+        """
+        found = self.wait(task, pool=pool, timeout=timeout)
+        failure = _calls.failure_of(found)
+        if failure is not None:
+            raise failure
+        return found.result
+
+    def cancel(
+        self,
+        task: _task.Task | str,
+        *,
+        reason: str = "",
+        pool: str | None = None,
+        timeout: _times.Seconds | None = None,
+    ) -> _task.Task:
+        """Cancel a task. One that waits is cancelled when this returns; one that runs is asked to
+        stop (`CANCELLING`). Raises `WrongTaskState` if it is over.
+        """
+        call = _calls.cancel(self._settings.task_name(task, pool), reason=reason)
+        return self._run(call, seconds=self._settings.seconds(timeout))
+
+    # ------------------------------------------------------------ looking around
+
+    def list(
+        self,
+        pool: str | None = None,
+        *,
+        state: _task.TaskState | None = None,
+        task_type: str | None = None,
+        priority: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        page_size: int = _calls.PAGE_SIZE,
+        timeout: _times.Seconds | None = None,
+    ) -> Generator[_task.Task, None, None]:
+        """The tasks of a pool that match, without payloads and results. Pages are fetched as they
+        are needed; `timeout` is for each.
+        """
+        page = functools.partial(
+            _calls.tasks,
+            parent=self._settings.pool_name(pool),
+            query=_calls.task_filter(
+                state=state, task_type=task_type, priority=priority, labels=labels
+            ),
+            page_size=page_size,
+        )
+        return self._pages(page, timeout)
+
+    def pool(
+        self, name: str | None = None, *, timeout: _times.Seconds | None = None
+    ) -> _pools.PoolInfo:
+        """One pool, or the default one, with its statistics."""
+        call = _calls.pool(self._settings.pool_name(name))
+        return self._run(call, seconds=self._settings.seconds(timeout))
+
+    def pools(
+        self, namespace: str | None = None, *, timeout: _times.Seconds | None = None
+    ) -> Generator[_pools.PoolInfo, None, None]:
+        """The pools of one namespace, or of all that the token may see."""
+        page = functools.partial(_calls.pools, parent=_names.namespace(namespace))
+        return self._pages(page, timeout)
+
+    def workers(
+        self, pool: str | None = None, *, timeout: _times.Seconds | None = None
+    ) -> Generator[_pools.WorkerInfo, None, None]:
+        """The workers of one pool, or of the default one."""
+        page = functools.partial(_calls.workers, parent=self._settings.pool_name(pool))
+        return self._pages(page, timeout)
+
+    # ------------------------------------------------------------ how
+
+    def _connected(self) -> grpc.Channel:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this client is closed")
+            if self._channel is None:
+                address, options = self._settings.address, _settings.CHANNEL_OPTIONS
+                if self._credentials is None:
+                    self._channel = grpc.insecure_channel(address, options)
+                else:
+                    self._channel = grpc.secure_channel(address, self._credentials, options)
+            return self._channel
+
+    def _run(
+        self,
+        call: _calls.Call[_Answer, _Value],
+        *,
+        seconds: float,
+        retry: _retry.Retry | None = None,
+    ) -> _Value:
+        attempts = _retry.Attempts(now=time.monotonic(), seconds=seconds, retry=retry)
+        while True:
+            try:
+                return _blocking.once(
+                    self._connected(),
+                    call,
+                    token=self._settings.token,
+                    seconds=attempts.remaining(time.monotonic()),
+                )
+            except errors.PenstockError as error:
+                delay = attempts.failed(error, now=time.monotonic(), draw=random.random())
+            time.sleep(delay)
+
+    def _pages(
+        self,
+        page: Callable[..., _calls.Call[_Answer, _calls.Page[_Value]]],
+        timeout: _times.Seconds | None,
+    ) -> Generator[_Value, None, None]:
+        token = ""
+        while True:
+            found = self._run(page(token=token), seconds=self._settings.seconds(timeout))
+            yield from found.items
+            token = found.next_token
+            if not token:
+                return

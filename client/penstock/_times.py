@@ -1,0 +1,45 @@
+"""Durations and points in time between Python and protobuf.
+
+Python's side speaks seconds (float, or a `timedelta`) and aware datetimes in UTC.
+"""
+
+import datetime as dt
+
+from google.protobuf import duration_pb2, timestamp_pb2
+
+Seconds = float | dt.timedelta
+
+_NANOS = 1_000_000_000
+
+
+def to_seconds(value: Seconds, *, name: str) -> float:
+    """A span in seconds. Raises ValueError, naming `name`, if it is negative."""
+    seconds = value.total_seconds() if isinstance(value, dt.timedelta) else float(value)
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{name} must be 0 seconds or more, is {seconds}")
+    return seconds
+
+
+def to_duration(value: Seconds, *, name: str) -> duration_pb2.Duration:
+    """A span as it travels. Raises ValueError like `to_seconds`."""
+    seconds, nanos = divmod(round(to_seconds(value, name=name) * _NANOS), _NANOS)
+    return duration_pb2.Duration(seconds=seconds, nanos=nanos)
+
+
+def to_timestamp(value: dt.datetime, *, name: str) -> timestamp_pb2.Timestamp:
+    """A point in time as it travels. Raises ValueError if it has no time zone."""
+    if value.tzinfo is None:
+        raise ValueError(f"{name} must have a time zone: use datetime.datetime.now(datetime.UTC)")
+    stamp = timestamp_pb2.Timestamp()
+    stamp.FromDatetime(value)
+    return stamp
+
+
+def from_duration(value: duration_pb2.Duration) -> float:
+    """Seconds."""
+    return value.seconds + value.nanos / _NANOS
+
+
+def from_timestamp(value: timestamp_pb2.Timestamp) -> dt.datetime:
+    """An aware datetime in UTC, to the microsecond."""
+    return value.ToDatetime(tzinfo=dt.UTC)
