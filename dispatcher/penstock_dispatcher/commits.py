@@ -29,7 +29,7 @@ class _Group:
 
 
 class Commits:
-    """Moves records from `log` to `journal`. `committed` is called after each commit, in the loop."""
+    """Moves records from `log` to `journal`; `committed` is called after each commit."""
 
     def __init__(
         self, *, log: records.RecordLog, journal: interface.Journal, committed: Callable[[], None]
@@ -97,7 +97,7 @@ class Commits:
                     self._committed()
                 self._idle.set()
         except interface.JournalFailed as error:
-            self._fail(error)
+            self.fail(error)
 
     def _next_batch(self) -> list[records.Record]:
         queue = self._queue
@@ -132,7 +132,10 @@ class Commits:
             if not future.done():
                 future.set_result(None)
 
-    def _fail(self, error: interface.JournalFailed) -> None:
+    def fail(self, error: interface.JournalFailed) -> None:
+        """The journal is of no use any more: tell everybody who waits. Idempotent."""
+        if self.failed.done():
+            return
         self.failed.set_exception(error)
         self.failed.exception()  # somebody may never ask; that is no reason for a warning
         while self._groups:

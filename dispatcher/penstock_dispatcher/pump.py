@@ -59,6 +59,8 @@ class Pump:
         self.serving = False
         self.stopping = False
         self.commits = commits.Commits(log=log, journal=journal, committed=self._committed)
+        self.operator_epoch = 0
+        self._log = log
         self._journal = journal
         self._dirty: dict[pools.Pool, None] = {}
         self._awaiting: dict[pools.Pool, None] = {}
@@ -93,8 +95,12 @@ class Pump:
     def check_admission(self) -> None:
         """Raises Refusal unless new tasks can be taken."""
         self.check_open()
-        if self.commits.stuck or self._journal.full() or self.commits.failed.done():
+        if self.storage_full() or self.commits.failed.done():
             raise errors.storage()
+
+    def storage_full(self) -> bool:
+        """The journal has no room for new tasks."""
+        return self.commits.stuck or self._journal.full()
 
     async def durable(self, lsn: int) -> None:
         """Return when record `lsn` is durable. Raises Refusal if that will not be."""
@@ -102,6 +108,18 @@ class Pump:
             await self.commits.durable(lsn)
         except interface.JournalFailed:
             raise errors.storage() from None
+
+    async def everything_durable(self) -> None:
+        """Return when every record of before is durable. Raises Refusal if that will not be."""
+        self.commits.gather()
+        await self.durable(self._log.last)
+
+    def see_operator(self, epoch: int) -> None:
+        """An operator with this epoch leads."""
+        if epoch > self.operator_epoch:
+            self.operator_epoch = epoch
+            self._log.append(records.OperatorSeen(epoch))
+            self.commits.gather()
 
     # ------------------------------------------------------------ turns
 
@@ -264,6 +282,9 @@ class Pump:
 
     async def compact(self) -> None:
         """Give room back to the disk, in small steps, for ever."""
-        while True:
-            more = await self._journal.compact(self.now())
-            await asyncio.sleep(COMPACT_AGAIN_SECONDS if more else COMPACT_SECONDS)
+        try:
+            while True:
+                more = await self._journal.compact(self.now())
+                await asyncio.sleep(COMPACT_AGAIN_SECONDS if more else COMPACT_SECONDS)
+        except interface.JournalFailed as error:
+            self.commits.fail(error)

@@ -6,7 +6,7 @@ Configurations that are refused change nothing; the reason is kept for the opera
 """
 
 import random
-from typing import Final
+from typing import Final, NamedTuple
 
 from google.rpc import status_pb2
 
@@ -20,6 +20,13 @@ from penstock_dispatcher.core import pool as pools
 POOLS_MAX: Final = 10_000
 
 
+class RefusedConfig(NamedTuple):
+    """Why the last configuration of a pool was refused."""
+
+    pool: str
+    status: status_pb2.Status
+
+
 class Registry:
     """Pools of this dispatcher."""
 
@@ -27,8 +34,8 @@ class Registry:
         self.tokens = leases.TokenSource(0)
         self.by_uid: dict[str, pools.Pool] = {}
         self.by_name: dict[str, pools.Pool] = {}
-        self.config_errors: dict[str, status_pb2.Status] = {}
-        """By pool uid: why its last configuration was refused."""
+        self.config_errors: dict[str, RefusedConfig] = {}
+        """By pool uid."""
         self._log = log
         self._clock = clock
         self._written: dict[str, bytes] = {}
@@ -81,7 +88,7 @@ class Registry:
             return self._configure(config)
         except errors.Refusal as refusal:
             if config.uid in self.by_uid or len(self.config_errors) < POOLS_MAX:
-                self.config_errors[config.uid] = refusal.status()
+                self.config_errors[config.uid] = RefusedConfig(config.name, refusal.status())
             raise
 
     def _configure(self, config: fleet_service_pb2.PoolConfig) -> pools.Pool:

@@ -85,6 +85,17 @@ class Ledger:
         self, wanted: tasks.Submission, config: settings.PoolSettings, now: int
     ) -> admission.Admission:
         """Accept, recognise or refuse one submission."""
+        judged = self.judge(wanted, config, now)
+        if judged is None:
+            return self._accept(wanted, config, now)
+        if not judged.admitted:
+            self.refused_total += 1
+        return judged
+
+    def judge(
+        self, wanted: tasks.Submission, config: settings.PoolSettings, now: int
+    ) -> admission.Admission | None:
+        """What would be answered, None = it would be accepted. Changes nothing."""
         if wanted.request_id:
             known = self.requests.get(wanted.request_id)
             if known is not None and now - known.time < REQUEST_RETENTION_NS:
@@ -105,7 +116,7 @@ class Ledger:
             return self._refuse(
                 _Reason.QUEUE_FULL, wanted, message=full, retry_after_ns=self.retry_after_ns(now)
             )
-        return self._accept(wanted, config, now)
+        return None
 
     def full(self, config: settings.PoolSettings, *, count: int, size: int) -> str:
         """Why `count` more tasks with `size` payload bytes in all do not fit; empty = they do."""
@@ -138,7 +149,6 @@ class Ledger:
     def _refuse(
         self, reason: _Reason, wanted: tasks.Submission, *, message: str, retry_after_ns: int = 0
     ) -> admission.Admission:
-        self.refused_total += 1
         return admission.Admission(
             reason, wanted.task_id, message=message, retry_after_ns=retry_after_ns
         )

@@ -13,6 +13,7 @@ Two latches stop dispatch: `suspended` (the manifest) and `paused` (the API). A 
 manifest is gone) admits nothing and still works off what it has.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
 from penstock_dispatcher.core import (
@@ -121,37 +122,60 @@ class Pool:
         durable.
         """
         refusal = self._shut(wanted)
-        return refusal or self.book.admit(wanted, self.config, now)
+        if refusal is not None:
+            self.book.refused_total += 1
+            return refusal
+        return self.book.admit(wanted, self.config, now)
+
+    def judge(self, wanted: tasks.Submission, now: int) -> admission.Admission | None:
+        """What `submit` would answer, None = it would accept. Changes nothing."""
+        return self._shut(wanted) or self.book.judge(wanted, self.config, now)
 
     def submit_atomically(
         self, batch: Sequence[tasks.Submission], now: int
     ) -> list[admission.Admission]:
         """All or none. If any would be refused, all carry a refusal: their own, or that of the
-        batch.
+        first.
         """
-        new = [wanted for wanted in batch if wanted.request_id not in self.book.requests]
-        full = self.book.full(self.config, count=len(new), size=sum(wanted.size for wanted in new))
-        if full:
-            retry_after_ns = self.book.retry_after_ns(now)
-            self.book.refused_total += len(batch)
-            return [
-                admission.Admission(
-                    _Reason.QUEUE_FULL, wanted.task_id, message=full, retry_after_ns=retry_after_ns
-                )
-                for wanted in batch
-            ]
-        return [self.submit(wanted, now) for wanted in batch]
+        judged = [self.judge(wanted, now) for wanted in batch]
+        new = {
+            wanted.request_id or wanted.task_id: wanted
+            for wanted, answer in zip(batch, judged, strict=True)
+            if answer is None
+        }
+        refusal = next((answer for answer in judged if answer and not answer.admitted), None)
+        if refusal is None and len({wanted.task_id for wanted in new.values()}) < len(new):
+            refusal = admission.Admission(
+                _Reason.TASK_EXISTS, batch[0].task_id, message="the batch names a task_id twice"
+            )
+        full = self.book.full(
+            self.config, count=len(new), size=sum(wanted.size for wanted in new.values())
+        )
+        if refusal is None and full:
+            refusal = admission.Admission(
+                _Reason.QUEUE_FULL,
+                batch[0].task_id,
+                message=full,
+                retry_after_ns=self.book.retry_after_ns(now),
+            )
+        if refusal is None:
+            return [self.submit(wanted, now) for wanted in batch]
+        self.book.refused_total += len(batch)
+        return [
+            answer
+            if answer and not answer.admitted
+            else dataclasses.replace(refusal, task_id=wanted.task_id)
+            for wanted, answer in zip(batch, judged, strict=True)
+        ]
 
     def _shut(self, wanted: tasks.Submission) -> admission.Admission | None:
         if self.closed_time:
-            self.book.refused_total += 1
             return admission.Admission(
                 _Reason.POOL_CLOSED,
                 wanted.task_id,
                 message=f"pool {self.name} was deleted: it admits no more tasks",
             )
         if self.draining:
-            self.book.refused_total += 1
             return admission.Admission(
                 _Reason.DRAINING, wanted.task_id, message=f"pool {self.name} is draining"
             )

@@ -29,10 +29,16 @@ class Reservations:
         """
         chosen = self._table.reservable(idle_for_ns=idle_for_ns, revision=revision, now=now)[:count]
         for worker in chosen:
-            worker.reservation_id, worker.credit = reservation_id, 0
-            self._table.touch(worker)
-            self._book.effects.append(effects.DrainRequested(worker.session_id, reservation_id))
+            self.drain(worker, reservation_id=reservation_id)
         return chosen
+
+    def drain(self, worker: workers.Worker, *, reservation_id: str) -> None:
+        """Ask one certain worker to leave; nothing changes if it leaves already."""
+        if worker.drained or worker.reservation_id:
+            return
+        worker.reservation_id, worker.credit = reservation_id, 0
+        self._table.touch(worker)
+        self._book.effects.append(effects.DrainRequested(worker.session_id, reservation_id))
 
     def release(self, reservation_id: str, pod_uids: frozenset[str]) -> list[workers.Worker]:
         """Take back those (empty = all) of a reservation that have not confirmed; they grant credit

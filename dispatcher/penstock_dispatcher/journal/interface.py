@@ -86,7 +86,7 @@ class Journal(Protocol):
         ...
 
     async def compact(self, now: int) -> bool:
-        """One bounded step of giving back room. True = there is more to do. Raises JournalFailed."""
+        """One bounded step of giving back room; True = there is more. Raises JournalFailed."""
         ...
 
     def full(self) -> bool:

@@ -1,0 +1,119 @@
+"""`penstock-dispatcher`: one dispatcher process.
+
+Exit status: 0 after SIGTERM or SIGINT, 1 when the journal or a port cannot be used, 2 for bad
+arguments.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import pathlib
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from penstock_dispatcher import auth, errors, server
+from penstock_dispatcher.journal import interface
+
+SWITCH_SECONDS: Final = 0.0005
+"""How long the event loop may keep the interpreter from the commit thread; Python's 5 ms would make
+every commit wait that long, several times (docs/explanation/durability.md)."""
+
+_log = logging.getLogger("penstock_dispatcher")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="penstock-dispatcher",
+        description="The queue of Penstock: admits tasks, keeps them, gives them to workers.",
+        epilog="Each option can be set by the environment variable named in its help.",
+    )
+    env = os.environ.get
+    parser.add_argument(
+        "--listen",
+        default=env("PENSTOCK_LISTEN", "0.0.0.0:50051"),
+        metavar="HOST:PORT",
+        help="gRPC address (PENSTOCK_LISTEN; default 0.0.0.0:50051)",
+    )
+    parser.add_argument(
+        "--http",
+        default=env("PENSTOCK_HTTP", "0.0.0.0:8080"),
+        metavar="HOST:PORT",
+        help="metrics and health, empty = none (PENSTOCK_HTTP; default 0.0.0.0:8080)",
+    )
+    store = parser.add_mutually_exclusive_group()
+    store.add_argument(
+        "--data",
+        type=pathlib.Path,
+        default=env("PENSTOCK_DATA"),
+        metavar="DIR",
+        help="folder of the journal, on a local or block volume (PENSTOCK_DATA)",
+    )
+    store.add_argument(
+        "--memory", action="store_true", help="keep nothing: every task is lost with the process"
+    )
+    parser.add_argument(
+        "--auth-file",
+        type=pathlib.Path,
+        default=env("PENSTOCK_AUTH_FILE"),
+        metavar="FILE",
+        help="tokens and roles as JSON; without it everything is open (PENSTOCK_AUTH_FILE)",
+    )
+    parser.add_argument(
+        "--log-level",
+        default=env("PENSTOCK_LOG_LEVEL", "info"),
+        choices=("debug", "info", "warning", "error"),
+        help="(PENSTOCK_LOG_LEVEL; default info)",
+    )
+    return parser
+
+
+def settings_from(arguments: Sequence[str] | None = None) -> tuple[server.Settings, str]:
+    """Settings and log level from the command line and the environment. Exits with 2 if they are
+    bad.
+    """
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if given.data is None and not given.memory:
+        parser.error("one of --data DIR and --memory is needed")
+    settings = server.Settings(
+        listen=given.listen,
+        http=given.http,
+        data=None if given.memory else pathlib.Path(given.data),
+        auth_file=None if given.auth_file is None else pathlib.Path(given.auth_file),
+    )
+    return settings, given.log_level
+
+
+async def _serve(settings: server.Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await server.run(settings, stop=stop)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until told to stop; returns the exit status."""
+    settings, level = settings_from(arguments)
+    logging.basicConfig(
+        level=level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        asyncio.run(_serve(settings))
+    except interface.JournalFailed as error:
+        _log.error("the journal cannot be used: %s", error)
+        return 1
+    except (OSError, auth.PolicyError, errors.Refusal) as error:
+        _log.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Demand for one operator stream: pushed when it changes, never asked for.
+
+A pool's change goes out at once if nothing was sent for it within `COALESCE_NS`, else when that
+time is over (leading edge, then at most ten a second); what does not differ from what was sent is
+left out. Every pool goes out at least each `REFRESH_NS`, so that the operator can tell silence from
+calm.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from penstock.v1 import fleet_service_pb2
+from penstock_dispatcher import registry
+from penstock_dispatcher.convert import pool_view
+from penstock_dispatcher.core import demand, units
+from penstock_dispatcher.core import pool as pools
+
+COALESCE_NS: Final = 100 * units.MILLISECOND
+REFRESH_NS: Final = 5 * units.SECOND
+DEMANDS_MAX: Final = 64
+"""Pools in one message."""
+
+_Signature = tuple[object, ...]
+
+
+class DemandFeed:
+    """What one stream has still to be told."""
+
+    def __init__(self, *, pool_registry: registry.Registry, now: Callable[[], int]) -> None:
+        self._registry = pool_registry
+        self._now = now
+        self._changed: dict[str, None] = {}
+        self._sent: dict[str, tuple[int, _Signature]] = {}
+        self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def changed(self, pool: pools.Pool) -> None:
+        """The pool had a turn."""
+        if pool.config.uid not in self._changed:
+            self._changed[pool.config.uid] = None
+            self._wake.set()
+
+    def refused(self, uid: str) -> None:
+        """The pool's configuration was refused."""
+        self._changed[uid] = None
+        self._wake.set()
+
+    def start(self) -> None:
+        """The first messages are out: refreshes begin."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """No timer is left behind."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def everything(self) -> Iterable[list[fleet_service_pb2.PoolDemand]]:
+        """The first messages: all pools with all their workers."""
+        uids = list(dict.fromkeys((*self._registry.by_uid, *self._registry.config_errors)))
+        for start in range(0, len(uids), DEMANDS_MAX):
+            made = [self._make(uid, complete=True) for uid in uids[start : start + DEMANDS_MAX]]
+            yield [demand_ for demand_ in made if demand_ is not None]
+
+    async def next(self) -> list[fleet_service_pb2.PoolDemand]:
+        """What is due, as soon as something is."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            now = self._now()
+            for uid, (at, _) in self._sent.items():
+                if now - at >= REFRESH_NS:
+                    self._changed[uid] = None
+            due = [uid for uid in self._changed if now - self._sent_at(uid) >= COALESCE_NS]
+            made = []
+            for uid in due[:DEMANDS_MAX]:
+                del self._changed[uid]
+                one = self._make(uid, complete=False)
+                if one is not None:
+                    made.append(one)
+            self._wake_later(now)
+            if made:
+                return made
+
+    def _sent_at(self, uid: str) -> int:
+        return self._sent[uid][0] if uid in self._sent else 0
+
+    def _wake_later(self, now: int) -> None:
+        """One timer, for the earliest pool that waits or must be refreshed."""
+        soonest = min(
+            (self._sent_at(uid) + COALESCE_NS for uid in self._changed), default=units.NEVER
+        )
+        refresh = min((at + REFRESH_NS for at, _ in self._sent.values()), default=units.NEVER)
+        due = min(soonest, refresh)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due < units.NEVER:
+            delay = max(0.001, (due - now) / units.SECOND)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._wake.set)
+
+    def _make(self, uid: str, *, complete: bool) -> fleet_service_pb2.PoolDemand | None:
+        """The pool's demand, or None if the operator knows it already."""
+        pool = self._registry.by_uid.get(uid)
+        refusal = self._registry.config_errors.get(uid)
+        now = self._now()
+        if pool is None:
+            self._sent.pop(uid, None)
+            if refusal is None:
+                return None
+            return fleet_service_pb2.PoolDemand(
+                pool=refusal.pool, uid=uid, config_error=refusal.status
+            )
+        if pool.closed_time and not complete:
+            self._sent.pop(uid, None)
+            return None
+        snapshot = pool.demand(now, complete=complete)
+        signature = _signature(snapshot, None if refusal is None else refusal.status.message)
+        at, before = self._sent.get(uid, (0, ()))
+        if not complete and signature == before and not snapshot.workers and now - at < REFRESH_NS:
+            return None
+        self._sent[uid] = (now, signature)
+        shown = pool_view.demand_view(pool, snapshot, self._registry.tokens.epoch)
+        if refusal is not None:
+            shown.config_error.CopyFrom(refusal.status)
+        return shown
+
+
+def _signature(snapshot: demand.Demand, refusal: str | None) -> _Signature:
+    """What is material: counts and capacity; rates and ages go out with the next refresh."""
+    stats = snapshot.stats
+    return (
+        snapshot.generation,
+        snapshot.runnable_slots,
+        stats.pending,
+        stats.delayed,
+        stats.in_flight,
+        stats.dead_lettered,
+        stats.slots_total,
+        stats.slots_used,
+        stats.accepted_total,
+        stats.refused_total,
+        refusal,
+    )

@@ -1,0 +1,124 @@
+"""From the journal into the pools, before anything is served.
+
+Pools come first, with their latches; tasks follow in pages and are handed to their pools at once,
+so that nothing is held twice. The loop runs between pages: health checks are answered.
+"""
+
+import logging
+
+from penstock.v1 import fleet_service_pb2, task_pb2
+from penstock_dispatcher import errors, pump
+from penstock_dispatcher.convert import pool_config
+from penstock_dispatcher.core import ledger, records, settings
+from penstock_dispatcher.core import pool as pools
+from penstock_dispatcher.core import task as tasks
+from penstock_dispatcher.journal import interface
+
+_log = logging.getLogger(__name__)
+
+_Requests = list[tuple[str, ledger.Request]]
+
+
+async def load(journal: interface.Journal, pump_: pump.Pump) -> interface.Opened:
+    """Open the journal and fill the pump's registry. Raises JournalFailed."""
+    opened = await journal.open()
+    registry = pump_.registry
+    registry.begin(opened.epoch)
+    pump_.operator_epoch = opened.operator_epoch
+    stored = {pool.configured.pool_uid: pool for pool in opened.pools}
+    made = {
+        uid: registry.make(_settings(pool.configured), fresh=False) for uid, pool in stored.items()
+    }
+    requests: dict[str, _Requests] = {uid: list(pool.requests) for uid, pool in stored.items()}
+    count = 0
+    after = -1
+    while page := await journal.load_tasks(after):
+        after = page[-1].key
+        count += len(page)
+        for entry in page:
+            accepted = entry.accepted
+            pool = made[accepted.pool_uid]
+            pool.book.restore(_task(entry, pool.config), pool.config)
+            if accepted.request_id:
+                requests[accepted.pool_uid].append((accepted.request_id, _request(accepted)))
+    for uid, pool in made.items():
+        _finish(pool, stored[uid], requests[uid], pump_)
+        registry.add(pool, stored[uid].configured.config)
+        pump_.mark(pool)
+    _log.info("epoch %d: loaded %d pools, %d tasks", opened.epoch, len(made), count)
+    return opened
+
+
+def _settings(configured: records.PoolConfigured) -> settings.PoolSettings:
+    config = fleet_service_pb2.PoolConfig.FromString(configured.config)
+    try:
+        return pool_config.settings_of(config)
+    except errors.Refusal as refusal:
+        # It was accepted by the version that wrote it.
+        raise interface.JournalFailed(
+            f"the journalled configuration of {configured.name} is not usable: {refusal.text}"
+        ) from refusal
+
+
+def _request(accepted: records.TaskAccepted) -> ledger.Request:
+    return ledger.Request(
+        accepted.sequence, accepted.task_id, accepted.fingerprint, accepted.create_time
+    )
+
+
+def _finish(
+    pool: pools.Pool, stored: interface.StoredPool, requests: _Requests, pump_: pump.Pump
+) -> None:
+    requests.sort(key=lambda entry: entry[1].time)
+    pool.restore(
+        stored=(),
+        requests=requests,
+        sessions=((session.session_id, session.pod_uid) for session in stored.sessions),
+        tombstones=(worker.pod_uid for worker in stored.drained),
+        paused=stored.latched.paused,
+        closed_time=stored.latched.closed_time,
+        now=pump_.now(),
+    )
+
+
+def _task(entry: interface.StoredTask, config: settings.PoolSettings) -> tasks.Task:
+    accepted, change = entry.accepted, entry.change
+    task = tasks.Task(
+        id=accepted.task_id,
+        uid=accepted.uid,
+        sequence=accepted.sequence,
+        type=accepted.type,
+        priority=accepted.priority,
+        body=accepted.body,
+        size=accepted.size,
+        create_time=accepted.create_time,
+        not_before=accepted.not_before,
+        expire_time=accepted.expire_time,
+        execution_timeout_ns=accepted.execution_timeout_ns,
+        retry=_retry(accepted.body, config),
+        request_id=accepted.request_id,
+        state=tasks.TaskState.PENDING,
+    )
+    if change is None:
+        return task
+    task.attempt = change.attempt
+    task.worker_losses = change.worker_losses
+    task.failure = change.failure
+    if isinstance(change, records.TaskRequeued):
+        task.not_before = change.not_before
+        return task
+    task.state = change.state
+    task.start_time = change.start_time
+    task.end_time = change.end_time
+    task.execution_time_ns = change.execution_time_ns
+    task.worker = change.worker
+    task.result = change.result
+    task.result_content_type = change.result_content_type
+    return task
+
+
+def _retry(body: bytes, config: settings.PoolSettings) -> settings.RetryPolicy:
+    submitted = task_pb2.Task.FromString(body)
+    if not submitted.HasField("retry_policy"):
+        return config.retry
+    return pool_config.retry_policy(submitted.retry_policy, config.retry)

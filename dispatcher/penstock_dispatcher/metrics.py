@@ -1,0 +1,133 @@
+"""Metrics, computed when they are scraped: nothing is counted twice, and nothing on the hot path.
+
+Labels are bounded: namespace, pool, and enums. A pool that is forgotten takes its series with it.
+"""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from penstock_dispatcher import pump
+from penstock_dispatcher.core import pool as pools
+from penstock_dispatcher.core import workers
+from penstock_dispatcher.services import answering
+
+_POOL = ("namespace", "pool")
+
+_GAUGES = (
+    ("pending", "Tasks that wait for a worker, a token or room in flight."),
+    ("delayed", "Tasks that wait for their time."),
+    ("in_flight", "Tasks that a worker holds a lease for."),
+    ("dead_lettered", "Dead letters that are kept."),
+    ("pending_bytes", "Payload bytes of waiting tasks."),
+    ("slots_total", "Slots of connected workers that take work."),
+    ("slots_used", "Slots with a running task."),
+    ("rate_limit_tokens", "Tokens at hand; 0 without a rate limit."),
+)
+_COUNTERS = (
+    ("accepted", "Tasks accepted."),
+    ("refused", "Submissions refused."),
+    ("succeeded", "Tasks that succeeded."),
+    ("failed", "Tasks that failed, expired or were dead-lettered."),
+)
+
+
+class DispatcherCollector(Collector):
+    """Every metric of the dispatcher."""
+
+    def __init__(self, pump_: pump.Pump, calls: answering.Calls) -> None:
+        self._pump = pump_
+        self._calls = calls
+
+    def collect(self) -> Iterator[Metric]:
+        """See `prometheus_client.registry.Collector`."""
+        now = self._pump.now()
+        found = [(_labels(pool), pool, pool.stats(now)) for pool in self._pools()]
+        for name, text in _GAUGES:
+            gauge = GaugeMetricFamily(f"penstock_pool_{name}", text, labels=_POOL)
+            for labels, _, stats in found:
+                gauge.add_metric(labels, getattr(stats, name))
+            yield gauge
+        for name, text in _COUNTERS:
+            counter = CounterMetricFamily(f"penstock_pool_tasks_{name}", text, labels=_POOL)
+            for labels, _, stats in found:
+                counter.add_metric(labels, getattr(stats, f"{name}_total"))
+            yield counter
+        bound = GaugeMetricFamily("penstock_pool_max_pending", "The bound.", labels=_POOL)
+        oldest = GaugeMetricFamily(
+            "penstock_pool_oldest_pending_seconds", "Age of the oldest waiting task.", labels=_POOL
+        )
+        execution = GaugeMetricFamily(
+            "penstock_pool_mean_execution_seconds", "Mean execution time.", labels=_POOL
+        )
+        for labels, pool, stats in found:
+            bound.add_metric(labels, pool.config.max_pending)
+            since = stats.oldest_pending_time
+            oldest.add_metric(labels, (now - since) / 1e9 if since else 0)
+            execution.add_metric(labels, stats.mean_execution_ns / 1e9)
+        yield from (bound, oldest, execution)
+        yield self._workers()
+        yield from self._process()
+
+    def _pools(self) -> list[pools.Pool]:
+        # By name: an older pool of the same name would be the same series.
+        return list(self._pump.registry.by_name.values())
+
+    def _workers(self) -> Metric:
+        family = GaugeMetricFamily(
+            "penstock_pool_workers", "Known workers.", labels=(*_POOL, "state")
+        )
+        for pool in self._pools():
+            counts = dict.fromkeys(workers.WorkerState, 0)
+            for worker in pool.fleet.workers.all():
+                counts[worker.state] += 1
+            for state, count in counts.items():
+                family.add_metric((*_labels(pool), state.name.lower()), count)
+        return family
+
+    def _process(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "penstock_dispatcher_epoch",
+            "Grows with each start.",
+            value=self._pump.registry.tokens.epoch,
+        )
+        yield GaugeMetricFamily(
+            "penstock_dispatcher_loop_lag_seconds",
+            "How late the event loop was in the last second.",
+            value=self._pump.loop_lag_seconds,
+        )
+        yield GaugeMetricFamily(
+            "penstock_journal_backlog_records",
+            "Records that are not durable yet.",
+            value=self._pump.commits.backlog(),
+        )
+        yield CounterMetricFamily(
+            "penstock_journal_records",
+            "Records made durable.",
+            value=self._pump.commits.durable_lsn,
+        )
+        yield GaugeMetricFamily(
+            "penstock_journal_storage_full",
+            "1 while admission is closed for lack of room.",
+            value=float(self._pump.storage_full()),
+        )
+        calls = GaugeMetricFamily(
+            "penstock_dispatcher_open_calls", "Calls being answered.", labels=("method",)
+        )
+        for method, count in sorted(self._calls.open.items()):
+            calls.add_metric((method,), count)
+        yield calls
+
+
+def _labels(pool: pools.Pool) -> tuple[str, str]:
+    _, namespace, _, name = pool.name.split("/")
+    return namespace, name
+
+
+def registry(pump_: pump.Pump, calls: answering.Calls) -> CollectorRegistry:
+    """A registry of this dispatcher's own: several may live in one process."""
+    made = CollectorRegistry()
+    made.register(DispatcherCollector(pump_, calls))
+    return made

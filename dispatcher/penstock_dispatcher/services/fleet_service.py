@@ -1,0 +1,221 @@
+"""FleetService: the operator. Configuration comes in, demand goes out, workers are reserved.
+
+Configuration is a full list with an end marker, then changes, all keyed by the pool's uid. Only one
+operator counts: a message with a lower epoch than the highest ever seen is refused, and a newer
+stream ends the older one.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from typing import Any, Final
+
+from google.protobuf import empty_pb2
+
+from penstock.v1 import fleet_service_pb2
+from penstock_dispatcher import demand_feed, errors, pump
+from penstock_dispatcher.convert import times, worker_side
+from penstock_dispatcher.core import pool as pools
+from penstock_dispatcher.core import workers
+from penstock_dispatcher.services import answering
+
+_log = logging.getLogger(__name__)
+POD_UIDS_MAX: Final = workers.SESSIONS_MAX
+
+
+class FleetService:
+    """See the module's docstring."""
+
+    def __init__(self, pump_: pump.Pump, calls: answering.Calls) -> None:
+        self.calls = calls
+        self._pump = pump_
+        self._sync: _Sync | None = None
+
+    def _check_epoch(self, epoch: int) -> None:
+        self._pump.check_open()
+        highest = self._pump.operator_epoch
+        if epoch < highest:
+            raise errors.Refusal(
+                errors.Reason.STALE_SESSION,
+                f"epoch {epoch} is over: an operator with epoch {highest} leads",
+            )
+        self._pump.see_operator(epoch)
+
+    @answering.answered
+    async def SyncPools(self, requests: Any, context: Any) -> None:  # noqa: N802
+        """One operator's stream."""
+        self._pump.check_open()
+        sync = _Sync(self._pump, self._check_epoch)
+        reading = asyncio.ensure_future(sync.read(requests))
+        writing = asyncio.ensure_future(sync.write(context))
+        try:
+            await self._watch(sync, reading, writing)
+        finally:
+            sync.feed.close()
+            if self._sync is sync:
+                self._sync = None
+                self._pump.changed = lambda _: None
+            for part in (reading, writing):
+                part.cancel()
+                # The operator may be gone in the middle of a write: there is nobody to tell.
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await part
+
+    async def _watch(
+        self, sync: "_Sync", reading: asyncio.Future[None], writing: asyncio.Future[None]
+    ) -> None:
+        began = asyncio.ensure_future(sync.began.wait())
+        try:
+            await asyncio.wait((reading, writing, began), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            began.cancel()
+        if sync.began.is_set():
+            # Its epoch was good: from now on it is the one that counts.
+            if self._sync is not None:
+                self._sync.end(errors.Refusal(errors.Reason.STALE_SESSION, "a newer stream came"))
+            self._sync = sync
+            self._pump.changed = sync.feed.changed
+        ended = (reading, writing, sync.ended)
+        await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+        if sync.ended.done():
+            raise sync.ended.result()
+        if reading.done():
+            reading.result()
+
+    def end(self) -> None:
+        """The dispatcher stops."""
+        if self._sync is not None:
+            self._sync.end(errors.stopping())
+
+    # ------------------------------------------------------------ scale-down
+
+    @answering.answered
+    async def ReserveWorkers(  # noqa: N802
+        self, request: fleet_service_pb2.ReserveWorkersRequest, _: Any
+    ) -> fleet_service_pb2.ReserveWorkersResponse:
+        """Choose workers to leave."""
+        self._check_epoch(request.epoch)
+        pool = self._pump.registry.named(request.pool, "pool")
+        if not 0 < request.count <= workers.SESSIONS_MAX:
+            raise errors.invalid("count", f"must be 1 to {workers.SESSIONS_MAX}")
+        idle_for_ns = times.duration_ns(request.idle_for)
+        if idle_for_ns < 0:
+            raise errors.invalid("idle_for", "must not be negative")
+        reservation_id = f"r-{secrets.token_hex(8)}"
+        chosen = pool.reservations.reserve(
+            count=request.count,
+            idle_for_ns=idle_for_ns if request.idle_only else None,
+            revision=request.revision,
+            reservation_id=reservation_id,
+            now=self._pump.now(),
+        )
+        self._pump.mark(pool)
+        return fleet_service_pb2.ReserveWorkersResponse(
+            workers=[worker_side.worker_view(worker, pool.name) for worker in chosen],
+            reservation_id=reservation_id if chosen else "",
+        )
+
+    @answering.answered
+    async def ReleaseWorkers(  # noqa: N802
+        self, request: fleet_service_pb2.ReleaseWorkersRequest, _: Any
+    ) -> empty_pb2.Empty:
+        """Take back what was not confirmed."""
+        self._check_epoch(request.epoch)
+        pool = self._pump.registry.named(request.pool, "pool")
+        if not request.reservation_id:
+            raise errors.invalid("reservation_id", "must be set")
+        if len(request.pod_uids) > POD_UIDS_MAX:
+            raise errors.invalid("pod_uids", f"must be at most {POD_UIDS_MAX}")
+        pool.reservations.release(request.reservation_id, frozenset(request.pod_uids))
+        self._pump.mark(pool)
+        return empty_pb2.Empty()
+
+
+class _Sync:
+    """One SyncPools stream."""
+
+    def __init__(self, pump_: pump.Pump, check_epoch: Any) -> None:
+        self.feed = demand_feed.DemandFeed(pool_registry=pump_.registry, now=pump_.now)
+        self.began = asyncio.Event()
+        self.ended: asyncio.Future[errors.Refusal] = asyncio.get_running_loop().create_future()
+        self._pump = pump_
+        self._check_epoch = check_epoch
+        self._listed: set[str] = set()
+        self._synced = asyncio.Event()
+
+    def end(self, refusal: errors.Refusal) -> None:
+        """End the stream from our side."""
+        if not self.ended.done():
+            self.ended.set_result(refusal)
+
+    async def read(self, requests: Any) -> None:
+        """Apply what the operator says, in order."""
+        async for request in requests:
+            self._check_epoch(request.epoch)
+            self.began.set()
+            match request.WhichOneof("message"):
+                case "upsert":
+                    self._upsert(request.upsert)
+                case "sync_end":
+                    self._close_absent()
+                    self._synced.set()
+                case "worker_gone":
+                    self._worker_gone(request.worker_gone)
+                case "deleted_uid":
+                    self._close(self._pump.registry.by_uid.get(request.deleted_uid))
+                case _:
+                    raise errors.invalid("message", "must be set")
+
+    def _upsert(self, config: fleet_service_pb2.PoolConfig) -> None:
+        self._listed.add(config.uid)
+        try:
+            pool = self._pump.registry.configure(config)
+        except errors.Refusal as refusal:
+            _log.warning("configuration of %s refused: %s", config.name[:200], refusal.text)
+            self.feed.refused(config.uid)
+        else:
+            self._pump.mark(pool)
+
+    def _close(self, pool: pools.Pool | None) -> None:
+        if pool is not None and not pool.closed_time:
+            _log.info("pool %s (%s) is closed", pool.name, pool.config.uid)
+            pool.close(self._pump.now())
+            self._pump.mark(pool)
+
+    def _close_absent(self) -> None:
+        if self._synced.is_set():
+            return
+        for uid, pool in list(self._pump.registry.by_uid.items()):
+            if uid not in self._listed:
+                self._close(pool)
+
+    def _worker_gone(self, gone: fleet_service_pb2.WorkerGone) -> None:
+        cause = f"its pod ended: {gone.reason[:200] or 'unknown reason'}"
+        if gone.exit_code:
+            cause += f", exit code {gone.exit_code}"
+        for pool in self._pump.registry.by_uid.values():
+            if pool.name == gone.pool:
+                pool.fleet.gone(gone.pod_uid, cause, self._pump.now())
+                self._pump.mark(pool)
+
+    async def write(self, context: Any) -> None:
+        """Demand, from the end of the first list on."""
+        await self._synced.wait()
+        await self._pump.everything_durable()
+        epoch = self._pump.registry.tokens.epoch
+        parts = list(self.feed.everything()) or [[]]
+        for number, demands in enumerate(parts):
+            await context.write(
+                fleet_service_pb2.SyncPoolsResponse(
+                    demands=demands, dispatcher_epoch=epoch, synced=number == len(parts) - 1
+                )
+            )
+        self.feed.start()
+        while True:
+            demands = await self.feed.next()
+            await context.write(
+                fleet_service_pb2.SyncPoolsResponse(
+                    demands=demands, dispatcher_epoch=epoch, synced=True
+                )
+            )

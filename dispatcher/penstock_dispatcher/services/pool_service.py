@@ -1,0 +1,147 @@
+"""PoolService: what people who operate pools call."""
+
+from typing import Any
+
+from penstock.v1 import pool_service_pb2
+from penstock_dispatcher import auth, errors, pump
+from penstock_dispatcher.convert import names, pool_view, worker_side
+from penstock_dispatcher.core import pool as pools
+from penstock_dispatcher.core import workers
+from penstock_dispatcher.services import answering, listing
+
+FILTER_PREFIX = "state="
+
+
+class PoolService:
+    """See the module's docstring."""
+
+    def __init__(self, pump_: pump.Pump, calls: answering.Calls) -> None:
+        self.calls = calls
+        self._pump = pump_
+
+    def _pool(self, name: str, field: str) -> pools.Pool:
+        self._pump.check_open()
+        pool = self._pump.registry.named(name, field)
+        auth.check_namespace(names.namespace_of(name))
+        return pool
+
+    @answering.answered
+    async def GetPool(  # noqa: N802
+        self, request: pool_service_pb2.GetPoolRequest, _: Any
+    ) -> pool_service_pb2.Pool:
+        """One pool."""
+        return pool_view.pool_view(self._pool(request.name, "name"), self._pump.now())
+
+    @answering.answered
+    async def ListPools(  # noqa: N802
+        self, request: pool_service_pb2.ListPoolsRequest, _: Any
+    ) -> pool_service_pb2.ListPoolsResponse:
+        """Pools by name, of one namespace or of all that the caller may see."""
+        self._pump.check_open()
+        namespace = names.namespace(request.parent)
+        start = request.page_token
+
+        def matches(pool: pools.Pool) -> bool:
+            own = names.namespace_of(pool.name)
+            return (not namespace or own == namespace) and auth.sees_namespace(own)
+
+        every = sorted(self._pump.registry.by_name.items())
+        found, following = listing.page(
+            (pool for name, pool in every if name >= start),
+            matches=matches,
+            size=listing.page_size(request.page_size),
+        )
+        now = self._pump.now()
+        return pool_service_pb2.ListPoolsResponse(
+            pools=[pool_view.pool_view(pool, now) for pool in found],
+            next_page_token="" if following is None else following.name,
+        )
+
+    # ------------------------------------------------------------ the API's latch
+
+    @answering.answered
+    async def PausePool(  # noqa: N802
+        self, request: pool_service_pb2.PausePoolRequest, _: Any
+    ) -> pool_service_pb2.Pool:
+        """Stop dispatch until ResumePool; running tasks go on, new ones are admitted."""
+        return await self._latch(request.name, paused=True)
+
+    @answering.answered
+    async def ResumePool(  # noqa: N802
+        self, request: pool_service_pb2.ResumePoolRequest, _: Any
+    ) -> pool_service_pb2.Pool:
+        """Take PausePool back. The manifest's `suspend` is another latch."""
+        return await self._latch(request.name, paused=False)
+
+    async def _latch(self, name: str, *, paused: bool) -> pool_service_pb2.Pool:
+        pool = self._pool(name, "name")
+        pool.pause(paused)
+        self._pump.mark(pool)
+        await self._pump.everything_durable()
+        return pool_view.pool_view(pool, self._pump.now())
+
+    # ------------------------------------------------------------ workers
+
+    @answering.answered
+    async def ListWorkers(  # noqa: N802
+        self, request: pool_service_pb2.ListWorkersRequest, _: Any
+    ) -> pool_service_pb2.ListWorkersResponse:
+        """Workers of one pool; filter: `state=READY`."""
+        pool = self._pool(request.parent, "parent")
+        wanted = _state_filter(request.filter)
+        start = request.page_token
+        ordered = sorted(pool.fleet.workers.all(), key=lambda worker: worker.session_id)
+        found, following = listing.page(
+            (worker for worker in ordered if worker.session_id >= start),
+            matches=lambda worker: wanted is None or worker.state is wanted,
+            size=listing.page_size(request.page_size),
+        )
+        return pool_service_pb2.ListWorkersResponse(
+            workers=[worker_side.worker_view(worker, pool.name) for worker in found],
+            next_page_token="" if following is None else following.session_id,
+        )
+
+    def _worker(self, name: str) -> tuple[pools.Pool, workers.Worker]:
+        child = names.worker(name)
+        pool = self._pool(child.pool, "name")
+        for worker in pool.fleet.workers.all():
+            if worker.pod_name == child.id:
+                return pool, worker
+        raise errors.no_worker(name)
+
+    @answering.answered
+    async def DrainWorker(  # noqa: N802
+        self, request: pool_service_pb2.DrainWorkerRequest, _: Any
+    ) -> pool_service_pb2.Worker:
+        """No new work for this worker; it finishes what it runs."""
+        pool, worker = self._worker(request.name)
+        pool.reservations.drain(worker, reservation_id=f"drain-{worker.session_id}")
+        self._pump.mark(pool)
+        return worker_side.worker_view(worker, pool.name)
+
+    @answering.answered
+    async def UndrainWorker(  # noqa: N802
+        self, request: pool_service_pb2.UndrainWorkerRequest, _: Any
+    ) -> pool_service_pb2.Worker:
+        """Take DrainWorker (or a reservation) back, unless the worker has confirmed."""
+        pool, worker = self._worker(request.name)
+        if worker.drained:
+            raise errors.Refusal(
+                errors.Reason.WORKER_STATE,
+                f"{request.name} has confirmed that it is drained: its pod gets no work again",
+                errors.Details(precondition_subject=request.name),
+            )
+        if worker.reservation_id:
+            pool.reservations.release(worker.reservation_id, frozenset({worker.pod_uid}))
+        self._pump.mark(pool)
+        return worker_side.worker_view(worker, pool.name)
+
+
+def _state_filter(text: str) -> workers.WorkerState | None:
+    if not text.strip():
+        return None
+    name = text.strip().removeprefix(FILTER_PREFIX)
+    try:
+        return workers.WorkerState[name]
+    except KeyError:
+        raise errors.invalid("filter", "must be state=STATE or empty") from None

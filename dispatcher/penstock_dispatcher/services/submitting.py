@@ -1,0 +1,177 @@
+"""Admission for TaskService: one request, a batch, or a stream of batches.
+
+What all have in common: decide at once, in order; keep silent until the last accepted record is
+durable; then answer each request with its own outcome.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Final
+
+from penstock.v1 import task_pb2, task_service_pb2
+from penstock_dispatcher import auth, errors, pump
+from penstock_dispatcher.convert import names, submission, task_view, times
+from penstock_dispatcher.core import admission, settings
+from penstock_dispatcher.core import pool as pools
+from penstock_dispatcher.core import task as tasks
+
+BATCH_REQUESTS_MAX: Final = 1_000
+_Decision = admission.Admission | errors.Refusal
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Decided:
+    """A batch that was decided. `lsn`: be silent until it is durable."""
+
+    pool: pools.Pool
+    requests: Sequence[task_service_pb2.SubmitTaskRequest]
+    decisions: Sequence[_Decision]
+    lsn: int
+
+
+class Submitting:
+    """Decides and answers; knows no calls."""
+
+    def __init__(self, pump_: pump.Pump) -> None:
+        self._pump = pump_
+        self._ids = submission.TaskIds()
+
+    def pool_of(self, parent: str) -> pools.Pool:
+        """The pool to submit to. Raises Refusal."""
+        pool = self._pump.registry.named(parent)
+        auth.check_namespace(names.namespace_of(parent))
+        return pool
+
+    # ------------------------------------------------------------ deciding
+
+    def validate(
+        self, pool: pools.Pool, request: task_service_pb2.SubmitTaskRequest
+    ) -> task_service_pb2.SubmitTaskResponse:
+        """Check everything, admit nothing. Raises Refusal."""
+        wanted = submission.submission(request, pool.config, self._ids)
+        judged = pool.judge(wanted, self._pump.now())
+        if judged is not None and not judged.admitted:
+            raise refusal_of(judged, pool)
+        return task_service_pb2.SubmitTaskResponse(task=_without_payload(request.task))
+
+    def decide(
+        self, pool: pools.Pool, requests: Sequence[task_service_pb2.SubmitTaskRequest]
+    ) -> Decided:
+        """Each request by itself."""
+        now = self._pump.now()
+        decisions: list[_Decision] = []
+        lsn = 0
+        for request in requests:
+            try:
+                if request.parent and request.parent != pool.name:
+                    raise errors.invalid("parent", f"must be the batch's, {pool.name}, or empty")
+                wanted = submission.submission(request, pool.config, self._ids)
+            except errors.Refusal as refusal:
+                decisions.append(refusal)
+                continue
+            decision = pool.submit(wanted, now)
+            lsn = max(lsn, decision.lsn)
+            decisions.append(decision)
+        self._pump.mark(pool)
+        return Decided(pool, requests, decisions, lsn)
+
+    def decide_atomically(
+        self, pool: pools.Pool, requests: Sequence[task_service_pb2.SubmitTaskRequest]
+    ) -> Decided:
+        """All or none. Raises Refusal if a field of any is bad."""
+        found: list[settings.Violation] = []
+        wanted: list[tasks.Submission] = []
+        for number, request in enumerate(requests):
+            try:
+                if request.parent and request.parent != pool.name:
+                    raise errors.invalid("parent", f"must be the batch's, {pool.name}, or empty")
+                wanted.append(submission.submission(request, pool.config, self._ids))
+            except errors.Refusal as refusal:
+                found.extend(
+                    settings.Violation(f"requests[{number}].{bad.field}", bad.description)
+                    for bad in refusal.details.fields
+                )
+        if found:
+            raise errors.invalid_fields(found)
+        decisions = pool.submit_atomically(wanted, self._pump.now())
+        self._pump.mark(pool)
+        return Decided(pool, requests, decisions, max((d.lsn for d in decisions), default=0))
+
+    # ------------------------------------------------------------ answering
+
+    def answer(
+        self,
+        pool: pools.Pool,
+        request: task_service_pb2.SubmitTaskRequest,
+        decision: admission.Admission,
+    ) -> task_service_pb2.SubmitTaskResponse:
+        """The answer to a request that was admitted, once that is durable."""
+        if decision.reason is admission.AdmissionReason.DUPLICATE:
+            if decision.task is None:
+                shown = task_pb2.Task(name=f"{pool.name}/tasks/{decision.task_id}")
+            else:
+                shown = task_view.view(decision.task, pool.name, payload=False, result=False)
+            return task_service_pb2.SubmitTaskResponse(task=shown, deduplicated=True)
+        task = decision.task
+        assert task is not None, "an accepted task is there"
+        shown = _without_payload(request.task)
+        shown.name = f"{pool.name}/tasks/{task.id}"
+        shown.uid = task.uid
+        # As it was accepted: what became of it meanwhile, GetTask tells.
+        shown.state = (
+            task_pb2.Task.DELAYED if task.not_before > task.create_time else task_pb2.Task.PENDING
+        )
+        shown.priority = task.priority
+        shown.create_time.CopyFrom(times.timestamp(task.create_time))
+        return task_service_pb2.SubmitTaskResponse(task=shown)
+
+    def outcomes(self, decided: Decided) -> task_service_pb2.BatchSubmitTasksResponse:
+        """The answers to a batch, once it is durable."""
+        response = task_service_pb2.BatchSubmitTasksResponse()
+        for request, decision in zip(decided.requests, decided.decisions, strict=True):
+            entry = response.outcomes.add(request_id=request.request_id)
+            if isinstance(decision, errors.Refusal):
+                entry.error.CopyFrom(decision.status())
+            elif decision.admitted:
+                entry.response.CopyFrom(self.answer(decided.pool, request, decision))
+            else:
+                entry.error.CopyFrom(refusal_of(decision, decided.pool).status())
+        return response
+
+
+def _without_payload(task: task_pb2.Task) -> task_pb2.Task:
+    task.ClearField("payload")
+    return task
+
+
+def check_batch(request: task_service_pb2.BatchSubmitTasksRequest) -> None:
+    """Raises Refusal if the batch is too long or tries what only a single request may."""
+    if len(request.requests) > BATCH_REQUESTS_MAX:
+        raise errors.invalid("requests", f"must be at most {BATCH_REQUESTS_MAX}")
+    for number, single in enumerate(request.requests):
+        if single.validate_only:
+            raise errors.invalid(f"requests[{number}].validate_only", "must be unset in a batch")
+
+
+def refusal_of(decision: admission.Admission, pool: pools.Pool) -> errors.Refusal:
+    """A core's refusal, as it travels."""
+    reason = errors.Reason(decision.reason.value)
+    details = errors.Details()
+    match decision.reason:
+        case admission.AdmissionReason.QUEUE_FULL:
+            details = errors.Details(
+                quota_subject=pool.name, retry_after_ns=decision.retry_after_ns
+            )
+        case admission.AdmissionReason.PAYLOAD_TOO_LARGE:
+            bad = settings.Violation("task.payload", decision.message)
+            details = errors.Details(fields=(bad,))
+        case admission.AdmissionReason.TASK_EXISTS:
+            name = f"{pool.name}/tasks/{decision.task_id}"
+            details = errors.Details(resource=("penstock.dev/Task", name))
+        case admission.AdmissionReason.POOL_CLOSED:
+            details = errors.Details(precondition_subject=pool.name)
+        case admission.AdmissionReason.DRAINING:
+            details = errors.Details(retry_after_ns=errors.RETRY_AFTER_START_NS)
+        case _:
+            pass
+    return errors.Refusal(reason, decision.message, details)

@@ -1,0 +1,188 @@
+"""TaskService: what clients call.
+
+Nothing is shown that a crash could take back: before a task is read, the journal must have caught
+up with its last change.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from penstock.v1 import task_pb2, task_service_pb2
+from penstock_dispatcher import auth, errors, pump
+from penstock_dispatcher.convert import names, task_view, times
+from penstock_dispatcher.core import pool as pools
+from penstock_dispatcher.core import task as tasks
+from penstock_dispatcher.services import answering, listing, submitting
+
+BATCHES_IN_FLIGHT_MAX: Final = 32
+"""Batches of one submit stream that wait for the journal; beyond it the stream is not read."""
+REASON_CHARS_MAX: Final = 256
+
+_Decided = submitting.Decided
+
+
+class TaskService:
+    """See the module's docstring."""
+
+    def __init__(self, pump_: pump.Pump, calls: answering.Calls) -> None:
+        self.calls = calls
+        self._pump = pump_
+        self._submitting = submitting.Submitting(pump_)
+
+    # ------------------------------------------------------------ submitting
+
+    @answering.answered
+    async def SubmitTask(  # noqa: N802
+        self, request: task_service_pb2.SubmitTaskRequest, _: Any
+    ) -> task_service_pb2.SubmitTaskResponse:
+        """One task; OK after it is durable."""
+        self._pump.check_admission()
+        pool = self._submitting.pool_of(request.parent)
+        if request.validate_only:
+            return self._submitting.validate(pool, request)
+        decided = self._submitting.decide(pool, (request,))
+        decision = decided.decisions[0]
+        if isinstance(decision, errors.Refusal):
+            raise decision
+        if not decision.admitted:
+            raise submitting.refusal_of(decision, pool)
+        await self._pump.durable(decided.lsn)
+        return self._submitting.answer(pool, request, decision)
+
+    @answering.answered
+    async def BatchSubmitTasks(  # noqa: N802
+        self, request: task_service_pb2.BatchSubmitTasksRequest, _: Any
+    ) -> task_service_pb2.BatchSubmitTasksResponse:
+        """Several tasks, each with an outcome of its own, or all or none."""
+        decided = self._decide_batch(request)
+        await self._pump.durable(decided.lsn)
+        return self._submitting.outcomes(decided)
+
+    def _decide_batch(self, request: task_service_pb2.BatchSubmitTasksRequest) -> _Decided:
+        self._pump.check_admission()
+        submitting.check_batch(request)
+        parent = request.parent or (request.requests[0].parent if request.requests else "")
+        pool = self._submitting.pool_of(parent)
+        if request.atomic:
+            return self._submitting.decide_atomically(pool, request.requests)
+        return self._submitting.decide(pool, request.requests)
+
+    @answering.answered
+    async def StreamSubmitTasks(self, requests: Any, context: Any) -> None:  # noqa: N802
+        """Batches in, outcomes out, in order, with several batches on their way to the journal."""
+        waiting: asyncio.Queue[_Decided | None] = asyncio.Queue(BATCHES_IN_FLIGHT_MAX)
+
+        async def read() -> None:
+            try:
+                async for request in requests:
+                    await waiting.put(self._decide_batch(request))
+            finally:
+                # What was decided before is still answered; the refusal, if any, ends the call.
+                await waiting.put(None)
+
+        async def write() -> None:
+            while (decided := await waiting.get()) is not None:
+                await self._pump.durable(decided.lsn)
+                await context.write(self._submitting.outcomes(decided))
+
+        reading = asyncio.ensure_future(read())
+        try:
+            await write()
+            await reading
+        finally:
+            reading.cancel()
+
+    # ------------------------------------------------------------ reading
+
+    def _find(self, name: str) -> tuple[pools.Pool, tasks.Task]:
+        child = names.task(name)
+        auth.check_namespace(names.namespace_of(child.pool))
+        pool = self._pump.registry.named(child.pool, "name")
+        task = pool.book.tasks.get(child.id)
+        if task is None:
+            raise errors.no_task(name)
+        return pool, task
+
+    async def _settled(self, task: tasks.Task) -> None:
+        """Return when the task's last change is durable."""
+        while task.lsn > self._pump.commits.durable_lsn:
+            await self._pump.durable(task.lsn)
+
+    @answering.answered
+    async def GetTask(self, request: task_service_pb2.GetTaskRequest, _: Any) -> task_pb2.Task:  # noqa: N802
+        """The whole task."""
+        self._pump.check_open()
+        pool, task = self._find(request.name)
+        await self._settled(task)
+        return task_view.view(task, pool.name)
+
+    @answering.answered
+    async def WaitTask(  # noqa: N802
+        self, request: task_service_pb2.WaitTaskRequest, _: Any
+    ) -> task_pb2.Task:
+        """The task when it has ended, or as it is when the time is up."""
+        self._pump.check_open()
+        pool, task = self._find(request.name)
+        seconds = None
+        if request.HasField("timeout"):
+            seconds = times.duration_ns(request.timeout) / 1e9
+            if seconds < 0:
+                raise errors.invalid("timeout", "must not be negative")
+        try:
+            async with asyncio.timeout(seconds):
+                while not task.terminal:
+                    await self._pump.waiters.wait(task)
+                    if self._pump.registry.by_uid.get(pool.config.uid) is not pool:
+                        raise errors.no_task(request.name)
+        except TimeoutError:
+            pass  # the answer is the task as it is now
+        await self._settled(task)
+        return task_view.view(task, pool.name)
+
+    @answering.answered
+    async def ListTasks(  # noqa: N802
+        self, request: task_service_pb2.ListTasksRequest, _: Any
+    ) -> task_service_pb2.ListTasksResponse:
+        """Tasks of a pool in the order of their admission, without payload and result."""
+        self._pump.check_open()
+        pool = self._submitting.pool_of(request.parent)
+        if request.order_by:
+            raise errors.invalid("order_by", "must be empty: tasks are listed as they came")
+        start = listing.position(request.page_token)
+        found, following = listing.page(
+            (task for task in pool.book.tasks.values() if task.sequence >= start),
+            matches=listing.task_filter(request.filter),
+            size=listing.page_size(request.page_size),
+        )
+        for task in found:
+            await self._settled(task)
+        return task_service_pb2.ListTasksResponse(
+            tasks=[task_view.view(task, pool.name, payload=False, result=False) for task in found],
+            next_page_token="" if following is None else f"{following.sequence:x}",
+            total_size=0 if request.filter.strip() else len(pool.book.tasks),
+        )
+
+    # ------------------------------------------------------------ cancelling
+
+    @answering.answered
+    async def CancelTask(  # noqa: N802
+        self, request: task_service_pb2.CancelTaskRequest, _: Any
+    ) -> task_pb2.Task:
+        """Cancel at once if it waits; ask its worker if it runs."""
+        self._pump.check_open()
+        pool, task = self._find(request.name)
+        if request.etag and request.etag != task_view.etag(task):
+            raise errors.Refusal(
+                errors.Reason.ETAG_MISMATCH, f"{request.name} has changed: read it again"
+            )
+        reason = request.reason[:REASON_CHARS_MAX] or "cancelled by a client"
+        if not pool.cancel(task, reason, self._pump.now()):
+            await self._settled(task)
+            raise errors.Refusal(
+                errors.Reason.TASK_STATE,
+                f"{request.name} has ended already: it is {task.state.name}",
+                errors.Details(precondition_subject=request.name),
+            )
+        self._pump.mark(pool)
+        await self._settled(task)
+        return task_view.view(task, pool.name)

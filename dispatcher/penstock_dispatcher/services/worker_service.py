@@ -1,0 +1,197 @@
+"""WorkerService.Work: one stream a worker.
+
+A stream has a reader (frames into the core's verbs, in order), a writer (its outbox), and a word
+that ends it from our side: replaced by a newer stream of the same session, pod gone, or the
+dispatcher stopping. Whatever ends it, the session is told in `finally`; a stream that was replaced
+says nothing any more.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from penstock.v1 import worker_service_pb2
+from penstock_dispatcher import auth, errors, outbox, pump
+from penstock_dispatcher.convert import names, times, worker_side
+from penstock_dispatcher.core import pool as pools
+from penstock_dispatcher.core import units
+from penstock_dispatcher.services import answering
+
+SERVICE: Final = "penstock.v1.WorkerService"
+HELLO_SECONDS_MAX: Final = 10.0
+GOODBYE_SECONDS_MAX: Final = 2.0
+"""How long a stream that we end may take to write what waits for it."""
+RECONNECT_AFTER_NS: Final = 500 * units.MILLISECOND
+
+_Frame = worker_service_pb2.WorkRequest
+
+
+class WorkerService:
+    """See the module's docstring."""
+
+    def __init__(self, pump_: pump.Pump, calls: answering.Calls) -> None:
+        self.calls = calls
+        self._pump = pump_
+        self._streams: set[_Stream] = set()
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """The service for a server. Answers are serialized already (see `convert.frames`), which is
+        why the generated registration is not used.
+        """
+        work = grpc.stream_stream_rpc_method_handler(
+            self.Work, _Frame.FromString, lambda frame: frame
+        )
+        return grpc.method_handlers_generic_handler(SERVICE, {"Work": work})
+
+    @answering.answered
+    async def Work(self, _: Any, context: Any) -> None:  # noqa: N802
+        """One worker's stream."""
+        self._pump.check_open()
+        hello = await _first_frame(context)
+        worker_side.check_hello(hello)
+        auth.check_namespace(names.namespace_of(hello.pool))
+        pool = self._pump.registry.for_worker(hello.pool, hello.pool_uid)
+        session_id = hello.session_id or secrets.token_hex(12)
+        known = pool.fleet.workers.get(session_id)
+        if known is not None and known.pod_uid != hello.pod_uid:
+            raise errors.Refusal(
+                errors.Reason.STALE_SESSION, f"session {session_id} belongs to another pod"
+            )
+        stream = _Stream(self._pump, pool, session_id)
+        self._streams.add(stream)
+        try:
+            await stream.run(hello, context)
+        finally:
+            self._streams.discard(stream)
+
+    async def go_away(self) -> None:
+        """The dispatcher stops: tell every worker to come back, and end the streams."""
+        frame = worker_service_pb2.WorkResponse(
+            go_away=worker_service_pb2.GoAway(
+                reconnect_after=times.duration(RECONNECT_AFTER_NS), reason="the dispatcher stops"
+            )
+        )
+        for stream in self._streams:
+            stream.box.send(frame)
+            stream.end(errors.stopping())
+
+
+async def _first_frame(context: Any) -> worker_service_pb2.Hello:
+    try:
+        async with asyncio.timeout(HELLO_SECONDS_MAX):
+            first = await context.read()
+    except TimeoutError:
+        raise errors.invalid("hello", "must come at once") from None
+    if first is grpc.aio.EOF or first.WhichOneof("message") != "hello":
+        raise errors.invalid("hello", "must be the first frame of a stream")
+    hello: worker_service_pb2.Hello = first.hello
+    return hello
+
+
+class _Stream:
+    """One stream of one session."""
+
+    def __init__(self, pump_: pump.Pump, pool: pools.Pool, session_id: str) -> None:
+        self.box = outbox.Outbox(pool.name)
+        self._pump = pump_
+        self._pool = pool
+        self._session_id = session_id
+        self._ended: asyncio.Future[errors.Refusal] = asyncio.get_running_loop().create_future()
+
+    def end(self, refusal: errors.Refusal) -> None:
+        """End the stream from our side, after what waits in the outbox."""
+        if not self._ended.done():
+            self._ended.set_result(refusal)
+
+    def _replaced(self) -> None:
+        self.end(
+            errors.Refusal(
+                errors.Reason.STALE_SESSION,
+                "another stream speaks for this pod now, or the pod is known to be gone",
+            )
+        )
+
+    async def run(self, hello: worker_service_pb2.Hello, context: Any) -> None:
+        """From Hello to the end."""
+        pump_, session_id = self._pump, self._session_id
+        earlier = pump_.on_replaced.pop(session_id, None)
+        if earlier is not None:
+            earlier()
+        pump_.outboxes[session_id] = self.box
+        pump_.on_replaced[session_id] = self._replaced
+        work: list[asyncio.Future[Any]] = []
+        try:
+            introduction = worker_side.introduction(hello, session_id)
+            if not self._pool.fleet.hello(introduction, pump_.now()):
+                raise errors.Refusal(
+                    errors.Reason.TOO_MANY_STREAMS,
+                    f"pool {self._pool.name} has too many workers",
+                    errors.Details(retry_after_ns=errors.RETRY_AFTER_START_NS),
+                )
+            pump_.mark(self._pool)
+            reading = asyncio.ensure_future(self._read(context))
+            writing = asyncio.ensure_future(self.box.drain(context.write))
+            work = [reading, writing]
+            await asyncio.wait((*work, self._ended), return_when=asyncio.FIRST_COMPLETED)
+            if self._ended.done():
+                reading.cancel()
+                self.box.close()
+                await asyncio.wait((writing,), timeout=GOODBYE_SECONDS_MAX)
+                raise self._ended.result()
+            if reading.done() and not reading.cancelled():
+                reading.result()
+        finally:
+            for part in work:
+                part.cancel()
+            self._gone()
+            for part in work:
+                # The client may be gone in the middle of a write: there is nobody to tell.
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await part
+
+    def _gone(self) -> None:
+        pump_, session_id = self._pump, self._session_id
+        if pump_.outboxes.get(session_id) is not self.box:
+            return
+        del pump_.outboxes[session_id]
+        pump_.on_replaced.pop(session_id, None)
+        self._pool.fleet.disconnected(session_id, pump_.now())
+        pump_.mark(self._pool)
+
+    async def _read(self, context: Any) -> None:
+        while True:
+            await self.box.room()
+            frame = await context.read()
+            if frame is grpc.aio.EOF or self._ended.done():
+                return
+            self._handle(frame)
+            self._pump.mark(self._pool)
+
+    def _handle(self, frame: _Frame) -> None:
+        """One frame into the core's verb."""
+        pool, fleet, session_id = self._pool, self._pool.fleet, self._session_id
+        now = self._pump.now()
+        match frame.WhichOneof("message"):
+            case "outcomes":
+                for ended in frame.outcomes.outcomes:
+                    fleet.outcome(session_id, worker_side.outcome_of(ended), now)
+                if frame.outcomes.credit:
+                    fleet.credit(session_id, frame.outcomes.credit)
+            case "credit":
+                fleet.credit(session_id, frame.credit.slots)
+            case "heartbeat":
+                fleet.heartbeat(session_id, frame.heartbeat.lease_ids, now)
+            case "drain_started":
+                fleet.stopping(session_id)
+            case "drained":
+                pool.reservations.confirm(session_id)
+            case "goodbye":
+                fleet.goodbye(session_id, now)
+            case "progress":
+                pass  # kept from "every semantic exact" on; a worker may send it already
+            case _:
+                raise errors.invalid("message", "must be one that is allowed after hello")
