@@ -1,0 +1,157 @@
+"""Gives the pool work and checks what comes back.
+
+    python driver.py burst     20 tasks of one second, then 10; watches the fleet grow and shrink
+    python driver.py stdlib    every file of Python's standard library: hashed, compressed, compared
+
+The pool takes 100 waiting tasks and refuses more. `stdlib` offers a few more than that on purpose;
+the client sends the refused ones again when the dispatcher says so. Where the dispatcher is: see
+--address and --pool, or PENSTOCK_ADDRESS, PENSTOCK_POOL and PENSTOCK_TOKEN.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import pathlib
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator
+
+import pieces
+import progress
+
+import penstock
+
+BURSTS = (20, 10)
+OUTSTANDING_MAX = 130  # the pool's bound of 100, ten workers, and some to be refused
+PATIENCE_SECONDS = 600.0
+FAILURES_SHOWN_MAX = 10
+RETRY = penstock.Retry(max_attempts=100_000, max_elapsed_seconds=PATIENCE_SECONDS)
+
+
+async def burst(client: penstock.Client, *, settle_seconds: float) -> int:
+    """Two bursts; then waits until the fleet is as small as before."""
+    async with progress.watch(client) as timeline:
+        before = (await client.pool()).slots_total
+        for count in BURSTS:
+            timeline.say(f"burst of {count} tasks of one second")
+            batch = [penstock.Submission("sleep", b"1") for _ in range(count)]
+            outcomes = [outcome async for outcome in client.submit_many(batch, retry=RETRY)]
+            await asyncio.gather(
+                *(client.result(outcome.task, timeout=PATIENCE_SECONDS) for outcome in outcomes)
+            )
+        timeline.say("done; idle workers leave")
+        left = await timeline.until_at_most(before, seconds=settle_seconds)
+    most = max(sample.workers for sample in timeline.samples)
+    print(f"{sum(BURSTS)} tasks done; workers: {before} at first, {most} at most, {left} at last")
+    return 0 if left <= before or settle_seconds == 0 else 1
+
+
+@dataclasses.dataclass(slots=True)
+class Tally:
+    """What came of the pieces."""
+
+    count: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    workers: set[str] = dataclasses.field(default_factory=set)
+    failures: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, piece: pieces.Piece, task: penstock.Task) -> None:
+        """Compare a finished task with what was computed here."""
+        self.count += 1
+        self.workers.add(task.worker)
+        wrong = (
+            pieces.check(piece, task.result)
+            if task.succeeded
+            else f"{task.state.value}: {task.error}"
+        )
+        if wrong:
+            self.failures.append(f"{piece.path}, piece {piece.index}: {wrong}")
+        else:
+            self.bytes_in += piece.size_bytes
+            self.bytes_out += len(task.result) - pieces.SHA256_BYTES
+
+
+async def standard_library(client: penstock.Client, *, root: pathlib.Path) -> int:
+    """Every file below `root` through the pool; each result is compared."""
+    started = time.monotonic()
+    refused_before = (await client.pool()).refused_total
+    paths = pieces.files(root)
+    tally, sent = Tally(), dict[str, pieces.Piece]()
+    run_id, numbers = uuid.uuid4().hex, itertools.count()
+    room = asyncio.Semaphore(OUTSTANDING_MAX)
+
+    async def source(bar: progress.Bar) -> AsyncIterator[penstock.Submission]:
+        for path in paths:
+            for piece, content in pieces.pieces_of(path, root=root):
+                await room.acquire()
+                # Our own key tells which piece an outcome belongs to.
+                key = f"{run_id}-{next(numbers)}"
+                sent[key] = piece
+                yield penstock.Submission("digest", content, request_id=key)
+            bar.advance()
+
+    async def collect(outcome: penstock.Outcome) -> None:
+        piece = sent.pop(outcome.request_id)
+        try:
+            tally.add(piece, await client.wait(outcome.task, timeout=PATIENCE_SECONDS))
+        except penstock.PenstockError as error:
+            tally.count += 1
+            tally.failures.append(f"{piece.path}, piece {piece.index}: {error}")
+        finally:
+            room.release()
+
+    async with progress.watch(client), asyncio.TaskGroup() as group:
+        with progress.Bar(total=len(paths), label="files") as bar:
+            outcomes = client.submit_many(source(bar), retry=RETRY)
+            async with contextlib.aclosing(outcomes):
+                async for outcome in outcomes:
+                    group.create_task(collect(outcome))
+    seconds = time.monotonic() - started
+    refused = (await client.pool()).refused_total - refused_before
+    print(
+        f"{len(paths)} files in {tally.count} pieces: {tally.bytes_in / 1e6:.1f} MB compressed to "
+        f"{tally.bytes_out / 1e6:.1f} MB by {len(tally.workers)} workers in {seconds:.1f} s, "
+        f"{tally.count / seconds:.0f} tasks/s"
+    )
+    print(f"refused while the queue was full, and sent again: {refused}")
+    print(f"compared with a computation here: {len(tally.failures)} differ, {len(sent)} missing")
+    for failure in tally.failures[:FAILURES_SHOWN_MAX]:
+        print(f"  {failure}", file=sys.stderr)
+    return 1 if tally.failures or sent else 0
+
+
+async def run(options: argparse.Namespace) -> int:
+    """The chosen run; returns the exit status."""
+    async with penstock.Client(options.address, pool=options.pool) as client:
+        if options.run == "burst":
+            return await burst(client, settle_seconds=options.settle_seconds)
+        return await standard_library(client, root=options.root)
+
+
+def main() -> int:
+    """Read the arguments and run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("run", choices=["burst", "stdlib"])
+    parser.add_argument("--address", help="the dispatcher (default $PENSTOCK_ADDRESS)")
+    parser.add_argument("--pool", default="default/dynamic-scaling", help="default: %(default)s")
+    parser.add_argument(
+        "--settle-seconds", type=float, default=60, help="burst: wait for the fleet to shrink"
+    )
+    parser.add_argument(
+        "--root", type=pathlib.Path, default=pieces.standard_library(), help="stdlib: the files"
+    )
+    try:
+        return asyncio.run(run(parser.parse_args()))
+    except penstock.PenstockError as error:
+        print(f"driver: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
