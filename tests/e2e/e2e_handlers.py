@@ -1,0 +1,50 @@
+"""What the workers of the end-to-end tests do. Runs in the pods, mounted from a ConfigMap.
+
+Each handler says on standard output when it starts and ends, with the number of the task that its
+payload names: the tests count these lines.
+"""
+
+import asyncio
+import json
+import os
+import time
+
+import penstock_worker
+
+worker = penstock_worker.Worker()
+
+
+def _say(word: str, number: object) -> None:
+    print(f"e2e {word} {number}", flush=True)
+
+
+@worker.task("nap")
+def nap(payload: bytes) -> bytes:
+    """Sleep as long as the payload says, holding the thread; the payload comes back."""
+    wish = json.loads(payload)
+    _say("start", wish["number"])
+    time.sleep(wish["seconds"])
+    _say("end", wish["number"])
+    return payload
+
+
+@worker.task("nap-async")
+async def nap_async(payload: bytes) -> bytes:
+    """The same on the event loop."""
+    wish = json.loads(payload)
+    _say("start", wish["number"])
+    await asyncio.sleep(wish["seconds"])
+    _say("end", wish["number"])
+    return payload
+
+
+@worker.task("fail")
+def fail(payload: bytes) -> bytes:
+    """Fail each time."""
+    raise RuntimeError("this handler always fails")
+
+
+@worker.task("vanish")
+def vanish(payload: bytes) -> bytes:
+    """Take the whole worker along, as a crash in native code does."""
+    os._exit(66)
