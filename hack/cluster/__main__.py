@@ -74,7 +74,12 @@ def status(_arguments: argparse.Namespace) -> None:
         ready = kindcluster.exists() and kindcluster.ready(wait_seconds=1)
     else:
         ready = node.healthy()
-        facts |= {"components": node.component_status(), "logs": str(layout.logs_folder())}
+        running = record.supervisor()
+        facts |= {
+            "supervisor": running.pid if running else None,
+            "components": node.component_status(),
+            "logs": str(layout.logs_folder()),
+        }
     facts |= {"ready": ready, "kubeconfig": str(_kubeconfig(mode)) if ready else None}
     print(json.dumps(facts, indent=2))
     if not ready:

@@ -59,8 +59,9 @@ class Docker:
 
     def base_image(self) -> str:
         """The public base when it is there or can be pulled, else our own."""
-        if engine.has_image(PUBLIC_BASE):
-            return PUBLIC_BASE
+        for image in (PUBLIC_BASE, base.IMAGE):
+            if engine.has_image(image):
+                return image
         say(f"pulling {PUBLIC_BASE}")
         if succeeds(["docker", "pull", "--quiet", PUBLIC_BASE], timeout_seconds=300):
             return PUBLIC_BASE

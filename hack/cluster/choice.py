@@ -53,7 +53,8 @@ def decide() -> Mode:
             return Mode.NODE
         problems.append(why)
     raise ClusterError(
-        f"no cluster can be had here: {'; '.join(problems)}",
-        remedy=f"start a Docker engine, or set {GIVEN}, or be root on Linux with Go 1.26",
+        # One line, because callers show it as the reason for what they skip.
+        f"no cluster can be had here: {'; '.join(problems)} (start a Docker engine, "
+        f"or set {GIVEN}, or be root on Debian with Go 1.26)",
         exit_code=EXIT_IMPOSSIBLE,
     )
