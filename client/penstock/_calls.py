@@ -1,8 +1,8 @@
 """Each verb as a value: what to send, where, and how to read the answer.
 
 Both clients run these; neither knows a message. A `Call` is built once and may be sent again as it
-is: reads have no effect, a submission carries its `request_id`, a cancel of a cancelled task says
-the same as the first.
+is: reads have no effect, a submission carries its `request_id`, and what has been cancelled stays
+cancelled.
 """
 
 import dataclasses

@@ -233,10 +233,18 @@ class Client:
         timeout: _times.Seconds | None = None,
     ) -> _task.Task:
         """Cancel a task. One that waits is cancelled when this returns; one that runs is asked to
-        stop (`CANCELLING`). Raises `WrongTaskState` if it is over.
+        stop (`CANCELLING`). Cancelling twice is fine. Raises `WrongTaskState` if it ended
+        otherwise.
         """
-        call = _calls.cancel(self._settings.task_name(task, pool), reason=reason)
-        return await self._run(call, seconds=self._settings.seconds(timeout))
+        name, seconds = self._settings.task_name(task, pool), self._settings.seconds(timeout)
+        try:
+            return await self._run(_calls.cancel(name, reason=reason), seconds=seconds)
+        except errors.WrongTaskState:
+            # A repeated cancel, by us after a lost answer or by somebody else, is no mistake.
+            found = await self._run(_calls.get(name), seconds=seconds)
+            if found.state not in _task.CANCELLED:
+                raise
+            return found
 
     # ------------------------------------------------------------ looking around
 

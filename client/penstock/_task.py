@@ -43,6 +43,7 @@ _TERMINAL = frozenset(
         TaskState.DEAD_LETTERED,
     }
 )
+CANCELLED = frozenset({TaskState.CANCELLED, TaskState.CANCELLING})
 _STATES = {
     number: TaskState.__members__.get(name, TaskState.UNKNOWN)
     for name, number in task_pb2.Task.State.items()

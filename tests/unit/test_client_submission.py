@@ -1,0 +1,115 @@
+"""What is sent for a submission."""
+
+import dataclasses
+import datetime as dt
+import typing
+import uuid
+
+import pytest
+
+import penstock
+from penstock import _submission
+from penstock.v1 import task_service_pb2
+
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+PARENT = "namespaces/a/pools/b"
+
+
+def sent(
+    submission: penstock.Submission, **terms: typing.Any
+) -> task_service_pb2.SubmitTaskRequest:
+    return _submission.to_wire(submission, parent=PARENT, now=NOW, **terms)
+
+
+def test_the_least_submission() -> None:
+    request = sent(penstock.Submission("resize", b"x"))
+    assert request.parent == PARENT
+    assert (request.task.type, request.task.payload) == ("resize", b"x")
+    assert uuid.UUID(request.request_id).version == 4
+    assert {field.name for field, _ in request.task.ListFields()} == {"type", "payload"}
+    assert {field.name for field, _ in request.ListFields()} == {"parent", "task", "request_id"}
+
+
+def test_every_submission_has_a_request_id_of_its_own() -> None:
+    assert len({sent(penstock.Submission("t")).request_id for _ in range(100)}) == 100
+
+
+def test_everything_that_can_be_said_is_sent() -> None:
+    request = sent(
+        penstock.Submission(
+            "resize",
+            penstock.json_payload([1]),
+            priority=0,
+            labels={"team": "a"},
+            task_id="t-1",
+            request_id="r-1",
+            delay=dt.timedelta(minutes=1),
+            expire_time=NOW + dt.timedelta(hours=1),
+            execution_timeout=1.5,
+            retry_policy=penstock.RetryPolicy(
+                max_attempts=2,
+                initial_backoff=0.5,
+                max_backoff=dt.timedelta(seconds=8),
+                backoff_multiplier=3.0,
+                jitter=0.25,
+                non_retryable_reasons=["ValueError"],
+            ),
+            fairness_key="f",
+            concurrency_key="c",
+            slots=2,
+            trace_context={"traceparent": "00-x"},
+            max_queue_time=7,
+        ),
+        admission=penstock.Admission.WAIT,
+        max_wait=2.25,
+        validate_only=True,
+    )
+    task = request.task
+    assert task.HasField("priority")
+    assert task.priority == 0
+    assert (task.content_type, task.payload) == ("application/json", b"[1]")
+    assert dict(task.labels) == {"team": "a"}
+    assert task.schedule_time.ToDatetime(dt.UTC) == NOW + dt.timedelta(minutes=1)
+    assert task.expire_time.ToDatetime(dt.UTC) == NOW + dt.timedelta(hours=1)
+    assert (task.execution_timeout.seconds, task.execution_timeout.nanos) == (1, 500_000_000)
+    policy = task.retry_policy
+    assert (policy.max_attempts, policy.backoff_multiplier, policy.jitter) == (2, 3.0, 0.25)
+    assert policy.initial_backoff.nanos == 500_000_000
+    assert policy.max_backoff.seconds == 8
+    assert list(policy.non_retryable_reasons) == ["ValueError"]
+    assert (task.fairness_key, task.concurrency_key, task.slots) == ("f", "c", 2)
+    assert dict(task.trace_context) == {"traceparent": "00-x"}
+    assert (request.task_id, request.request_id) == ("t-1", "r-1")
+    assert request.admission == task_service_pb2.SubmitTaskRequest.WAIT
+    assert (request.max_wait.seconds, request.max_wait.nanos) == (2, 250_000_000)
+    assert request.max_queue_time.seconds == 7
+    assert request.validate_only
+
+
+@pytest.mark.parametrize(
+    ("submission", "message"),
+    [
+        (penstock.Submission("t", delay=1, schedule_time=NOW), "delay or schedule_time"),
+        (penstock.Submission("t", delay=-1), "delay must be 0 seconds or more"),
+        (penstock.Submission("t", execution_timeout=float("inf")), "execution_timeout must be"),
+        (penstock.Submission("t", expire_time=NOW.replace(tzinfo=None)), "must have a time zone"),
+        (penstock.Submission("t", priority=2**31), "priority must fit 32 bits"),
+        (penstock.Submission("t", request_id="r" * 129), "at most 128 characters"),
+    ],
+)
+def test_what_can_never_be_right_is_refused_before_it_is_sent(
+    submission: penstock.Submission, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        sent(submission)
+
+
+def test_max_wait_without_waiting_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_wait goes with"):
+        sent(penstock.Submission("t"), max_wait=1.0)
+
+
+def test_options_of_submit_are_the_fields_of_a_submission() -> None:
+    fields = {field.name for field in dataclasses.fields(penstock.Submission)}
+    options = set(penstock.SubmitOptions.__annotations__)
+    assert options == fields - {"type", "payload"}
