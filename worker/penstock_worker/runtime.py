@@ -1,0 +1,85 @@
+"""A worker process: composes registry, executor, stream and readiness, and owns the signals.
+
+Threads: the main one waits for signals and for the end; `penstock-stream` talks to the dispatcher;
+`penstock-handlers` is the event loop of async handlers; `penstock-task_…` run plain functions.
+
+SIGTERM or SIGINT: take no more work, finish what runs (for at most the drain time-out), wait until
+every outcome is acknowledged, exit 0. A second SIGINT: stop now, exit 130.
+
+The line `SIGTERM received running=N leases=a,b` tells what a signal found.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+from penstock_worker import _version, app, executor, readiness, session, settings, stream
+
+logger = logging.getLogger("penstock.worker")
+
+
+def run(worker: app.Worker, config: settings.Settings) -> int:
+    """Serve until told to stop; returns the exit status. Main thread only."""
+    logging.basicConfig(
+        level=os.environ.get("PENSTOCK_LOG_LEVEL", "INFO").upper(),
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    logger.info(
+        "worker starts pool=%s slots=%d types=%s", config.pool, config.slots, ",".join(worker.types)
+    )
+    ready = readiness.Readiness(config.http_port)
+    talk = stream.Stream(config, identity=_identity(worker, config), ready=ready)
+    work = executor.Executor(worker, config.slots, talk.ended)
+    failed: list[BaseException] = []
+
+    def serve() -> None:
+        try:
+            asyncio.run(talk.run(work))
+        except BaseException as error:
+            logger.exception("the stream's thread failed: the worker cannot go on")
+            failed.append(error)
+
+    thread = threading.Thread(target=serve, name="penstock-stream", daemon=True)
+    _handle_signals(talk)
+    thread.start()
+    thread.join()
+    work.close()
+    ready.close()
+    logger.info("worker ends")
+    logging.shutdown()
+    if any(each.name.startswith("penstock-task") for each in threading.enumerate()):
+        # A function that never returns would keep the interpreter from ending.
+        sys.stderr.flush()
+        os._exit(1 if failed else 0)
+    return 1 if failed else 0
+
+
+def _identity(worker: app.Worker, config: settings.Settings) -> session.Identity:
+    return session.Identity(
+        pool=config.pool,
+        pool_uid=config.pool_uid,
+        pod_name=config.pod_name,
+        pod_uid=config.pod_uid,
+        slots=config.slots,
+        task_types=worker.types,
+        revision=config.revision,
+        sdk_version=f"python/{_version.version()}",
+    )
+
+
+def _handle_signals(talk: stream.Stream) -> None:
+    seen: list[int] = []
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGINT and signal.SIGINT in seen:
+            os._exit(130)
+        seen.append(number)
+        talk.stop(signal.Signals(number).name)
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)

@@ -1,0 +1,383 @@
+"""The worker's side of its stream, without the stream: a pure state machine.
+
+The session owns what must outlive any one stream: the leases, the outcomes that are not
+acknowledged yet, and how far the worker is on its way out. It is driven by events (a stream opened
+or broke, a frame came, an attempt ended, SIGTERM was seen), takes the time as an argument (`now`,
+float seconds on any steadily growing clock), and answers with *commands* for the shell. What to
+send is asked for, not pushed: when the writer is free it calls `next_frame`, and gets one frame
+with everything that has gathered since; that is all the batching there is.
+
+Invariants, whatever the dispatcher says: never more than `slots` attempts at once; credit only for
+slots that are free; one attempt a lease; an outcome is kept, and sent on every new stream, until it
+is acknowledged; nothing is sent for a lease that was revoked or lost; `Drained` only when nothing
+runs and nothing is unacknowledged, and after the shell was told to fail its readiness probe.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Iterable
+from typing import Final
+
+from google.protobuf import duration_pb2
+
+from penstock.v1 import worker_service_pb2 as wire
+
+PROTOCOL_VERSION: Final = 1
+OUTCOMES_PER_FRAME: Final = 256
+OUTCOME_BYTES_PER_FRAME: Final = 1024 * 1024
+HEARTBEAT_SECONDS_DEFAULT: Final = 5.0
+CANCEL_GRACE_SECONDS_DEFAULT: Final = 10.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who the worker is; the same on every stream."""
+
+    pool: str
+    pool_uid: str
+    pod_name: str
+    pod_uid: str
+    slots: int
+    task_types: tuple[str, ...]
+    revision: str
+    sdk_version: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Start:
+    """Run this assignment; report its end with `Session.ended`."""
+
+    assignment: wire.Assignment
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stop:
+    """Stop this attempt; its end must still be reported, so that its slot becomes free."""
+
+    lease_id: str
+    reason: str
+    grace_seconds: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BecomeUnready:
+    """Fail the readiness probe from now on, then call `Session.unready`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reconnect:
+    """Close the stream and open another one after the delay."""
+
+    after_seconds: float
+    reason: str
+
+
+Command = Start | Stop | BecomeUnready | Reconnect
+
+
+class _Place(enum.Enum):
+    RUNNING = enum.auto()
+    ENDED = enum.auto()
+    """Its outcome is not acknowledged yet."""
+    DISOWNED = enum.auto()
+    """Revoked or lost while it runs: it still takes a slot, and its outcome goes nowhere."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Attempt:
+    lease: wire.Lease
+    place: _Place = _Place.RUNNING
+    outcome: wire.TaskOutcome | None = None
+    sent: bool = False
+
+
+class Session:
+    """See the module's docstring."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+        self.session_id = ""
+        self.heartbeat_seconds = HEARTBEAT_SECONDS_DEFAULT
+        self.cancel_grace_seconds = CANCEL_GRACE_SECONDS_DEFAULT
+        self.welcomed = False
+        self._attempts: dict[str, _Attempt] = {}
+        self._connected = False
+        self._hello_sent = False
+        self._granted = 0
+        self._heartbeat_due = 0.0
+        self._stopping = ""
+        self._stop_grace_seconds = 0.0
+        self._stop_told = False
+        self._reservation: str | None = None
+        self._unready_asked = False
+        self._unready = False
+        self._drained_told = False
+        self._goodbye_told = False
+
+    # ------------------------------------------------------------ looking
+
+    @property
+    def running(self) -> list[str]:
+        """Lease ids of attempts that occupy a slot."""
+        return [
+            lease_id
+            for lease_id, attempt in self._attempts.items()
+            if attempt.place is not _Place.ENDED
+        ]
+
+    @property
+    def unacknowledged(self) -> int:
+        """Outcomes that the dispatcher has not acknowledged."""
+        return sum(attempt.place is _Place.ENDED for attempt in self._attempts.values())
+
+    @property
+    def leases(self) -> list[str]:
+        """Lease ids that this worker answers for: running, or ended and not acknowledged."""
+        return [
+            lease_id
+            for lease_id, attempt in self._attempts.items()
+            if attempt.place is not _Place.DISOWNED
+        ]
+
+    @property
+    def drained(self) -> bool:
+        """Confirmed: this process will never get work again."""
+        return self._unready
+
+    @property
+    def finished(self) -> bool:
+        """Stopping, and nothing is left to do but to say goodbye (which is done, if connected)."""
+        return bool(
+            self._stopping and not self._attempts and (self._goodbye_told or not self.welcomed)
+        )
+
+    # ------------------------------------------------------------ the stream
+
+    def opened(self) -> None:
+        """A stream was opened; `next_frame` gives its Hello."""
+        self._connected, self.welcomed = True, False
+        self._hello_sent = self._stop_told = self._drained_told = self._goodbye_told = False
+        self._granted = 0
+
+    def broke(self) -> None:
+        """The stream is over. Work goes on."""
+        self._connected = self.welcomed = False
+
+    def forget_session(self) -> None:
+        """The dispatcher does not know this session any more: introduce ourselves as new."""
+        self.session_id = ""
+
+    def received(self, frame: wire.WorkResponse, now: float) -> list[Command]:
+        """A frame came."""
+        match frame.WhichOneof("message"):
+            case "welcome":
+                return self._welcome(frame.welcome, now)
+            case "assignments":
+                return self._assigned(frame.assignments.assignments)
+            case "outcome_acks":
+                for ack in frame.outcome_acks.acks:
+                    attempt = self._attempts.get(ack.lease_id)
+                    if attempt is not None and attempt.place is _Place.ENDED:
+                        del self._attempts[ack.lease_id]
+                return self._maybe_unready()
+            case "cancel":
+                attempt = self._attempts.get(frame.cancel.lease_id)
+                if attempt is None or attempt.place is not _Place.RUNNING:
+                    return []
+                grace = frame.cancel.grace
+                return [
+                    Stop(
+                        frame.cancel.lease_id,
+                        frame.cancel.reason or "cancelled",
+                        grace.seconds + grace.nanos / 1e9 or self.cancel_grace_seconds,
+                    )
+                ]
+            case "lease_state":
+                return self._disown(frame.lease_state.lost_lease_ids, "the lease was lost")
+            case "drain":
+                self._reservation = frame.drain.reservation_id
+                self._granted = 0
+                self._drained_told = False
+                return self._maybe_unready()
+            case "undrain":
+                if not self._unready_asked:
+                    self._reservation = None
+                    self._granted = 0
+                return []
+            case "go_away":
+                after = frame.go_away.reconnect_after
+                return [
+                    Reconnect(after.seconds + after.nanos / 1e9, frame.go_away.reason or "go away")
+                ]
+            case _:
+                return []  # a newer dispatcher's frame
+
+    def _welcome(self, welcome: wire.Welcome, now: float) -> list[Command]:
+        self.session_id = welcome.session_id
+        interval = welcome.heartbeat_interval
+        self.heartbeat_seconds = (
+            interval.seconds + interval.nanos / 1e9
+        ) or HEARTBEAT_SECONDS_DEFAULT
+        if welcome.HasField("cancel_grace"):
+            grace = welcome.cancel_grace
+            self.cancel_grace_seconds = grace.seconds + grace.nanos / 1e9
+        self.welcomed = True
+        self._heartbeat_due = now + self.heartbeat_seconds
+        for attempt in self._attempts.values():
+            attempt.sent = False
+        commands = self._disown(welcome.revoked_lease_ids, "somebody else runs it, or it is over")
+        return commands + self._maybe_unready()
+
+    def _assigned(self, assignments: Iterable[wire.Assignment]) -> list[Command]:
+        commands: list[Command] = []
+        for assignment in assignments:
+            lease = assignment.lease
+            self._granted = max(0, self._granted - 1)
+            if lease.lease_id in self._attempts:
+                continue
+            attempt = self._attempts[lease.lease_id] = _Attempt(lease)
+            if len(self.running) > self.identity.slots or self._stopping or self._unready_asked:
+                self._end(
+                    attempt,
+                    wire.TaskOutcome(
+                        released=wire.TaskOutcome.Released(reason="the worker has no free slot")
+                    ),
+                )
+            else:
+                commands.append(Start(assignment))
+        return commands
+
+    def _disown(self, lease_ids: Iterable[str], reason: str) -> list[Command]:
+        commands: list[Command] = []
+        for lease_id in lease_ids:
+            attempt = self._attempts.get(lease_id)
+            if attempt is None:
+                continue
+            if attempt.place is _Place.RUNNING:
+                attempt.place = _Place.DISOWNED
+                commands.append(Stop(lease_id, reason, self.cancel_grace_seconds))
+            elif attempt.place is _Place.ENDED:
+                del self._attempts[lease_id]
+        return commands + self._maybe_unready()
+
+    # ------------------------------------------------------------ the work
+
+    def ended(self, lease_id: str, outcome: wire.TaskOutcome) -> list[Command]:
+        """An attempt ended and its slot is free; `outcome` needs no lease id or token."""
+        attempt = self._attempts.get(lease_id)
+        if attempt is None:
+            return []
+        if attempt.place is _Place.DISOWNED:
+            del self._attempts[lease_id]
+        elif attempt.place is _Place.RUNNING:
+            self._end(attempt, outcome)
+        return self._maybe_unready()
+
+    def _end(self, attempt: _Attempt, outcome: wire.TaskOutcome) -> None:
+        outcome.lease_id = attempt.lease.lease_id
+        outcome.fencing_token = attempt.lease.fencing_token
+        attempt.place, attempt.outcome, attempt.sent = _Place.ENDED, outcome, False
+
+    # ------------------------------------------------------------ the way out
+
+    def stop(self, reason: str, grace_seconds: float) -> None:
+        """SIGTERM was seen: no more credit; what runs goes on."""
+        if not self._stopping:
+            self._stopping, self._stop_grace_seconds = reason, grace_seconds
+            self._granted = 0
+
+    def _maybe_unready(self) -> list[Command]:
+        if self._reservation is None or self._attempts or self._unready_asked or not self.welcomed:
+            return []
+        self._unready_asked = True
+        return [BecomeUnready()]
+
+    def unready(self) -> None:
+        """The readiness probe fails from now on: the drain may be confirmed."""
+        self._unready = True
+
+    # ------------------------------------------------------------ sending
+
+    def heartbeat_due(self) -> float | None:
+        """When `next_frame` has a heartbeat to send; None while there is no stream."""
+        return self._heartbeat_due if self.welcomed else None
+
+    def next_frame(self, now: float) -> wire.WorkRequest | None:
+        """What to send next, or None. Each frame must be sent, in order, on the open stream."""
+        if not self._connected:
+            return None
+        if not self._hello_sent:
+            self._hello_sent = True
+            return wire.WorkRequest(hello=self._hello())
+        if not self.welcomed or self._goodbye_told:
+            return None
+        if self._stopping and not self._stop_told:
+            self._stop_told = True
+            return wire.WorkRequest(
+                drain_started=wire.DrainStarted(
+                    reason=self._stopping, grace=_duration(self._stop_grace_seconds)
+                )
+            )
+        outcomes = self._unsent()
+        credit = self._credit()
+        if outcomes:
+            return wire.WorkRequest(outcomes=wire.TaskOutcomes(outcomes=outcomes, credit=credit))
+        if credit:
+            return wire.WorkRequest(credit=wire.Credit(slots=credit))
+        if self._unready and not self._drained_told and self._reservation is not None:
+            self._drained_told = True
+            return wire.WorkRequest(drained=wire.Drained(reservation_id=self._reservation))
+        if self._stopping and not self._attempts:
+            self._goodbye_told = True
+            return wire.WorkRequest(goodbye=wire.Goodbye(reason=self._stopping))
+        if now >= self._heartbeat_due:
+            self._heartbeat_due = now + self.heartbeat_seconds
+            return wire.WorkRequest(heartbeat=wire.Heartbeat(lease_ids=self.leases))
+        return None
+
+    def _hello(self) -> wire.Hello:
+        who = self.identity
+        return wire.Hello(
+            pool=who.pool,
+            pool_uid=who.pool_uid,
+            pod_name=who.pod_name,
+            pod_uid=who.pod_uid,
+            session_id=self.session_id,
+            slots=who.slots,
+            task_types=who.task_types,
+            revision=who.revision,
+            sdk_version=who.sdk_version,
+            protocol_version=PROTOCOL_VERSION,
+            running=[self._attempts[lease_id].lease for lease_id in self.leases],
+            draining=bool(self._stopping),
+        )
+
+    def _unsent(self) -> list[wire.TaskOutcome]:
+        outcomes: list[wire.TaskOutcome] = []
+        size = 0
+        for attempt in self._attempts.values():
+            if attempt.outcome is None or attempt.sent:
+                continue
+            size += len(attempt.outcome.completed.result)
+            if outcomes and size > OUTCOME_BYTES_PER_FRAME:
+                break
+            attempt.sent = True
+            outcomes.append(attempt.outcome)
+            if len(outcomes) >= OUTCOMES_PER_FRAME:
+                break
+        return outcomes
+
+    def _credit(self) -> int:
+        if self._stopping or self._reservation is not None or self._unready_asked:
+            return 0
+        free = self.identity.slots - len(self.running) - self._granted
+        if free > 0:
+            self._granted += free
+            return free
+        return 0
+
+
+def _duration(seconds: float) -> duration_pb2.Duration:
+    duration = duration_pb2.Duration()
+    duration.FromNanoseconds(int(seconds * 1e9))
+    return duration

@@ -1,0 +1,319 @@
+"""The stream to the dispatcher: the shell around `session`.
+
+Everything here runs in one event loop on a thread of its own, so that heartbeats go out whatever
+the handlers do. One stream at a time: a reader hands frames to the session and carries out its
+commands; a writer asks the session for the next frame whenever the last write is done, and sleeps
+when there is none. Whatever ends a stream, the call is cancelled explicitly (an abandoned one is
+never freed).
+
+Reconnecting never ends: the first try follows within a second, later ones at random within ten. A
+worker that is stopping leaves when its goodbye is said; or, if nothing runs and no dispatcher can
+be reached, after a while without.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from penstock.v1 import worker_service_pb2 as wire
+from penstock.v1 import worker_service_pb2_grpc
+from penstock_worker import executor, readiness, session, settings
+
+logger = logging.getLogger("penstock.worker")
+
+CHANNEL_OPTIONS: Final = (
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 65_536),
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    ("grpc.max_send_message_length", 16 * 1024 * 1024),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+FIRST_RECONNECT_SECONDS_MAX: Final = 1.0
+RECONNECT_SECONDS_MAX: Final = 10.0
+CONNECT_SECONDS_MAX: Final = 10.0
+GOODBYE_SECONDS_MAX: Final = 2.0
+ALONE_SECONDS_MAX: Final = 20.0
+"""A stopping worker without work waits this long for a dispatcher."""
+HAND_BACK_SECONDS_MAX: Final = 10.0
+"""After its drain time-out, a worker waits this long for what it handed back to be acknowledged."""
+TICK_SECONDS: Final = 1.0
+
+_REMEDIES: Final = {
+    grpc.StatusCode.UNAUTHENTICATED: "check PENSTOCK_TOKEN_FILE and the Secret behind it",
+    grpc.StatusCode.PERMISSION_DENIED: "check that the token is one for workers of this namespace",
+    grpc.StatusCode.NOT_FOUND: "check PENSTOCK_POOL, and that the pool exists at the dispatcher",
+    grpc.StatusCode.UNAVAILABLE: "check PENSTOCK_ADDRESS, and that the dispatcher runs",
+}
+
+
+class Stream:
+    """See the module's docstring. `run` serves until the worker may exit."""
+
+    def __init__(
+        self,
+        config: settings.Settings,
+        *,
+        identity: session.Identity,
+        ready: readiness.Readiness,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.session = session.Session(identity)
+        self._config = config
+        self._ready = ready
+        self._draw = draw
+        self._executor: executor.Executor | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._stop_time: float | None = None
+        self._left_time = time.monotonic()
+        self._reconnect_after = 0.0
+        self._handed_back = False
+
+    # ------------------------------------------------------------ from other threads
+
+    def ended(self, lease_id: str, outcome: wire.TaskOutcome) -> None:
+        """An attempt ended."""
+        assert self._loop is not None, "attempts start after the stream"
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
+            self._loop.call_soon_threadsafe(self._ended, lease_id, outcome)
+
+    def stop(self, reason: str) -> None:
+        """Begin to leave, because of a signal."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._stop, reason)
+
+    # ------------------------------------------------------------ the loop
+
+    async def run(self, work: executor.Executor) -> None:
+        """Serve until the worker may exit."""
+        self._loop, self._executor = asyncio.get_running_loop(), work
+        ticking = asyncio.create_task(self._tick())
+        failures = 0
+        try:
+            while not self._may_exit():
+                welcomed = await self._one_stream()
+                if self._may_exit():
+                    break
+                failures = 1 if welcomed else failures + 1
+                limit = FIRST_RECONNECT_SECONDS_MAX if failures == 1 else RECONNECT_SECONDS_MAX
+                delay = self._reconnect_after or self._draw() * limit
+                self._reconnect_after = 0.0
+                await self._pause(delay)
+        finally:
+            ticking.cancel()
+
+    def _may_exit(self) -> bool:
+        if self._stop_time is None:
+            return False
+        if self.session.finished:
+            return True
+        now = time.monotonic()
+        if self._handed_back and now > self._drain_end + HAND_BACK_SECONDS_MAX:
+            return True
+        alone_since = max(self._stop_time, self._left_time)
+        return (
+            not self.session.welcomed
+            and not self.session.running
+            and now - alone_since >= ALONE_SECONDS_MAX
+        )
+
+    @property
+    def _drain_end(self) -> float:
+        assert self._stop_time is not None, "only asked while stopping"
+        return self._stop_time + self._config.drain_timeout_seconds
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before the next try; shortly while stopping, and no longer once a signal comes."""
+        if self._stop_time is not None:
+            await asyncio.sleep(min(seconds, TICK_SECONDS))
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    async def _tick(self) -> None:
+        """Once a second: show that this thread lives, and look at the drain's end."""
+        while True:
+            self._ready.tick()
+            if (
+                self._stop_time is not None
+                and not self._handed_back
+                and time.monotonic() > self._drain_end
+            ):
+                self._hand_back()
+            self._wake.set()
+            await asyncio.sleep(TICK_SECONDS)
+
+    def _stop(self, reason: str) -> None:
+        if self._stop_time is not None:
+            return
+        running = self.session.running
+        logger.info("%s received running=%d leases=%s", reason, len(running), ",".join(running))
+        self._stop_time = time.monotonic()
+        self.session.stop(reason, self._config.drain_timeout_seconds)
+        self._stopping.set()
+        self._wake.set()
+
+    def _hand_back(self) -> None:
+        """The drain's time is over: what still runs is handed back, and the process will exit."""
+        self._handed_back = True
+        running = self.session.running
+        if running:
+            logger.warning("drain timed out, handed back leases=%s", ",".join(running))
+        for lease_id in running:
+            if self._executor is not None:
+                self._executor.stop(lease_id, "the worker stops")
+            released = wire.TaskOutcome.Released(reason="the worker's drain timed out")
+            self._carry_out(self.session.ended(lease_id, wire.TaskOutcome(released=released)))
+        self._wake.set()
+
+    def _ended(self, lease_id: str, outcome: wire.TaskOutcome) -> None:
+        self._carry_out(self.session.ended(lease_id, outcome))
+        self._wake.set()
+
+    # ------------------------------------------------------------ one stream
+
+    async def _one_stream(self) -> bool:
+        """Connect, and serve until the stream ends; True if we were welcomed."""
+        welcomed = False
+        try:
+            async with grpc.aio.insecure_channel(
+                self._config.address, options=CHANNEL_OPTIONS
+            ) as channel:
+                async with asyncio.timeout(CONNECT_SECONDS_MAX):
+                    await channel.channel_ready()
+                stub = worker_service_pb2_grpc.WorkerServiceStub(channel)
+                call = stub.Work(metadata=self._metadata())
+                try:
+                    await self._converse(call)
+                finally:
+                    welcomed = self.session.welcomed
+                    call.cancel()
+        except TimeoutError:
+            logger.warning(
+                "dispatcher unreachable address=%s: %s",
+                self._config.address,
+                _REMEDIES[grpc.StatusCode.UNAVAILABLE],
+            )
+        except grpc.aio.AioRpcError as error:
+            self._explain(error)
+        finally:
+            if self.session.welcomed:
+                self._left_time = time.monotonic()
+            self.session.broke()
+        return welcomed
+
+    async def _converse(self, call: Any) -> None:
+        self.session.opened()
+        self._wake.set()
+        reading = asyncio.create_task(self._read(call))
+        writing = asyncio.create_task(self._write(call))
+        try:
+            done, _ = await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+            if writing in done and not writing.cancelled() and writing.exception() is None:
+                # The goodbye is sent: let the dispatcher close the stream.
+                await asyncio.wait((reading,), timeout=GOODBYE_SECONDS_MAX)
+            for part in (reading, writing):
+                if part.done() and not part.cancelled():
+                    part.result()
+        finally:
+            for part in (reading, writing):
+                part.cancel()
+            await asyncio.gather(reading, writing, return_exceptions=True)
+
+    async def _read(self, call: Any) -> None:
+        while True:
+            frame = await call.read()
+            if frame is grpc.aio.EOF:
+                code = await call.code()
+                if code is not grpc.StatusCode.OK:
+                    raise _as_error(code, await call.details())
+                return
+            kind = frame.WhichOneof("message")
+            if kind == "welcome":
+                logger.info(
+                    "connected address=%s session=%s pool=%s",
+                    self._config.address,
+                    frame.welcome.session_id,
+                    self._config.pool,
+                )
+            elif kind in ("drain", "undrain"):
+                logger.info("%s requested by the dispatcher", kind)
+            if self._carry_out(self.session.received(frame, time.monotonic())):
+                return
+            self._wake.set()
+
+    async def _write(self, call: Any) -> None:
+        while True:
+            self._wake.clear()
+            frame = self.session.next_frame(time.monotonic())
+            if frame is None:
+                await self._sleep_until_due()
+                continue
+            await call.write(frame)
+            if frame.WhichOneof("message") == "goodbye":
+                await call.done_writing()
+                return
+
+    async def _sleep_until_due(self) -> None:
+        due = self.session.heartbeat_due()
+        seconds = None if due is None else max(0.0, due - time.monotonic())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+
+    def _carry_out(self, commands: list[session.Command]) -> bool:
+        """Act on the session's commands; True = close this stream."""
+        close = False
+        assert self._executor is not None, "run has begun"
+        for command in commands:
+            match command:
+                case session.Start(assignment):
+                    self._executor.start(assignment)
+                case session.Stop(lease_id, reason, _):
+                    logger.info("stop lease=%s reason=%s", lease_id, reason)
+                    self._executor.stop(lease_id, reason)
+                case session.BecomeUnready():
+                    self._ready.ready = False
+                    logger.info("drained: not ready from now on")
+                    self.session.unready()
+                case session.Reconnect(after_seconds, reason):
+                    logger.info("dispatcher goes away: %s", reason)
+                    self._reconnect_after = after_seconds * (0.5 + self._draw())
+                    close = True
+        return close
+
+    # ------------------------------------------------------------ words
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        if not self._config.token_file:
+            return ()
+        # Read anew each time: a projected token is replaced while we run.
+        token = Path(self._config.token_file).read_text(encoding="utf-8").strip()
+        return (("authorization", f"Bearer {token}"),)
+
+    def _explain(self, error: grpc.aio.AioRpcError) -> None:
+        code, details = error.code(), error.details() or ""
+        if code is grpc.StatusCode.FAILED_PRECONDITION:
+            self.session.forget_session()
+        remedy = _REMEDIES.get(code, "")
+        logger.warning(
+            "stream ended code=%s details=%r%s", code.name, details, f": {remedy}" if remedy else ""
+        )
+
+
+def _as_error(code: grpc.StatusCode, details: str | None) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details=details)
