@@ -6,7 +6,7 @@ cancelled.
 """
 
 import dataclasses
-import datetime as dt
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
@@ -55,7 +55,8 @@ def submit(
     request = _submission.to_wire(
         submission,
         parent=parent,
-        now=dt.datetime.now(dt.UTC),
+        request_id=str(uuid.uuid4()),
+        now=_submission.utc_now,
         admission=admission,
         max_wait=max_wait,
         validate_only=validate_only,

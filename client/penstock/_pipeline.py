@@ -16,7 +16,7 @@ or `broken`; give the caller `take_outcomes`. Times are monotonic seconds.
 
 import collections
 import dataclasses
-import datetime as dt
+import uuid
 from collections.abc import Callable
 from typing import Final
 
@@ -63,6 +63,8 @@ class Pipeline:
     def __init__(self, terms: Terms, *, draw: Callable[[], float]) -> None:
         self._terms = terms
         self._draw = draw
+        self._run_id = str(uuid.uuid4())
+        self._added = 0
         self._window: collections.deque[_Entry] = collections.deque()
         self._window_bytes = 0
         self._unsent: collections.deque[_Entry] = collections.deque()
@@ -95,10 +97,12 @@ class Pipeline:
         request = _submission.to_wire(
             submission,
             parent="",
-            now=dt.datetime.now(dt.UTC),
+            request_id=f"{self._run_id}-{self._added}",
+            now=_submission.utc_now,
             admission=self._terms.admission,
             max_wait=self._terms.max_wait,
         )
+        self._added += 1
         size = len(request.task.payload) + _OVERHEAD_BYTES
         entry = _Entry(submission, request, size)
         self._window.append(entry)

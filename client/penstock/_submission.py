@@ -7,8 +7,7 @@ the same `request_id`, so that the dispatcher knows it again.
 import dataclasses
 import datetime as dt
 import enum
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypedDict
 
 from penstock import _payload, _task, _times, errors
@@ -129,16 +128,23 @@ class Outcome:
         return _task.from_wire(self._message)
 
 
+def utc_now() -> dt.datetime:
+    """The time that a `delay` counts from."""
+    return dt.datetime.now(dt.UTC)
+
+
 def to_wire(
     submission: Submission,
     *,
     parent: str,
-    now: dt.datetime,
+    request_id: str,
+    now: Callable[[], dt.datetime],
     admission: Admission = Admission.REJECT,
     max_wait: _times.Seconds | None = None,
     validate_only: bool = False,
 ) -> task_service_pb2.SubmitTaskRequest:
-    """The request for it; `parent` is the pool's full name, or empty inside a batch that names it.
+    """The request for it; `parent` is the pool's full name, or empty inside a batch that names it;
+    `request_id` is used if the submission has none of its own.
 
     Raises ValueError or TypeError for what can never be right.
     """
@@ -147,12 +153,14 @@ def to_wire(
         type=submission.type,
         payload=payload.data,
         content_type=payload.content_type,
-        labels=submission.labels,
         fairness_key=submission.fairness_key,
         concurrency_key=submission.concurrency_key,
         slots=0 if submission.slots == 1 else submission.slots,
-        trace_context=submission.trace_context,
     )
+    if submission.labels:
+        task.labels.update(submission.labels)
+    if submission.trace_context:
+        task.trace_context.update(submission.trace_context)
     if submission.priority is not None:
         if not PRIORITY_MIN <= submission.priority <= PRIORITY_MAX:
             raise ValueError(f"priority must fit 32 bits, is {submission.priority}")
@@ -166,7 +174,7 @@ def to_wire(
         parent=parent,
         task=task,
         task_id=submission.task_id,
-        request_id=submission.request_id or str(uuid.uuid4()),
+        request_id=submission.request_id or request_id,
         validate_only=validate_only,
     )
     if admission is Admission.WAIT:
@@ -182,13 +190,13 @@ def to_wire(
     return request
 
 
-def _set_times(task: task_pb2.Task, submission: Submission, now: dt.datetime) -> None:
+def _set_times(task: task_pb2.Task, submission: Submission, now: Callable[[], dt.datetime]) -> None:
     schedule_time = submission.schedule_time
     if submission.delay is not None:
         if schedule_time is not None:
             raise ValueError("give delay or schedule_time, not both")
         seconds = _times.to_seconds(submission.delay, name="delay")
-        schedule_time = now + dt.timedelta(seconds=seconds) if seconds else None
+        schedule_time = now() + dt.timedelta(seconds=seconds) if seconds else None
     if schedule_time is not None:
         task.schedule_time.CopyFrom(_times.to_timestamp(schedule_time, name="schedule_time"))
     if submission.expire_time is not None:

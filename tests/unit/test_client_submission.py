@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 import penstock
-from penstock import _submission
+from penstock import _calls, _submission
 from penstock.v1 import task_service_pb2
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -18,20 +18,34 @@ PARENT = "namespaces/a/pools/b"
 def sent(
     submission: penstock.Submission, **terms: typing.Any
 ) -> task_service_pb2.SubmitTaskRequest:
-    return _submission.to_wire(submission, parent=PARENT, now=NOW, **terms)
+    return _submission.to_wire(
+        submission, parent=PARENT, request_id="made-up", now=lambda: NOW, **terms
+    )
 
 
 def test_the_least_submission() -> None:
     request = sent(penstock.Submission("resize", b"x"))
     assert request.parent == PARENT
     assert (request.task.type, request.task.payload) == ("resize", b"x")
-    assert uuid.UUID(request.request_id).version == 4
+    assert request.request_id == "made-up"
     assert {field.name for field, _ in request.task.ListFields()} == {"type", "payload"}
     assert {field.name for field, _ in request.ListFields()} == {"parent", "task", "request_id"}
 
 
-def test_every_submission_has_a_request_id_of_its_own() -> None:
-    assert len({sent(penstock.Submission("t")).request_id for _ in range(100)}) == 100
+def test_every_call_has_a_request_id_of_its_own() -> None:
+    calls = [
+        _calls.submit(
+            penstock.Submission("t"),
+            parent=PARENT,
+            admission=penstock.Admission.REJECT,
+            max_wait=None,
+            validate_only=False,
+        )
+        for _ in range(100)
+    ]
+    ids = {call.request.request_id for call in calls}  # type: ignore[attr-defined]
+    assert len(ids) == 100
+    assert all(uuid.UUID(each).version == 4 for each in ids)
 
 
 def test_everything_that_can_be_said_is_sent() -> None:
