@@ -8,6 +8,7 @@ from rig import forward, kube
 from rig.environment import ROOT
 
 CHART = ROOT / "charts" / "penstock"
+RESOURCE = "workerpools.penstock.dev"
 GRPC_PORT = 50051
 READY_SECONDS_MAX = 120.0
 GONE_SECONDS_MAX = 60.0
@@ -91,6 +92,15 @@ class Installation:
                 said = self.api.kubectl(*arguments, "--namespace", self.namespace)
                 told.append(f"$ kubectl {' '.join(arguments)}\n{said}")
         return "\n".join(told)
+
+
+def has_resource(api: kube.Kube) -> bool:
+    """Whether the cluster knows WorkerPools."""
+    try:
+        api.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{RESOURCE}")
+    except kube.NotFoundError:
+        return False
+    return True
 
 
 def manifest(name: str) -> Path:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
+import yaml
+
 import penstock
 from penstock import errors
 from rig import kube, logs, timeline
@@ -215,16 +217,24 @@ class Maker:
         `ready` None = its minimum.
         """
         made = copy.deepcopy(made)
-        name = f"{made['metadata']['name']}-{next(_numbers)}"
-        made["metadata"]["name"] = name
+        made["metadata"]["name"] += f"-{next(_numbers)}"
         self._installation.api.apply(made, namespace=self._installation.namespace)
-        pool = Pool(self._installation, name=name, address=self._address)
+        return self._taken(made, ready=ready)
+
+    def from_file(self, path: Path) -> Pool:
+        """`kubectl apply -f` a manifest as it is; wait for its first workers."""
+        api, namespace = self._installation.api, self._installation.namespace
+        api.kubectl("apply", "--namespace", namespace, "--filename", str(path))
+        return self._taken(yaml.safe_load(path.read_text()), ready=None)
+
+    def _taken(self, made: kube.Object, *, ready: int | None) -> Pool:
+        pool = Pool(self._installation, name=made["metadata"]["name"], address=self._address)
         self._made.append(pool)
         count = made["spec"]["scaling"]["minReplicas"] if ready is None else ready
         if count:
             pool.settles_at(count, seconds=60)
         self._installation.api.wait(
-            f"the dispatcher to know {name}", lambda: _is_known(pool), seconds=30
+            f"the dispatcher to know {pool.name}", lambda: _is_known(pool), seconds=30
         )
         return pool
 

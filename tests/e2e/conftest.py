@@ -95,11 +95,14 @@ def penstock(api: kube.Kube) -> Iterator[installation.Installation]:
     """Penstock, installed with no values at all."""
     one = installation.Installation(api=api, namespace=NAMESPACE)
     one.remove()  # what an interrupted run may have left
+    found_resource = installation.has_resource(api)
     one.install()
     pools.put_handlers(api, namespace=NAMESPACE, source=HANDLERS)
     yield one
     if not KEEP:
         one.remove()
+        if not found_resource:
+            api.kubectl("delete", "customresourcedefinition", installation.RESOURCE)
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ import json
 import os
 import time
 
-import penstock_worker
+from penstock_worker import Task, Worker
 
-worker = penstock_worker.Worker()
+worker = Worker()
 
 
 def _say(word: str, number: object) -> None:
@@ -19,32 +19,32 @@ def _say(word: str, number: object) -> None:
 
 
 @worker.task("nap")
-def nap(payload: bytes) -> bytes:
+def nap(task: Task) -> bytes:
     """Sleep as long as the payload says, holding the thread; the payload comes back."""
-    wish = json.loads(payload)
+    wish = json.loads(task.payload)
     _say("start", wish["number"])
     time.sleep(wish["seconds"])
     _say("end", wish["number"])
-    return payload
+    return task.payload
 
 
 @worker.task("nap-async")
-async def nap_async(payload: bytes) -> bytes:
+async def nap_async(task: Task) -> bytes:
     """The same on the event loop."""
-    wish = json.loads(payload)
+    wish = json.loads(task.payload)
     _say("start", wish["number"])
     await asyncio.sleep(wish["seconds"])
     _say("end", wish["number"])
-    return payload
+    return task.payload
 
 
 @worker.task("fail")
-def fail(payload: bytes) -> bytes:
+def fail(task: Task) -> bytes:
     """Fail each time."""
     raise RuntimeError("this handler always fails")
 
 
 @worker.task("vanish")
-def vanish(payload: bytes) -> bytes:
+def vanish(task: Task) -> bytes:
     """Take the whole worker along, as a crash in native code does."""
     os._exit(66)

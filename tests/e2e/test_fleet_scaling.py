@@ -1,16 +1,12 @@
 """The fleet follows the queue: up in one step, down when idle, and never at a busy pod's cost."""
 
 import itertools
-import json
 import os
 import random
-import re
 import time
 from collections.abc import Sequence
 
-import yaml
-
-from rig import installation, kube, logs, oracles, pools, timeline
+from rig import kube, logs, oracles, pools, timeline
 
 SCALE_DOWNS = int(os.environ.get("PENSTOCK_E2E_SCALEDOWNS", "6"))
 
@@ -18,41 +14,6 @@ SCALE_DOWNS = int(os.environ.get("PENSTOCK_E2E_SCALEDOWNS", "6"))
 def naps(count: int, *, seconds: float, first: int = 0) -> list[object]:
     """Payloads of tasks that sleep."""
     return [{"number": first + number, "seconds": seconds} for number in range(count)]
-
-
-def test_bursts_take_the_example_from_two_workers_to_ten_and_back(make_pool: pools.Maker) -> None:
-    """The numbers of examples/01: 2 to 10 workers, bursts of 20 and then of 10, 5 s of idleness."""
-    example = yaml.safe_load(installation.manifest("01-dynamic-scaling").read_text())
-    scaling, queue = example["spec"]["scaling"], example["spec"]["queue"]
-    made = pools.manifest("bursts", spec={"scaling": scaling, "queue": queue})
-    pool = make_pool(made)
-    assert pool.ready() == 2
-
-    with pool.timeline() as seen:
-        first = pool.submit("nap", naps(20, seconds=1.0))
-        pool.api.wait("ten ready workers", lambda: pool.ready() == 10, seconds=60)
-        table = pool.api.kubectl("get", "wpool", pool.name, "--namespace", pool.namespace)
-        second = pool.submit("nap", naps(10, seconds=1.0, first=20))
-        done = pool.wait_all(first + second, seconds=60)
-        pool.settles_at(2, seconds=60)
-
-    assert [task.state.value for task in done] == ["SUCCEEDED"] * 30
-    assert sorted(json.loads(task.result)["number"] for task in done) == list(range(30))
-    wanted = [sample.wanted for sample in seen.samples]
-    assert max(wanted) == 10
-    rise = wanted[: wanted.index(10)]
-    assert set(rise) == {2}, "up in one step"
-    heads, row = (line.split() for line in table.splitlines()[:2])
-    shown = dict(zip(heads, row, strict=False))
-    assert shown["NAME"] == pool.name
-    assert (shown["MIN"], shown["MAX"], shown["DESIRED"]) == ("2", "10", "10")
-    assert {"READY", "BUSY", "QUEUED", "RUNNING", "STATUS", "AGE"} <= set(heads)
-
-    explained = pool.resource()["status"]["lastScale"]
-    assert (explained["to"], explained["reason"]) == (2, "Idle")
-    assert re.search(r"idle for 5 s", explained["message"])
-    told = [event["message"] for event in pool.events()]
-    assert any("2 → 10" in message and "20 " in message for message in told), told
 
 
 def test_no_busy_pod_gets_sigterm_in_random_scale_downs(
