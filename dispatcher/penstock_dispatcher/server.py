@@ -28,7 +28,7 @@ from penstock.v1 import (
     worker_service_pb2,
 )
 from penstock_dispatcher import auth, clock, errors, http, loading, pump, registry
-from penstock_dispatcher.core import records
+from penstock_dispatcher.core import leases, records
 from penstock_dispatcher.journal import interface, memory, sqlite
 from penstock_dispatcher.services import (
     answering,
@@ -201,7 +201,7 @@ class Dispatcher:
 
 def _journal(settings: Settings) -> interface.Journal:
     if settings.data is None:
-        return memory.MemoryJournal(epoch=int(time.time()))
+        return memory.MemoryJournal(epoch=int(time.time()) // 600 % (leases.EPOCHS_MAX - 1) + 1)
     return sqlite.SqliteJournal(
         settings.data,
         pages_max=settings.journal_pages_max,

@@ -242,6 +242,8 @@ class Stream:
                 if code is not grpc.StatusCode.OK:
                     raise _as_error(code, await call.details())
                 return
+            if frame is None:  # how grpc.aio hands over what it could not decode
+                raise _as_error(grpc.StatusCode.INTERNAL, "a frame could not be decoded")
             kind = frame.WhichOneof("message")
             if kind == "welcome":
                 logger.info(

@@ -16,6 +16,8 @@ from penstock_dispatcher.core import units
 COUNTER_BITS: Final = 40
 """A trillion assignments per epoch; leaves 23 bits of epochs in a signed 64-bit token."""
 
+EPOCHS_MAX: Final = 2 ** (63 - COUNTER_BITS)
+
 
 class TokenSource:
     """Fencing tokens of one epoch, shared by all pools of a dispatcher."""
@@ -23,6 +25,8 @@ class TokenSource:
     __slots__ = ("_next", "epoch")
 
     def __init__(self, epoch: int) -> None:
+        if not 0 < epoch < EPOCHS_MAX:
+            raise ValueError(f"epoch must be 1 to {EPOCHS_MAX - 1}, is {epoch}")
         self.epoch = epoch
         self._next = (epoch << COUNTER_BITS) + 1
 

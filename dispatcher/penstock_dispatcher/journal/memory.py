@@ -1,7 +1,7 @@
 """A journal that remembers nothing: for tests and throw-away pools.
 
-Every append counts as durable at once. Epochs still grow, by the clock given at the start, so that
-workers of an earlier run are told apart from those of this one.
+Every append counts as durable at once. The epoch is given at
+the start; tasks of an earlier run do not exist any more, so that its workers' claims are refused.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,7 @@ from penstock_dispatcher.journal import interface
 
 
 class MemoryJournal:
-    """Keeps nothing. `epoch`: any number above that of earlier runs (whole seconds since the epoch
-    serve well).
-    """
+    """Keeps nothing. `epoch`: 1 to `leases.EPOCHS_MAX` - 1, and best above that of earlier runs."""
 
     def __init__(self, *, epoch: int) -> None:
         self._epoch = epoch
