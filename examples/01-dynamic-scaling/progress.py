@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -37,14 +37,14 @@ class Timeline:
         self._printed_at = float("-inf")
         self._changed = asyncio.Event()
 
-    async def until_at_most(self, workers: int, *, seconds: float) -> int:
-        """Wait for a fleet this small, but not for ever; returns how many there are."""
+    async def until(self, wanted: Callable[[int], bool], *, seconds: float) -> int:
+        """Wait for a number of workers, but not for ever; returns how many there are."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self.samples[-1].workers > workers:
+                while not self.samples or not wanted(self.samples[-1].workers):
                     self._changed.clear()
                     await self._changed.wait()
-        return self.samples[-1].workers
+        return self.samples[-1].workers if self.samples else 0
 
     def say(self, text: str) -> None:
         """One line, with the seconds since the start."""
