@@ -25,8 +25,8 @@ class TokenSource:
     __slots__ = ("_next", "epoch")
 
     def __init__(self, epoch: int) -> None:
-        if not 0 < epoch < EPOCHS_MAX:
-            raise ValueError(f"epoch must be 1 to {EPOCHS_MAX - 1}, is {epoch}")
+        if not 0 <= epoch < EPOCHS_MAX:
+            raise ValueError(f"epoch must be 0 to {EPOCHS_MAX - 1}, is {epoch}")
         self.epoch = epoch
         self._next = (epoch << COUNTER_BITS) + 1
 
