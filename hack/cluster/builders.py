@@ -30,6 +30,10 @@ STORED_IMAGES_MAX = 120
 class Builder(Protocol):
     """What building images takes."""
 
+    def prepare(self) -> None:
+        """Clear up after builds that were killed; called while no other build can run."""
+        ...
+
     def base_image(self) -> str:
         """The base image, there to be built on."""
         ...
@@ -56,6 +60,9 @@ def _options(target: str, arguments: Mapping[str, str], inputs: str) -> list[str
 
 class Docker:
     """A Docker engine."""
+
+    def prepare(self) -> None:
+        """See ``Builder``; an engine clears up by itself."""
 
     def base_image(self) -> str:
         """The public base when it is there or can be pulled, else our own."""
@@ -88,7 +95,9 @@ class Buildah:
         packages.ensure(packages.IMAGES)
         storage = paths.under_cache("buildah")
         self._options = ["--root", str(storage / "root"), "--runroot", str(storage / "run")]
-        # What a killed build left open.
+
+    def prepare(self) -> None:
+        """See ``Builder``. It would end another's build too, hence the condition there."""
         run(["buildah", *self._options, "rm", "--all"])
 
     @property

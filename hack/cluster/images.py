@@ -64,6 +64,7 @@ def ensure(builder: Builder, names: Iterable[str] = ()) -> list[str]:
     chosen = _choose([full_name(name) for name in names])
     with locks.exclusive("images"):
         started = time.monotonic()
+        builder.prepare()
         base = builder.base_image()
         own = _hash_tree(SOURCES, IMAGE_FILES) + hashlib.sha256(base.encode()).hexdigest()[:12]
         worker = Image(f"{PREFIX}/worker:{TAG}", target="worker")
