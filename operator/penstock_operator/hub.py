@@ -1,0 +1,233 @@
+"""All pools of the served namespaces: routes what happens to the pool that it concerns.
+
+Watch events, LISTs and demand end here in the same two steps: put it into the picture (`store`),
+set the pool's flag. Nothing is decided here, and nothing waits. There is one `Controller` task
+per WorkerPool object.
+
+`prime` reads everything once before the dispatcher is told anything, because what is not named to
+it in the first sync is closed. `resync` does the same each `RESYNC_SECONDS` for what a watch has
+missed (after a 410 nobody reports deletions); watches make it unnecessary, not wrong.
+
+The end of a pod is reported to the dispatcher from here at once, whether its pool still exists or
+not.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from penstock_operator import (
+    cluster,
+    controller,
+    dispatcher_link,
+    fields,
+    metrics,
+    observed,
+    settings,
+    spec,
+    store,
+)
+
+RESYNC_SECONDS: Final = 60.0
+POOLS_MAX: Final = 5_000
+"""Pools served by one operator; more are left alone and said so."""
+
+logger = logging.getLogger(__name__)
+
+
+class Hub:
+    """Of one operator. `wall` is the time of day in seconds."""
+
+    def __init__(
+        self,
+        *,
+        api: cluster.Cluster,
+        config: settings.Settings,
+        numbers: metrics.Metrics,
+        wall: Callable[[], float],
+    ) -> None:
+        self._api = api
+        self._config = config
+        self._numbers = numbers
+        self._wall = wall
+        self._objects = store.Store()
+        self._controllers: dict[
+            store.Key, tuple[str, controller.Controller, asyncio.Task[None]]
+        ] = {}
+        self._link: dispatcher_link.DispatcherLink | None = None
+        self.primed = False
+
+    @property
+    def link(self) -> dispatcher_link.DispatcherLink:
+        """The link to the dispatcher; set once, before `prime`."""
+        assert self._link is not None, "the link is set before anything happens"
+        return self._link
+
+    @link.setter
+    def link(self, link: dispatcher_link.DispatcherLink) -> None:
+        self._link = link
+
+    # ------------------------------------------------------------ what watches say
+
+    def pool_event(self, kind: str | None, body: Mapping[str, Any]) -> None:
+        """A WorkerPool was listed (None), ADDED, MODIFIED or DELETED."""
+        if kind == "DELETED":
+            self._pool_gone(body)
+        elif (key := self._objects.put_pool(body)) is not None:
+            self._pool_here(key, body)
+
+    def deployment_event(self, kind: str | None, body: Mapping[str, Any]) -> None:
+        """A Deployment of ours, likewise."""
+        put = self._objects.drop_deployment if kind == "DELETED" else self._objects.put_deployment
+        self._wake(put(body))
+
+    def pod_event(self, kind: str | None, body: Mapping[str, Any]) -> None:
+        """A worker pod, likewise."""
+        if kind == "DELETED":
+            key = self._objects.drop_pod(body)
+            if key is not None:
+                self._report_gone(key, observed.pod_of(body), deleted=True)
+            self._wake(key)
+            return
+        key = self._objects.put_pod(body)
+        if key is not None:
+            pod = observed.pod_of(body)
+            if pod.phase in observed.ENDED_PHASES:
+                self._report_gone(key, pod, deleted=False)
+        self._wake(key)
+
+    # ------------------------------------------------------------ what the dispatcher says
+
+    def demand_changed(self, pool_name: str) -> None:
+        """Demand of a pool has arrived."""
+        parts = pool_name.split("/")
+        if len(parts) == 4:
+            self._wake(store.Key(parts[1], parts[3]))
+
+    def link_changed(self) -> None:
+        """The dispatcher came or went."""
+        for _, each, _ in self._controllers.values():
+            each.wake()
+
+    # ------------------------------------------------------------ reading everything
+
+    async def prime(self) -> None:
+        """Read everything, and start."""
+        for namespace in self._config.namespaces:
+            await self._read(namespace)
+        self.primed = True
+
+    async def resync(self) -> None:
+        """Read everything again and again."""
+        while True:
+            await asyncio.sleep(RESYNC_SECONDS * random.uniform(0.8, 1.2))
+            for namespace in self._config.namespaces:
+                try:
+                    await self._read(namespace)
+                except cluster.ApiError as error:
+                    logger.warning("cannot read %s: %s", namespace, error)
+
+    async def _read(self, namespace: str) -> None:
+        # Pods and Deployments first: a pool's first look should find them.
+        pods = await self._api.list_pods(namespace)
+        for body in pods.items:
+            self.pod_event(None, body)
+        for key, pod in self._objects.missing_pods(namespace, pods.items, version=pods.version):
+            self._report_gone(key, pod, deleted=True)
+            self._wake(key)
+        deployments = await self._api.list_deployments(namespace)
+        for body in deployments.items:
+            self.deployment_event(None, body)
+        for key in self._objects.prune_deployments(
+            namespace, deployments.items, version=deployments.version
+        ):
+            self._wake(key)
+        pools = await self._api.list_pools(namespace)
+        for body in pools.items:
+            self.pool_event(None, body)
+        for body in self._objects.missing_pools(namespace, pools.items, version=pools.version):
+            self._pool_gone(body)
+
+    # ------------------------------------------------------------ pools
+
+    def _pool_here(self, key: store.Key, body: Mapping[str, Any]) -> None:
+        meta = body["metadata"]
+        if meta.get("deletionTimestamp"):
+            # Deleted in the foreground: it must not get new Deployments while its old ones go.
+            self._stop(key)
+            self.link.delete(
+                name=spec.pool_name(namespace=key.namespace, name=key.name), uid=meta["uid"]
+            )
+            return
+        try:
+            self.link.upsert(spec.pool_config(spec.parse_manifest(body, strict=False)))
+        except fields.InvalidManifest as invalid:
+            # The dispatcher goes on with the earlier configuration; the status says why.
+            logger.info("%s/%s cannot be used: %s", *key, invalid)
+        uid, each, _ = self._controllers.get(key, ("", None, None))
+        if each is None or uid != meta["uid"]:
+            self._stop(key)
+            self._start(key, uid=meta["uid"])
+        else:
+            each.wake()
+
+    def _start(self, key: store.Key, *, uid: str) -> None:
+        if len(self._controllers) >= POOLS_MAX:
+            logger.error("%s/%s is left alone: %d pools are served already", *key, POOLS_MAX)
+            return
+        each = controller.Controller(
+            key=key,
+            uid=uid,
+            api=self._api,
+            objects=self._objects,
+            link=self.link,
+            config=self._config,
+            numbers=self._numbers,
+            wall=self._wall,
+        )
+        task = asyncio.create_task(each.run(), name=f"pool {key.namespace}/{key.name}")
+        self._controllers[key] = (uid, each, task)
+
+    def _stop(self, key: store.Key) -> None:
+        found = self._controllers.pop(key, None)
+        if found is not None:
+            found[2].cancel()
+            self._numbers.forget(namespace=key.namespace, pool=key.name)
+
+    def _pool_gone(self, body: Mapping[str, Any]) -> None:
+        key = self._objects.drop_pool(body)
+        if key is None:
+            return
+        self._stop(key)
+        self.link.delete(
+            name=spec.pool_name(namespace=key.namespace, name=key.name),
+            uid=body["metadata"]["uid"],
+        )
+
+    def _wake(self, key: store.Key | None) -> None:
+        found = self._controllers.get(key) if key is not None else None
+        if found is not None:
+            found[1].wake()
+
+    def _report_gone(self, key: store.Key, pod: observed.Pod, *, deleted: bool) -> None:
+        ended = next((each for each in pod.containers if each.ended_reason), None)
+        reason = pod.reason or (ended.ended_reason if ended is not None else "")
+        if not reason or (deleted and reason == "Completed"):
+            reason = "Deleted" if deleted else pod.phase
+        self.link.worker_gone(
+            pool=spec.pool_name(namespace=key.namespace, name=key.name),
+            pod_name=pod.name,
+            pod_uid=pod.uid,
+            reason=reason,
+            exit_code=ended.ended_exit_code if ended is not None else 0,
+        )
+
+    async def stop(self) -> None:
+        """Stop every pool's task. Nothing is undone: the next operator goes on from here."""
+        tasks = [task for _, _, task in self._controllers.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._controllers.clear()

@@ -1,0 +1,93 @@
+"""What a pool's reconcile remembers between two turns. All of it may be lost.
+
+Answers of the dispatcher to a reservation come on one call, its table of workers on another;
+between the two a `Bridge` stands for what the table will show. It is dropped as soon as the table
+shows it, when the pod is gone, or after `BRIDGE_SECONDS`: then the table is right, whatever was
+answered. Pure.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from penstock_operator import demand, observed
+
+BRIDGE_SECONDS: Final = 10.0
+RESERVE_BACKOFF_SECONDS: Final = 1.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bridge:
+    """A reservation made or released, not yet seen in the table."""
+
+    reservation_id: str
+    until: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """By pod UID, what was reserved and released; and a few facts."""
+
+    reserved: Mapping[str, Bridge] = dataclasses.field(default_factory=dict)
+    released: Mapping[str, Bridge] = dataclasses.field(default_factory=dict)
+    reserve_after: float = 0.0
+    """The dispatcher had nobody to reserve: do not ask again before then."""
+    held: int | None = None
+    """The number of workers last decided on."""
+    reported: frozenset[tuple[str, int]] = frozenset()
+    """(Pod UID, restarts) of worker processes that were reported gone."""
+
+    def after_reserve(
+        self, uids: Iterable[str], *, reservation_id: str, asked: int, now: float
+    ) -> "Memory":
+        """The dispatcher has reserved these; fewer than asked for means: nobody else for now."""
+        taken = {uid: Bridge(reservation_id, now + BRIDGE_SECONDS) for uid in uids}
+        return dataclasses.replace(
+            self,
+            reserved={**self.reserved, **taken},
+            released={uid: each for uid, each in self.released.items() if uid not in taken},
+            reserve_after=now + RESERVE_BACKOFF_SECONDS if len(taken) < asked else 0.0,
+        )
+
+    def after_release(self, uids: Iterable[str], *, reservation_id: str, now: float) -> "Memory":
+        """The dispatcher has taken these back, but for those that have confirmed meanwhile."""
+        back = {uid: Bridge(reservation_id, now + BRIDGE_SECONDS) for uid in uids}
+        return dataclasses.replace(
+            self,
+            reserved={uid: each for uid, each in self.reserved.items() if uid not in back},
+            released={**self.released, **back},
+        )
+
+    def after_report(self, uid: str, *, restarts: int) -> "Memory":
+        """A worker process was reported gone."""
+        return dataclasses.replace(self, reported=self.reported | {(uid, restarts)})
+
+    def settle(
+        self, *, pods: Iterable[observed.Pod], workers: Mapping[str, demand.Worker], now: float
+    ) -> "Memory":
+        """Forget what can be seen by now."""
+        there = {pod.uid for pod in pods if pod.active}
+        reserved = {
+            uid: each
+            for uid, each in self.reserved.items()
+            if uid in there and each.until > now and not (uid in workers and workers[uid].leaving)
+        }
+        released = {
+            uid: each
+            for uid, each in self.released.items()
+            if uid in there
+            and each.until > now
+            and uid in workers
+            and workers[uid].reservation_id == each.reservation_id
+            and workers[uid].state is not demand.WorkerState.DRAINED
+        }
+        reported = frozenset(
+            each for each in self.reported if each[0] in there or each[0] in workers
+        )
+        if (len(reserved), len(released), len(reported)) == (
+            len(self.reserved),
+            len(self.released),
+            len(self.reported),
+        ):
+            return self
+        return dataclasses.replace(self, reserved=reserved, released=released, reported=reported)
