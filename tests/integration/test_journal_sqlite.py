@@ -1,0 +1,367 @@
+"""The SQLite journal on a real file: what was appended is there after a crash, and nothing else."""
+
+import itertools
+import pathlib
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from penstock_dispatcher.core import ledger, records
+from penstock_dispatcher.core import task as tasks
+from penstock_dispatcher.journal import filesystem, interface, schema, sqlite
+
+UID = "uid-1"
+_COPIES = itertools.count()
+CONFIGURED = records.PoolConfigured(UID, "namespaces/a/pools/b", b"config")
+
+
+def accepted(sequence: int, uid: str = UID, **fields: Any) -> records.TaskAccepted:
+    given: dict[str, Any] = {
+        "pool_uid": uid,
+        "task_id": f"t{sequence}",
+        "uid": f"u{sequence}",
+        "sequence": sequence,
+        "type": "noop",
+        "priority": -3,
+        "body": b"\x00body",
+        "size": 5,
+        "create_time": 1_000 + sequence,
+        "not_before": 2,
+        "expire_time": 3,
+        "execution_timeout_ns": 4,
+        "request_id": f"r{sequence}",
+        "fingerprint": -(2**63),
+    }
+    return records.TaskAccepted(**{**given, **fields})
+
+
+def ended(sequence: int, **fields: Any) -> records.TaskEnded:
+    given: dict[str, Any] = {
+        "pool_uid": UID,
+        "sequence": sequence,
+        "task_id": f"t{sequence}",
+        "state": tasks.TaskState.DEAD_LETTERED,
+        "attempt": 3,
+        "worker_losses": 1,
+        "start_time": 5,
+        "end_time": 6,
+        "execution_time_ns": 7,
+        "worker": "pod",
+        "failure": tasks.Failure(13, "BOOM", "bad luck", b"status"),
+        "result": b"result",
+        "result_content_type": "x/y",
+    }
+    return records.TaskEnded(**{**given, **fields})
+
+
+@pytest_asyncio.fixture
+async def journal(tmp_path: pathlib.Path) -> AsyncIterator[sqlite.SqliteJournal]:
+    made = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=4096)
+    await made.open()
+    await made.append([CONFIGURED])
+    yield made
+    await made.close()
+
+
+async def crashed(journal: sqlite.SqliteJournal, tmp_path: pathlib.Path) -> sqlite.SqliteJournal:
+    """A journal on a copy of the files as they are now: what a killed process leaves."""
+    copy = tmp_path / f"copy-{next(_COPIES)}"
+    shutil.copytree(tmp_path / "data", copy)
+    return sqlite.SqliteJournal(copy, reserve_bytes=4096)
+
+
+async def everything(
+    journal: sqlite.SqliteJournal,
+) -> tuple[interface.Opened, list[interface.StoredTask]]:
+    opened = await journal.open()
+    found: list[interface.StoredTask] = []
+    after = -1
+    while page := await journal.load_tasks(after):
+        found.extend(page)
+        after = page[-1].key
+    await journal.close()
+    return opened, found
+
+
+async def test_every_field_of_every_record_survives_a_crash(
+    journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
+) -> None:
+    requeued = records.TaskRequeued(
+        UID, 2, "t2", 1, 2, 99, tasks.Failure(14, "WORKER_LOST", "gone")
+    )
+    batch: list[records.Record] = [
+        accepted(1),
+        accepted(2),
+        accepted(3),
+        requeued,
+        ended(3),
+        records.SessionOpened(UID, "s1", "pod-1", "pod-uid-1"),
+        records.SessionOpened(UID, "s2", "pod-2", "pod-uid-2"),
+        records.SessionClosed(UID, "s2"),
+        records.WorkerDrained(UID, "pod-uid-3"),
+        records.WorkerDrained(UID, "pod-uid-4"),
+        records.WorkerForgotten(UID, "pod-uid-4"),
+        records.PoolLatched(UID, True, 77),
+        records.OperatorSeen(5),
+        records.OperatorSeen(4),
+    ]
+    await journal.append(batch)
+    opened, found = await everything(await crashed(journal, tmp_path))
+    assert opened.operator_epoch == 5
+    (pool,) = opened.pools
+    assert pool.configured == CONFIGURED
+    assert pool.latched == records.PoolLatched(UID, True, 77)
+    assert pool.sessions == (records.SessionOpened(UID, "s1", "pod-1", "pod-uid-1"),)
+    assert pool.drained == (records.WorkerDrained(UID, "pod-uid-3"),)
+    assert pool.sequence_max == 3
+    assert [(entry.accepted, entry.change) for entry in found] == [
+        (accepted(1), None),
+        (accepted(2), requeued),
+        (accepted(3), ended(3)),
+    ]
+
+
+async def test_the_last_change_of_a_task_counts_within_and_across_batches(
+    journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
+) -> None:
+    first = records.TaskRequeued(UID, 1, "t1", 1, 0, 0, None)
+    second = records.TaskRequeued(UID, 1, "t1", 2, 0, 0, None)
+    await journal.append([accepted(1), first, second])
+    _, found = await everything(await crashed(journal, tmp_path))
+    assert found[0].change == second
+    await journal.append([ended(1)])
+    _, found = await everything(await crashed(journal, tmp_path))
+    assert found[0].change == ended(1)
+
+
+async def test_a_deleted_task_leaves_its_request_id_until_that_is_forgotten(
+    journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
+) -> None:
+    await journal.append([accepted(1), accepted(2, request_id=""), accepted(3), ended(1)])
+    await journal.append(
+        [
+            records.TaskDeleted(UID, 1, "t1"),
+            records.TaskDeleted(UID, 2, "t2"),
+            records.RequestForgotten(UID, 3, "r3"),
+        ]
+    )
+    opened, found = await everything(await crashed(journal, tmp_path))
+    assert opened.pools[0].requests == (("r1", ledger.Request(1, "t1", -(2**63), 1_001)),)
+    assert [entry.accepted.request_id for entry in found] == [""]
+    await journal.append(
+        [records.TaskDeleted(UID, 3, "t3"), records.RequestForgotten(UID, 1, "r1")]
+    )
+    opened, found = await everything(await crashed(journal, tmp_path))
+    assert (opened.pools[0].requests, found) == ((), [])
+    assert opened.pools[0].sequence_max == 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 255, 256, 257, 1_000])
+async def test_batches_of_any_length_are_written_whole(
+    journal: sqlite.SqliteJournal, tmp_path: pathlib.Path, count: int
+) -> None:
+    await journal.append([accepted(number) for number in range(1, count + 1)])
+    await journal.append([ended(number) for number in range(1, count + 1)])
+    _, found = await everything(await crashed(journal, tmp_path))
+    assert [entry.accepted.sequence for entry in found] == list(range(1, count + 1))
+    assert all(entry.change is not None for entry in found)
+    await journal.append([records.TaskDeleted(UID, n, f"t{n}") for n in range(1, count + 1)])
+    opened, found = await everything(await crashed(journal, tmp_path))
+    assert found == []
+    assert len(opened.pools[0].requests) == count
+
+
+async def test_the_epoch_grows_with_every_start(tmp_path: pathlib.Path) -> None:
+    epochs = []
+    for _ in range(3):
+        journal = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=0)
+        epochs.append((await journal.open()).epoch)
+        await journal.close()
+    assert epochs == [1, 2, 3]
+
+
+async def test_a_purged_pool_is_gone_at_once_and_its_rows_in_steps(
+    journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
+) -> None:
+    other = records.PoolConfigured("uid-2", "namespaces/a/pools/c", b"")
+    count = sqlite.PURGE_ROWS_MAX + 10
+    await journal.append(
+        [
+            other,
+            accepted(1, "uid-2"),
+            records.SessionOpened(UID, "s", "p", "pu"),
+            *(accepted(number) for number in range(1, count)),
+        ]
+    )
+    # What comes after the purge in the same batch belongs to nobody, or to the pool made anew.
+    await journal.append(
+        [
+            accepted(count),
+            records.PoolPurged(UID),
+            records.SessionClosed(UID, "s"),
+            CONFIGURED,
+            accepted(1, request_id="new"),
+        ]
+    )
+    opened, found = await everything(await crashed(journal, tmp_path))
+    assert {pool.configured for pool in opened.pools} == {CONFIGURED, other}
+    assert [entry.accepted.request_id for entry in found] == ["r1", "new"]
+    steps = 0
+    while await journal.compact(0):
+        steps += 1
+    assert steps >= 2
+    connection = sqlite3.connect((await crashed(journal, tmp_path))._folder / sqlite.FILE_NAME)
+    assert connection.execute("SELECT count(*) FROM tasks").fetchone() == (2,)
+    assert connection.execute("SELECT count(*) FROM purged").fetchone() == (0,)
+    connection.close()
+
+
+async def test_compaction_gives_room_back_in_bounded_steps(
+    journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
+) -> None:
+    file = tmp_path / "data" / sqlite.FILE_NAME
+    count = 8_000
+    for start in range(0, count, 500):
+        await journal.append(
+            [accepted(start + n, body=b"x" * 2_000, request_id="") for n in range(500)]
+        )
+    for start in range(0, count, 500):
+        await journal.append(
+            [records.TaskDeleted(UID, start + n, f"t{start + n}") for n in range(500)]
+        )
+    full = file.stat().st_size
+    steps = 0
+    while await journal.compact(0):
+        steps += 1
+    assert steps > 1
+    await journal.close()
+    assert file.stat().st_size < full / 2
+
+
+# ---------------------------------------------------------------- refusals at the start
+
+
+async def test_a_second_process_is_refused(
+    journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
+) -> None:
+    second = sqlite.SqliteJournal(tmp_path / "data")
+    with pytest.raises(interface.JournalFailed, match="in use by another process"):
+        await second.open()
+    await second.close()
+
+
+async def test_a_newer_schema_is_refused_with_what_to_do(
+    journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
+) -> None:
+    await journal.close()
+    connection = sqlite3.connect(tmp_path / "data" / sqlite.FILE_NAME)
+    connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    connection.close()
+    newer = sqlite.SqliteJournal(tmp_path / "data")
+    with pytest.raises(interface.JournalFailed, match="written by a newer Penstock"):
+        await newer.open()
+    await newer.close()
+
+
+async def test_a_foreign_database_is_refused(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "data").mkdir()
+    connection = sqlite3.connect(tmp_path / "data" / sqlite.FILE_NAME)
+    connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    journal = sqlite.SqliteJournal(tmp_path / "data")
+    with pytest.raises(interface.JournalFailed, match="not a Penstock journal"):
+        await journal.open()
+    await journal.close()
+
+
+async def test_a_damaged_file_is_detected(
+    journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
+) -> None:
+    for start in range(0, 2_000, 500):
+        await journal.append([accepted(start + n) for n in range(1, 501)])
+    await journal.close()
+    file = tmp_path / "data" / sqlite.FILE_NAME
+    content = bytearray(file.read_bytes())
+    # The header of a page in the middle: as after a torn or misdirected write.
+    page = len(content) // sqlite.PAGE_BYTES // 2 * sqlite.PAGE_BYTES
+    content[page : page + 64] = b"\xff" * 64
+    file.write_bytes(content)
+    damaged = sqlite.SqliteJournal(tmp_path / "data")
+    with pytest.raises(interface.JournalFailed, match=r"journal\.db"):
+        await damaged.open()
+    await damaged.close()
+
+
+async def test_a_file_that_is_no_database_is_refused(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / sqlite.FILE_NAME).write_bytes(b"not a database, but long enough" * 100)
+    journal = sqlite.SqliteJournal(tmp_path / "data")
+    with pytest.raises(interface.JournalFailed, match="not a database"):
+        await journal.open()
+    await journal.close()
+
+
+async def test_a_network_file_system_is_refused(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"1 1 0:1 / {tmp_path} rw - nfs4 server:/export rw\n")
+    monkeypatch.setattr(filesystem, "MOUNTS", mounts)
+    journal = sqlite.SqliteJournal(tmp_path / "data")
+    with pytest.raises(interface.JournalFailed, match="nfs4, a network file system"):
+        await journal.open()
+    await journal.close()
+
+
+# ---------------------------------------------------------------- no room
+
+
+async def fill(journal: sqlite.SqliteJournal, start: int = 1) -> int:
+    """Append tasks until `full` says to close admission; returns the last sequence."""
+    sequence = start
+    while not journal.full():
+        await journal.append([accepted(sequence + n, body=b"x" * 1_000) for n in range(50)])
+        sequence += 50
+        assert sequence < 100_000
+    return sequence - 1
+
+
+async def test_no_room_closes_admission_and_lets_completion_go_on(tmp_path: pathlib.Path) -> None:
+    journal = sqlite.SqliteJournal(tmp_path / "data", pages_max=400, reserve_bytes=400 * 1024)
+    await journal.open()
+    await journal.append([CONFIGURED])
+    last = await fill(journal)
+    # The batch that met the wall is durable: it went into the reserve, like what completes tasks.
+    await journal.append([ended(number, result=b"") for number in range(1, last + 1)])
+    opened, found = await everything(await crashed(journal, tmp_path))
+    assert len(found) == last
+    assert all(entry.change is not None for entry in found)
+    assert opened.pools[0].sequence_max == last
+    # Retention makes room; the reserve is won back, and admission may open.
+    await journal.append([records.TaskDeleted(UID, n, f"t{n}") for n in range(1, last + 1)])
+    while await journal.compact(0):
+        pass
+    assert not journal.full()
+    await journal.close()
+
+
+async def test_when_the_reserve_is_used_up_nothing_of_a_batch_is_written(
+    tmp_path: pathlib.Path,
+) -> None:
+    journal = sqlite.SqliteJournal(tmp_path / "data", pages_max=200, reserve_bytes=40 * 1024)
+    await journal.open()
+    await journal.append([CONFIGURED])
+    last = await fill(journal)
+    batch = [accepted(last + 1 + n, body=b"x" * 1_000) for n in range(200)]
+    with pytest.raises(interface.StorageFull):
+        await journal.append(batch)
+    _, found = await everything(await crashed(journal, tmp_path))
+    assert len(found) == last
+    # The journal is as good as before: deletions make room, then the same batch goes through.
+    await journal.append([records.TaskDeleted(UID, n, f"t{n}") for n in range(1, last + 1)])
+    await journal.append(batch)
+    await journal.close()
