@@ -32,7 +32,15 @@ def run(worker: app.Worker, config: settings.Settings) -> int:
     logger.info(
         "worker starts pool=%s slots=%d types=%s", config.pool, config.slots, ",".join(worker.types)
     )
-    ready = readiness.Readiness(config.http_port)
+    try:
+        ready = readiness.Readiness(config.http_port)
+    except OSError as error:
+        logger.error(  # noqa: TRY400 - the cause is in the message
+            "cannot listen on port %d (PENSTOCK_HTTP_PORT): %s; 0 = no readiness server",
+            config.http_port,
+            error.strerror,
+        )
+        return 1
     talk = stream.Stream(config, identity=_identity(worker, config), ready=ready)
     work = executor.Executor(worker, config.slots, talk.ended)
     failed: list[BaseException] = []
