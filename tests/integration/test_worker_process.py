@@ -1,0 +1,347 @@
+"""A real worker process against a real dispatcher process: signals, crashes, blocked handlers."""
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from penstock.v1 import fleet_service_pb2, task_pb2, task_service_pb2
+
+HANDLERS = """
+import asyncio, time
+from penstock_worker import PermanentError, Release, RetryLater, Task, Worker
+
+worker = Worker()
+
+@worker.task("echo")
+def echo(task: Task) -> bytes:
+    return task.payload
+
+@worker.task
+async def describe(task: Task):
+    return {"attempt": task.attempt, "labels": dict(task.labels), "type": task.type}
+
+@worker.task
+def block(task: Task) -> str:
+    time.sleep(float(task.payload))
+    return "blocked"
+
+@worker.task
+async def doze(task: Task) -> str:
+    await asyncio.sleep(float(task.payload))
+    return "dozed"
+
+@worker.task
+def patient(task: Task) -> str:
+    task.sleep(float(task.payload))
+    return "slept"
+
+@worker.task
+def broken(task: Task) -> None:
+    raise ValueError("no good")
+
+@worker.task
+def hopeless(task: Task) -> None:
+    raise PermanentError("never")
+
+@worker.task
+def later(task: Task) -> int:
+    if task.attempt == 1:
+        raise RetryLater(0.05)
+    return task.attempt
+"""
+State = task_pb2.Task
+
+
+@dataclasses.dataclass
+class WorkerProcess:
+    """A worker process; its log is what people and tests read."""
+
+    process: subprocess.Popen[bytes]
+    log: pathlib.Path
+    http_port: int
+
+    def lines(self, text: str) -> list[str]:
+        """Lines of the log that contain `text`."""
+        return [line for line in self.log.read_text().splitlines() if text in line]
+
+    def until(self, text: str, seconds: float = 15.0) -> None:
+        """Wait until the log has a line with `text`."""
+        deadline = time.monotonic() + seconds
+        while not self.lines(text):
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, f"no {text!r} in:\n{self.log.read_text()}"
+            time.sleep(0.02)
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def exit_status(self, seconds: float = 15.0) -> int:
+        """Wait for its end."""
+        return self.process.wait(seconds)
+
+    def ready(self) -> int:
+        """The status of /readyz."""
+        with contextlib.suppress(urllib.error.HTTPError):
+            url = f"http://127.0.0.1:{self.http_port}/readyz"
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return int(answer.status)
+        return 503
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def start_worker(tmp_path: pathlib.Path) -> Iterator[Callable[..., WorkerProcess]]:
+    """Start worker processes; whatever is left of them ends with the test."""
+    (tmp_path / "handlers.py").write_text(textwrap.dedent(HANDLERS))
+    started: list[WorkerProcess] = []
+
+    def start(address: str, *, slots: int = 1, **environment: str) -> WorkerProcess:
+        log, port = tmp_path / f"worker-{len(started)}.log", free_port()
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "penstock_worker", "handlers:worker"],
+                cwd=tmp_path,
+                stdout=output,
+                stderr=output,
+                env={
+                    **os.environ,
+                    "PENSTOCK_ADDRESS": address,
+                    "PENSTOCK_POOL": "demo",
+                    "PENSTOCK_SLOTS": str(slots),
+                    "PENSTOCK_HTTP_PORT": str(port),
+                    **environment,
+                },
+            )
+        made = WorkerProcess(process, log, port)
+        started.append(made)
+        return made
+
+    yield start
+    for each in started:
+        if each.process.poll() is None:
+            each.process.kill()
+            each.process.wait()
+
+
+async def test_every_kind_of_handler(dispatcher: Any, stubs: Any, start_worker: Any) -> None:
+    worker = start_worker(dispatcher.address, slots=3)
+    echoed = await stubs.submit(type="echo", payload=b"\x00bytes")
+    described = await stubs.submit(type="describe", labels={"a": "b"})
+    quick = task_pb2.RetryPolicy(max_attempts=2)
+    quick.initial_backoff.FromMilliseconds(10)
+    broken = await stubs.submit(type="broken", retry_policy=quick)
+    hopeless = await stubs.submit(type="hopeless")
+    later = await stubs.submit(type="later")
+
+    done = await stubs.wait(echoed.name)
+    assert (done.state, done.result) == (State.SUCCEEDED, b"\x00bytes")
+    done = await stubs.wait(described.name)
+    assert done.result_content_type == "application/json"
+    assert done.result == b'{"attempt": 1, "labels": {"a": "b"}, "type": "describe"}'
+    done = await stubs.wait(broken.name)
+    assert (done.state, done.attempt, done.error.message) == (State.DEAD_LETTERED, 2, "no good")
+    done = await stubs.wait(hopeless.name)
+    assert (done.state, done.attempt) == (State.DEAD_LETTERED, 1)
+    done = await stubs.wait(later.name)
+    assert (done.state, done.result) == (State.SUCCEEDED, b"2")
+    assert len(worker.lines("task started")) == 7
+
+
+async def test_sigterm_finishes_what_runs(dispatcher: Any, stubs: Any, start_worker: Any) -> None:
+    worker = start_worker(dispatcher.address)
+    running = await stubs.submit(type="doze", payload=b"1.5")
+    waiting = await stubs.submit(type="echo", payload=b"next")
+    await asyncio.to_thread(worker.until, "task started")
+    worker.signal(signal.SIGTERM)
+    assert await asyncio.to_thread(worker.exit_status) == 0
+    assert (await stubs.get(running.name)).state == State.SUCCEEDED
+    assert (await stubs.get(waiting.name)).state == State.PENDING
+    (line,) = worker.lines("SIGTERM received")
+    assert "running=1" in line
+
+
+async def test_sigterm_without_work_or_dispatcher_ends_at_once(start_worker: Any) -> None:
+    worker = start_worker(f"127.0.0.1:{free_port()}")
+    await asyncio.to_thread(worker.until, "worker starts")
+    await asyncio.sleep(0.5)
+    worker.signal(signal.SIGTERM)
+    assert await asyncio.to_thread(worker.exit_status) == 0
+
+
+async def test_a_drain_timeout_hands_the_task_back(
+    dispatcher: Any, stubs: Any, start_worker: Any
+) -> None:
+    worker = start_worker(dispatcher.address, PENSTOCK_DRAIN_TIMEOUT_SECONDS="1")
+    task = await stubs.submit(type="block", payload=b"60")
+    await asyncio.to_thread(worker.until, "task started")
+    worker.signal(signal.SIGTERM)
+    assert await asyncio.to_thread(worker.exit_status) == 0
+    after = await stubs.get(task.name)
+    assert (after.state, after.attempt, after.worker_losses) == (State.PENDING, 0, 0)
+
+
+async def test_a_dispatcher_crash_is_invisible_to_running_tasks(
+    dispatcher_process: Any, stubs_for: Any, start_worker: Any
+) -> None:
+    await asyncio.to_thread(dispatcher_process.configure)
+    stubs = stubs_for(dispatcher_process.address)
+    worker = start_worker(dispatcher_process.address, slots=2)
+    through = await stubs.submit(type="doze", payload=b"4")
+    during = await stubs.submit(type="doze", payload=b"0.7")
+    await asyncio.to_thread(worker.until, during.name)
+    await asyncio.to_thread(worker.until, through.name)
+    dispatcher_process.kill()
+    await asyncio.to_thread(worker.until, "outcome=completed")  # one ends while nobody listens
+    await asyncio.to_thread(dispatcher_process.start)
+    for task in (through, during):
+        done = await stubs.wait(task.name, 20)
+        assert (done.state, done.result, done.attempt) == (State.SUCCEEDED, b"dozed", 1)
+    assert len(worker.lines("task started")) == 2, "nothing ran twice"
+    await stubs.channel.close()
+
+
+class TestShortLeases:
+    """Leases of three seconds, heartbeats each second."""
+
+    @pytest.fixture
+    def pools(self, make_pool: Any) -> list[Any]:
+        return [make_pool(lease_duration=3, heartbeat_interval=1, cancel_grace=1)]
+
+    async def test_a_blocked_handler_starves_no_heartbeat(
+        self, dispatcher: Any, stubs: Any, start_worker: Any
+    ) -> None:
+        worker = start_worker(dispatcher.address)
+        task = await stubs.submit(type="block", payload=b"5")
+        done = await stubs.wait(task.name, 15)
+        assert (done.state, done.worker_losses) == (State.SUCCEEDED, 0)
+        assert len(worker.lines("task started")) == 1
+
+    async def test_a_killed_worker_costs_a_lease_and_no_attempt(
+        self, dispatcher: Any, stubs: Any, start_worker: Any
+    ) -> None:
+        first = start_worker(dispatcher.address)
+        task = await stubs.submit(type="doze", payload=b"0.5")
+        await asyncio.to_thread(first.until, "task started")
+        first.signal(signal.SIGKILL)
+        second = start_worker(dispatcher.address)
+        done = await stubs.wait(task.name, 15)
+        assert (done.state, done.attempt, done.worker_losses) == (State.SUCCEEDED, 1, 1)
+        assert len(second.lines("task started")) == 1
+
+    @pytest.mark.parametrize("kind", ["doze", "patient"])
+    async def test_cancel_stops_a_running_handler(
+        self, kind: str, dispatcher: Any, stubs: Any, start_worker: Any
+    ) -> None:
+        worker = start_worker(dispatcher.address)
+        task = await stubs.submit(type=kind, payload=b"60")
+        await asyncio.to_thread(worker.until, "task started")
+        await stubs.tasks.CancelTask(task_service_pb2.CancelTaskRequest(name=task.name), timeout=5)
+        done = await stubs.wait(task.name)
+        assert done.state == State.CANCELLED
+        after = await stubs.submit(type="echo", payload=b"free again")
+        assert (await stubs.wait(after.name)).state == State.SUCCEEDED
+
+    async def test_an_execution_timeout_is_a_failed_attempt(
+        self, dispatcher: Any, stubs: Any, start_worker: Any
+    ) -> None:
+        start_worker(dispatcher.address)
+        once = task_pb2.RetryPolicy(max_attempts=1)
+        task = await stubs.submit(
+            type="doze", payload=b"60", retry_policy=once, execution_timeout={"seconds": 1}
+        )
+        done = await stubs.wait(task.name)
+        assert done.state == State.FAILED
+        assert done.error.code == 4
+
+
+async def test_a_drained_worker_is_not_ready_and_gets_nothing_more(
+    dispatcher: Any, stubs: Any, start_worker: Any
+) -> None:
+    worker = start_worker(dispatcher.address)
+    await asyncio.to_thread(worker.until, "connected")
+    assert await asyncio.to_thread(worker.ready) == 200
+    request = fleet_service_pb2.ReserveWorkersRequest(
+        pool="namespaces/default/pools/demo", count=1, idle_only=True, epoch=1
+    )
+    reserved = await stubs.fleet.ReserveWorkers(request, timeout=5)
+    assert len(reserved.workers) == 1
+    await asyncio.to_thread(worker.until, "not ready from now on")
+    assert await asyncio.to_thread(worker.ready) == 503
+    task = await stubs.submit(type="echo")
+    await asyncio.sleep(0.5)
+    assert (await stubs.get(task.name)).state == State.PENDING
+    assert worker.process.poll() is None, "it waits for its pod to be removed"
+    worker.signal(signal.SIGTERM)
+    assert await asyncio.to_thread(worker.exit_status) == 0
+
+
+async def test_reconnecting_leaks_nothing(dispatcher: Any, stubs: Any, start_worker: Any) -> None:
+    worker = start_worker(dispatcher.address)
+    folder = pathlib.Path(f"/proc/{worker.process.pid}")
+
+    def held() -> tuple[int, int]:
+        return len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir()))
+
+    async def settled(count: int) -> None:
+        async with asyncio.timeout(20):
+            while len(worker.lines("connected address")) < count:
+                await asyncio.sleep(0.05)
+
+    await settled(1)
+    await dispatcher.restart()
+    await settled(2)
+    before = held()
+    for count in range(3, 11):
+        await dispatcher.restart()
+        await settled(count)
+    after = held()
+    assert after[0] <= before[0] + 3, f"descriptors grew from {before[0]} to {after[0]}"
+    assert after[1] <= before[1] + 2, f"threads grew from {before[1]} to {after[1]}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "complaint"),
+    [
+        ([], {}, "name the handlers"),
+        (["nowhere:worker"], {}, "no module 'nowhere'"),
+        (["handlers:missing"], {}, "is not a penstock_worker.Worker"),
+        (["handlers"], {"PENSTOCK_POOL": ""}, "PENSTOCK_POOL is not set"),
+        (["handlers"], {"PENSTOCK_SLOTS": "many"}, "PENSTOCK_SLOTS must be a number"),
+    ],
+)
+def test_bad_configuration_is_one_line(
+    tmp_path: pathlib.Path, arguments: list[str], environment: dict[str, str], complaint: str
+) -> None:
+    (tmp_path / "handlers.py").write_text("from penstock_worker import Worker\nworker = Worker()\n")
+    ended = subprocess.run(
+        [sys.executable, "-m", "penstock_worker", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PENSTOCK_POOL": "p", "PENSTOCK_APP": "", **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert complaint in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
