@@ -86,7 +86,8 @@ async def _first_frame(context: Any) -> worker_service_pb2.Hello:
             first = await context.read()
     except TimeoutError:
         raise errors.invalid("hello", "must come at once") from None
-    if first is grpc.aio.EOF or first.WhichOneof("message") != "hello":
+    # None is how grpc.aio hands over what it could not decode.
+    if first is None or first is grpc.aio.EOF or first.WhichOneof("message") != "hello":
         raise errors.invalid("hello", "must be the first frame of a stream")
     hello: worker_service_pb2.Hello = first.hello
     return hello
@@ -168,6 +169,8 @@ class _Stream:
             frame = await context.read()
             if frame is grpc.aio.EOF or self._ended.done():
                 return
+            if frame is None:
+                raise errors.invalid("message", "must be a WorkRequest that can be decoded")
             self._handle(frame)
             self._pump.mark(self._pool)
 
