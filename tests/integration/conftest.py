@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
@@ -401,8 +402,16 @@ class DispatcherProcess:
             requests.append(
                 fleet_service_pb2.SyncPoolsRequest(sync_end=fleet_service_pb2.SyncEnd(), epoch=1)
             )
-            call = fleet_service_pb2_grpc.FleetServiceStub(channel).SyncPools(iter(requests))
+            synced = threading.Event()
+
+            def stay() -> Iterator[Any]:
+                yield from requests
+                # An operator that says no more is gone, and hears no more either.
+                synced.wait(READ_SECONDS)
+
+            call = fleet_service_pb2_grpc.FleetServiceStub(channel).SyncPools(stay())
             assert next(iter(call)).synced
+            synced.set()
             call.cancel()
 
 

@@ -48,7 +48,7 @@ async def heartbeats(worker: Any, *assignments: Any) -> None:
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     """Wait for something that has no event of its own."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - it is the other side's state
+        while not condition():
             await asyncio.sleep(0.02)
 
 
