@@ -3,10 +3,13 @@
 grpc.aio raises `asyncio.CancelledError` both when our own task is cancelled and when the *other
 side* ends a call with CANCELLED. Only the first may travel on as a cancellation; the second says
 that nobody serves the call any more.
+
+And it loses the status of a stream that the other side has ended while we were writing to it
+(grpc#36066): `cause_lost` tells, and a unary call brings the cause to light.
 """
 
 import asyncio
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import grpc
 import grpc.aio
@@ -17,6 +20,8 @@ from penstock import _calls, _settings, _status, errors
 Answer = TypeVar("Answer", bound=message.Message)
 Value = TypeVar("Value")
 
+_OVERWRITTEN: Final = "Internal error from Core"
+
 
 def error_of(failure: BaseException) -> errors.PenstockError:
     """The error that a call ended with. Raises a cancellation that is our own."""
@@ -25,7 +30,12 @@ def error_of(failure: BaseException) -> errors.PenstockError:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise failure
-    return errors.Unavailable("the call was cancelled", code=grpc.StatusCode.CANCELLED)
+    return _status.gone()
+
+
+def cause_lost(error: errors.PenstockError) -> bool:
+    """A stream has ended, and grpc.aio has overwritten why."""
+    return error.code is grpc.StatusCode.INTERNAL and error.message == _OVERWRITTEN
 
 
 async def once(

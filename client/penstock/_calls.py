@@ -69,6 +69,14 @@ def submit(
     )
 
 
+def submit_batch(
+    batch: task_service_pb2.BatchSubmitTasksRequest,
+) -> Call[task_service_pb2.BatchSubmitTasksResponse, task_service_pb2.BatchSubmitTasksResponse]:
+    """One batch without a stream."""
+    answer = task_service_pb2.BatchSubmitTasksResponse
+    return Call(TASKS + "BatchSubmitTasks", batch, answer, lambda found: found)
+
+
 def get(name: str) -> Call[task_pb2.Task, _task.Task]:
     """One task, with payload and result."""
     request = task_service_pb2.GetTaskRequest(name=name)

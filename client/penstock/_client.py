@@ -1,8 +1,8 @@
 """The asynchronous client: `penstock.Client`, over grpc.aio.
 
 The verbs live here and nothing else does: what a call says is in `_calls`, when it is tried again
-in `_retry`, how thousands of submissions travel in `_pipeline` and `_streaming`. `SyncClient` has
-the same verbs; a test compares the two.
+in `_retry`, how thousands of submissions travel in `_pipeline` and `_aio_streaming`. `SyncClient`
+has the same verbs; a test compares the two.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from google.protobuf import message
 
 from penstock import (
     _aio,
+    _aio_streaming,
     _calls,
     _names,
     _payload,
@@ -27,7 +28,6 @@ from penstock import (
     _pools,
     _retry,
     _settings,
-    _streaming,
     _submission,
     _task,
     _times,
@@ -130,7 +130,7 @@ class Client:
 
     def submit_many(
         self,
-        submissions: _streaming.Source,
+        submissions: _aio_streaming.Source,
         *,
         pool: str | None = None,
         admission: _submission.Admission = _submission.Admission.REJECT,
@@ -157,7 +157,7 @@ class Client:
             retry=retry,
             timeout_seconds=self._settings.seconds(timeout),
         )
-        run = _streaming.Run(connect=self._connected, token=self._settings.token, terms=terms)
+        run = _aio_streaming.Run(connect=self._connected, token=self._settings.token, terms=terms)
         return run.outcomes(submissions)
 
     # ------------------------------------------------------------ one task

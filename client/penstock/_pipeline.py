@@ -73,7 +73,9 @@ class Pipeline:
         self._broken = 0
         self._stuck_since: float | None = None
         wait = terms.max_wait or 0.0
-        self._patience = terms.timeout_seconds + _times.to_seconds(wait, name="max_wait")
+        self.patience_seconds: Final = terms.timeout_seconds + _times.to_seconds(
+            wait, name="max_wait"
+        )
 
     # ------------------------------------------------------------ the caller's side
 
@@ -143,13 +145,13 @@ class Pipeline:
 
     def patience_ends(self) -> float | None:
         """When `check` will raise if nothing is answered until then."""
-        return None if self._stuck_since is None else self._stuck_since + self._patience
+        return None if self._stuck_since is None else self._stuck_since + self.patience_seconds
 
     def check(self, now: float) -> None:
         """Raises DeadlineExceeded when the dispatcher has owed an answer for too long."""
-        if self._stuck_since is not None and now - self._stuck_since >= self._patience:
+        if self._stuck_since is not None and now - self._stuck_since >= self.patience_seconds:
             raise errors.DeadlineExceeded(
-                f"the dispatcher has not answered for {self._patience:g} s",
+                f"the dispatcher has not answered for {self.patience_seconds:g} s",
                 code=grpc.StatusCode.DEADLINE_EXCEEDED,
             )
 
@@ -213,6 +215,6 @@ class Pipeline:
         if not self.open:
             return  # nothing was owed: the next submission will find out
         self._stuck_since = now if self._stuck_since is None else self._stuck_since
-        too_late = now + delay >= self._stuck_since + self._patience
+        too_late = now + delay >= self._stuck_since + self.patience_seconds
         if too_late or not _retry.retryable(error, self._terms.retry):
             raise error

@@ -21,9 +21,17 @@ _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def from_call(failure: Any) -> errors.PenstockError:
-    """What a `grpc.RpcError` (of either API; it is a finished call too) says."""
+    """What a `grpc.RpcError` (of either API; it is a finished call too) says. A bare CANCELLED from
+    the other side, as from a server that stops, says that nobody serves the call: `Unavailable`.
+    """
     code, trailers = failure.code(), failure.trailing_metadata()
-    return from_status(code=code, message=failure.details() or "", trailers=trailers or ())
+    error = from_status(code=code, message=failure.details() or "", trailers=trailers or ())
+    return gone() if code is grpc.StatusCode.CANCELLED and not error.reason else error
+
+
+def gone() -> errors.Unavailable:
+    """The other side has given the call up without a word."""
+    return errors.Unavailable("the dispatcher gave up the call", code=grpc.StatusCode.CANCELLED)
 
 
 def from_status(

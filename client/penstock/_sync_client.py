@@ -21,6 +21,7 @@ from google.protobuf import message
 
 from penstock import (
     _blocking,
+    _blocking_streaming,
     _calls,
     _names,
     _payload,
@@ -159,7 +160,9 @@ class SyncClient:
             retry=retry,
             timeout_seconds=self._settings.seconds(timeout),
         )
-        run = _blocking.Run(connect=self._connected, token=self._settings.token, terms=terms)
+        run = _blocking_streaming.Run(
+            connect=self._connected, token=self._settings.token, terms=terms
+        )
         return run.outcomes(submissions)
 
     # ------------------------------------------------------------ one task

@@ -41,6 +41,8 @@ class Run:
         self._token = token
         self._pipeline = _pipeline.Pipeline(terms, draw=random.random)
         self._changed = asyncio.Event()
+        self._streams = 0
+        self._unsure = False
         self._fed = False
         self._source_failure: Exception | None = None
 
@@ -99,12 +101,13 @@ class Run:
         try:
             while not self._finished:
                 if not self._pipeline.open:
+                    self._connect()  # a client that was closed ends this run, owed something or not
                     await self._change(None)
                     continue
                 now = time.monotonic()
                 held = self._pipeline.held_until(now)
                 await asyncio.sleep(0 if held is None else held - now)
-                broken = await self._stream()
+                broken = await (self._single() if self._unsure else self._stream())
                 if broken is not None:
                     self._pipeline.broken(broken, time.monotonic())
         finally:
@@ -121,14 +124,21 @@ class Run:
             request_serializer=task_service_pb2.BatchSubmitTasksRequest.SerializeToString,
             response_deserializer=task_service_pb2.BatchSubmitTasksResponse.FromString,
         )
-        call = method(self._batches(), metadata=self._token.metadata())
+        self._streams += 1
+        call = method(self._batches(self._streams), metadata=self._token.metadata())
         try:
             async for answer in call:
                 self._pipeline.answered(answer, time.monotonic())
                 self._notify()
         except (grpc.RpcError, asyncio.CancelledError) as failure:
-            return _aio.error_of(failure)
+            error = _aio.error_of(failure)
+            if not _aio.cause_lost(error):
+                return error
+            self._unsure = True
         finally:
+            # gRPC goes on asking for requests after the other side has ended the call.
+            self._streams += 1
+            self._notify()
             call.cancel()
         if self._finished:
             return None
@@ -136,8 +146,27 @@ class Run:
             "the dispatcher ended the stream", code=grpc.StatusCode.UNAVAILABLE
         )
 
-    async def _batches(self) -> AsyncIterator[task_service_pb2.BatchSubmitTasksRequest]:
-        while not self._finished:
+    async def _single(self) -> errors.PenstockError | None:
+        """Carry one batch by a call of its own: it says plainly why a stream would end."""
+        self._unsure = False
+        batch = self._pipeline.next_batch(time.monotonic())
+        if batch is None:
+            return None
+        call = _calls.submit_batch(batch)
+        try:
+            answer = await _aio.once(
+                self._connect(), call, token=self._token, seconds=self._pipeline.patience_seconds
+            )
+        except errors.PenstockError as error:
+            return error
+        self._pipeline.answered(answer, time.monotonic())
+        self._notify()
+        return None
+
+    async def _batches(
+        self, stream: int
+    ) -> AsyncIterator[task_service_pb2.BatchSubmitTasksRequest]:
+        while self._streams == stream and not self._finished:
             batch = self._pipeline.next_batch(time.monotonic())
             if batch is not None:
                 yield batch
