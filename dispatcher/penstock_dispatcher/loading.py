@@ -9,14 +9,14 @@ import logging
 from penstock.v1 import fleet_service_pb2, task_pb2
 from penstock_dispatcher import errors, pump
 from penstock_dispatcher.convert import pool_config
-from penstock_dispatcher.core import ledger, records, settings
+from penstock_dispatcher.core import idempotency, records, settings
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import interface
 
 _log = logging.getLogger(__name__)
 
-_Requests = list[tuple[str, ledger.Request]]
+_Requests = list[tuple[str, idempotency.Request]]
 
 
 async def load(journal: interface.Journal, pump_: pump.Pump) -> interface.Opened:
@@ -60,8 +60,8 @@ def _settings(configured: records.PoolConfigured) -> settings.PoolSettings:
         ) from refusal
 
 
-def _request(accepted: records.TaskAccepted) -> ledger.Request:
-    return ledger.Request(
+def _request(accepted: records.TaskAccepted) -> idempotency.Request:
+    return idempotency.Request(
         accepted.sequence, accepted.task_id, accepted.fingerprint, accepted.create_time
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from penstock_dispatcher.core import ledger, records
+from penstock_dispatcher.core import idempotency, records
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import filesystem, interface, schema, sqlite
 
@@ -150,7 +150,7 @@ async def test_a_deleted_task_leaves_its_request_id_until_that_is_forgotten(
         ]
     )
     opened, found = await everything(await crashed(journal, tmp_path))
-    assert opened.pools[0].requests == (("r1", ledger.Request(1, "t1", -(2**63), 1_001)),)
+    assert opened.pools[0].requests == (("r1", idempotency.Request(1, "t1", -(2**63), 1_001)),)
     assert [entry.accepted.request_id for entry in found] == [""]
     await journal.append(
         [records.TaskDeleted(UID, 3, "t3"), records.RequestForgotten(UID, 1, "r1")]

@@ -10,39 +10,21 @@ restart. The bounds of admission are on those, in tasks and in bytes.
 """
 
 import collections
-import dataclasses
 from collections.abc import Iterable
-from typing import Final
 
 from penstock_dispatcher.core import (
     admission,
     backlog,
     effects,
+    idempotency,
     rates,
     records,
     settings,
-    units,
 )
 from penstock_dispatcher.core import task as tasks
 
-REQUEST_RETENTION_NS: Final = 86_400 * units.SECOND
-REQUESTS_MAX: Final = 1_000_000
-"""Idempotency keys kept in a pool; beyond it the oldest go first."""
-
 _Reason = admission.AdmissionReason
 _Place = tasks.Place
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Request:
-    """An idempotency key: the task that it made, what was asked, and when (nanoseconds since the
-    epoch).
-    """
-
-    sequence: int
-    task_id: str
-    fingerprint: int
-    time: int
 
 
 class Ledger:
@@ -52,7 +34,7 @@ class Ledger:
         self.pool_uid = pool_uid
         self.log = log
         self.tasks: dict[str, tasks.Task] = {}
-        self.requests: dict[str, Request] = {}
+        self.requests = idempotency.Requests(pool_uid=pool_uid, log=log)
         self.backlog = backlog.Backlog()
         self.held: dict[str, tasks.Task] = {}
         self.effects: list[effects.Effect] = []
@@ -96,10 +78,9 @@ class Ledger:
         self, wanted: tasks.Submission, config: settings.PoolSettings, now: int
     ) -> admission.Admission | None:
         """What would be answered, None = it would be accepted. Changes nothing."""
-        if wanted.request_id:
-            known = self.requests.get(wanted.request_id)
-            if known is not None and now - known.time < REQUEST_RETENTION_NS:
-                return self._repeated(wanted, known)
+        known = self.requests.find(wanted.request_id, now)
+        if known is not None:
+            return self._repeated(wanted, known)
         if wanted.task_id in self.tasks:
             return self._refuse(
                 _Reason.TASK_EXISTS, wanted, message=f"task {wanted.task_id} exists already"
@@ -133,7 +114,9 @@ class Ledger:
             drained_per_second=self.completions.per_second(now), places=1
         )
 
-    def _repeated(self, wanted: tasks.Submission, known: Request) -> admission.Admission:
+    def _repeated(
+        self, wanted: tasks.Submission, known: idempotency.Request
+    ) -> admission.Admission:
         if known.fingerprint != wanted.fingerprint:
             return self._refuse(
                 _Reason.REQUEST_ID_REUSED,
@@ -176,8 +159,9 @@ class Ledger:
         )
         self.tasks[task.id] = task
         if task.request_id:
-            self._remember_request(
-                task.request_id, Request(task.sequence, task.id, wanted.fingerprint, now)
+            self.requests.remember(
+                task.request_id,
+                idempotency.Request(task.sequence, task.id, wanted.fingerprint, now),
             )
         task.lsn = self.log.append(
             records.TaskAccepted(
@@ -201,16 +185,6 @@ class Ledger:
         self.arrivals.add(now)
         self._commit_then_queue(task, effects.TaskChanged(task, None))
         return admission.Admission(_Reason.ACCEPTED, task.id, lsn=task.lsn, task=task)
-
-    def _remember_request(self, request_id: str, request: Request) -> None:
-        self.requests.pop(request_id, None)  # an expired one, so that the order stays that of time
-        self.requests[request_id] = request
-        if len(self.requests) > REQUESTS_MAX:
-            self._forget_request(next(iter(self.requests)))
-
-    def _forget_request(self, request_id: str) -> None:
-        request = self.requests.pop(request_id)
-        self.log.append(records.RequestForgotten(self.pool_uid, request.sequence, request_id))
 
     # ------------------------------------------------------------ waiting
 
@@ -390,20 +364,14 @@ class Ledger:
                 task = retained.popleft()[1]
                 if task.terminal:
                     self.delete(task)
-        for _ in range(min(limit, len(self.requests))):
-            request_id, request = next(iter(self.requests.items()))
-            if now - request.time < REQUEST_RETENTION_NS:
-                break
-            self._forget_request(request_id)
+        self.requests.sweep(now, limit=limit)
 
     def next_sweep(self) -> int:
         """When something is past its retention; may be early, never late."""
-        due = units.NEVER
+        due = self.requests.next_sweep()
         for retained in (self._retained, self._dead_retained):
             if retained:
                 due = min(due, retained[0][0])
-        if self.requests:
-            due = min(due, next(iter(self.requests.values())).time + REQUEST_RETENTION_NS)
         return due
 
     # ------------------------------------------------------------ loading
@@ -421,9 +389,9 @@ class Ledger:
             self.waiting_bytes += task.size
             self._oldest.append(task)
 
-    def restore_requests(self, requests: Iterable[tuple[str, Request]]) -> None:
+    def restore_requests(self, requests: Iterable[tuple[str, idempotency.Request]]) -> None:
         """Take idempotency keys as the journal kept them, oldest first."""
         for request_id, request in requests:
-            self.requests[request_id] = request
+            self.requests.restore(request_id, request)
             # Its key in the journal is in use, even if its task is deleted.
             self._sequence = max(self._sequence, request.sequence)

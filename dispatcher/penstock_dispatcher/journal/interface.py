@@ -17,7 +17,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from penstock_dispatcher.core import ledger, records
+from penstock_dispatcher.core import idempotency, records
 
 COMMIT_RECORDS_MAX: Final = 256
 """Records in one commit: beyond it the time of a commit grows with no gain in throughput."""
@@ -56,7 +56,7 @@ class StoredPool:
     latched: records.PoolLatched
     sessions: tuple[records.SessionOpened, ...]
     drained: tuple[records.WorkerDrained, ...]
-    requests: tuple[tuple[str, ledger.Request], ...]
+    requests: tuple[tuple[str, idempotency.Request], ...]
     """Idempotency keys whose task is deleted already, oldest first."""
     sequence_max: int
 

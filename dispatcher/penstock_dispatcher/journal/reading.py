@@ -3,7 +3,7 @@
 import sqlite3
 from typing import Any, Final
 
-from penstock_dispatcher.core import ledger, records
+from penstock_dispatcher.core import idempotency, records
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import interface, rows, schema
 
@@ -47,7 +47,7 @@ def _pool(connection: sqlite3.Connection, row: tuple[Any, ...]) -> interface.Sto
             )
         ),
         requests=tuple(
-            (request_id, ledger.Request(key & _SEQUENCE_MASK, task_id, fingerprint, time))
+            (request_id, idempotency.Request(key & _SEQUENCE_MASK, task_id, fingerprint, time))
             for key, request_id, task_id, fingerprint, time in connection.execute(
                 "SELECT * FROM requests WHERE key >= ? AND key < ? ORDER BY key", span
             )

@@ -1,0 +1,70 @@
+"""Which submissions were made before: request ids, remembered for a day.
+
+A repeated submission is told the task that the first one made, even if that task is deleted by now.
+The key in the journal is the sequence number of that task, so a remembered one stays in use.
+"""
+
+import dataclasses
+from typing import Final
+
+from penstock_dispatcher.core import records, units
+
+RETENTION_NS: Final = 86_400 * units.SECOND
+REQUESTS_MAX: Final = 1_000_000
+"""Kept in a pool; beyond it the oldest go first."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """The task that a request id made, what was asked, and when (nanoseconds since the epoch)."""
+
+    sequence: int
+    task_id: str
+    fingerprint: int
+    time: int
+
+
+class Requests:
+    """The request ids of one pool, oldest first."""
+
+    def __init__(self, *, pool_uid: str, log: records.RecordLog) -> None:
+        self._pool_uid = pool_uid
+        self._log = log
+        self._known: dict[str, Request] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def find(self, request_id: str, now: int) -> Request | None:
+        """What was asked under this id, unless that was too long ago. An empty id is none."""
+        known = self._known.get(request_id) if request_id else None
+        return known if known is not None and now - known.time < RETENTION_NS else None
+
+    def remember(self, request_id: str, request: Request) -> None:
+        """Keep one; its record is the accepted task's."""
+        self.restore(request_id, request)
+        if len(self._known) > REQUESTS_MAX:
+            self._forget(next(iter(self._known)))
+
+    def restore(self, request_id: str, request: Request) -> None:
+        """Take one as the journal kept it; to be called oldest first."""
+        self._known.pop(request_id, None)  # an expired one, so that the order stays that of time
+        self._known[request_id] = request
+
+    def sweep(self, now: int, *, limit: int) -> None:
+        """Forget what is past its retention, at most `limit` a call."""
+        for _ in range(min(limit, len(self._known))):
+            request_id, request = next(iter(self._known.items()))
+            if now - request.time < RETENTION_NS:
+                break
+            self._forget(request_id)
+
+    def next_sweep(self) -> int:
+        """When the oldest is past its retention; NEVER = there is none."""
+        if not self._known:
+            return units.NEVER
+        return next(iter(self._known.values())).time + RETENTION_NS
+
+    def _forget(self, request_id: str) -> None:
+        request = self._known.pop(request_id)
+        self._log.append(records.RequestForgotten(self._pool_uid, request.sequence, request_id))
