@@ -147,14 +147,18 @@ class Collector:
         return ""
 
     def _read(self, pod: kube.Object, container: str) -> None:
-        """Read until the container has ended; a broken stream goes on after its last line."""
+        """Read until the container has ended; a broken stream goes on after its last line.
+
+        A log is read from its start each time, so what was read before is told by its number. Its
+        time would not do: standard output and standard error are stamped apart, out of order.
+        """
         uid = pod["metadata"]["uid"]
-        last = ""
+        read = 0
         while not self._closed.is_set():
             try:
-                for line in self._stream_lines(pod, container):
-                    if line.time > last:
-                        last = line.time
+                for number, line in enumerate(self._stream_lines(pod, container), start=1):
+                    if number > read:
+                        read = number
                         with self._lock:
                             self._lines.append(line)
             except kube.NotFoundError:

@@ -131,6 +131,7 @@ def plan(seen: Observation) -> Plan:
             rolling=rolling,
             workers=seen.demand.workers,
             worker_container=pool.worker_container,
+            idle_timeout_seconds=pool.scaling.idle_timeout_seconds,
         )
         steps += removals
     steps += [

@@ -76,6 +76,7 @@ def steps(
     rolling: bool,
     workers: Mapping[str, demand.Worker],
     worker_container: str,
+    idle_timeout_seconds: int,
 ) -> tuple[list[actions.Action], str]:
     """Phases two and three for every revision, and what removal waits for."""
     found: list[actions.Action] = []
@@ -104,7 +105,10 @@ def steps(
         )
         waiting = waiting or verdict.waiting
         if verdict.count:
-            old = revision is not crew.current
+            if revision is crew.current:
+                reason, message = _why_down(decision, idle_timeout_seconds=idle_timeout_seconds)
+            else:
+                reason, message = "Rollout", f"rollout to revision {crew.current.hash}"
             found.append(
                 actions.RemovePods(
                     name=deployment.name,
@@ -112,19 +116,24 @@ def steps(
                     expendable=revision.expendable,
                     expendable_count=spare,
                     pool_from=crew.replicas,
-                    reason="Rollout" if old else _reason_down(decision),
-                    message=(
-                        f"rollout to revision {crew.current.hash}" if old else decision.message
-                    ),
+                    reason=reason,
+                    message=message,
                 )
             )
     return found, waiting
 
 
-def _reason_down(decision: scaling.ScaleDecision) -> str:
-    if decision.reason in (scaling.Reason.MANUAL, scaling.Reason.EXTERNAL):
-        return str(decision.reason.value)
-    if decision.reason is scaling.Reason.ABOVE_MAXIMUM:
-        return str(decision.reason.value)
-    # By the time they are drained the decision that reserved them has been carried out: "Steady".
-    return scaling.Reason.IDLE.value
+def _why_down(decision: scaling.ScaleDecision, *, idle_timeout_seconds: int) -> tuple[str, str]:
+    """Reason and message of a removal.
+
+    By the time workers have drained the decision that reserved them is carried out, and demand may
+    have returned: it is told what it was, idleness, beside what demand is now.
+    """
+    if decision.reason in (
+        scaling.Reason.MANUAL,
+        scaling.Reason.EXTERNAL,
+        scaling.Reason.ABOVE_MAXIMUM,
+    ):
+        return str(decision.reason.value), decision.message
+    words = f"idle for {idle_timeout_seconds} s and drained; now {decision.message}"
+    return str(scaling.Reason.IDLE.value), words

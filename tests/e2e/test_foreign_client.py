@@ -18,9 +18,11 @@ class Grpcurl:
         self._program = program
         self._address = address
 
-    def run(self, *arguments: str, data: object = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, data: object = None, options: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
         sent = [] if data is None else ["-d", json.dumps(data)]
-        command = [str(self._program), "-plaintext", *sent, self._address, *arguments]
+        command = [str(self._program), "-plaintext", *options, *sent, self._address, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     def call(self, method: str, data: object) -> dict[str, object]:
@@ -70,7 +72,9 @@ def test_a_full_pool_refuses_at_once_and_says_when_to_come_back(
     for _ in range(5):
         grpcurl.call("TaskService/SubmitTask", submission)
     started = time.monotonic()
-    refused = grpcurl.run("-format-error", "penstock.v1.TaskService/SubmitTask", data=submission)
+    refused = grpcurl.run(
+        "penstock.v1.TaskService/SubmitTask", data=submission, options=("-format-error",)
+    )
     seconds = time.monotonic() - started
     assert refused.returncode != 0
     told = refused.stderr
