@@ -55,6 +55,6 @@ class Wait:
     def _timeout(self) -> errors.WaitTimeout:
         state = f"it is {self._seen.state.value}" if self._seen else "its state is not known"
         return errors.WaitTimeout(
-            f"{self._name} was not over after {self._timeout_seconds:g} s: {state}",
+            f"{self._name} was not over after {self._timeout_seconds:.3g} s: {state}",
             task=self._seen,
         )

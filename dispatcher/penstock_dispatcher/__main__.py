@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from penstock.v1 import fleet_service_pb2
 from penstock_dispatcher import auth, errors, server
 from penstock_dispatcher.journal import interface
 
@@ -87,16 +88,20 @@ def settings_from(arguments: Sequence[str] | None = None) -> tuple[server.Settin
     return settings, given.log_level
 
 
-async def _serve(settings: server.Settings) -> None:
+async def _serve(settings: server.Settings, pools: Sequence[fleet_service_pb2.PoolConfig]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await server.run(settings, stop=stop)
+    await server.run(settings, pools=pools, stop=stop)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until told to stop; returns the exit status."""
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    pools: Sequence[fleet_service_pb2.PoolConfig] = (),
+) -> int:
+    """Run until told to stop, with `pools` from the start; returns the exit status."""
     settings, level = settings_from(arguments)
     logging.basicConfig(
         level=level.upper(),
@@ -105,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
-        asyncio.run(_serve(settings))
+        asyncio.run(_serve(settings, pools))
     except interface.JournalFailed as error:
         _log.error("the journal cannot be used: %s", error)
         return 1

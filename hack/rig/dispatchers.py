@@ -85,8 +85,8 @@ class DispatcherProcess:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
-        self.address = f"127.0.0.1:{_free_port()}"
-        self.http_address = f"127.0.0.1:{_free_port()}"
+        self.address = f"127.0.0.1:{free_port()}"
+        self.http_address = f"127.0.0.1:{free_port()}"
         self.log = folder / "dispatcher.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.arguments: list[str] = []
@@ -165,7 +165,8 @@ class DispatcherProcess:
             call.cancel()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,0 +1,63 @@
+"""The program: its commands, and the one place where errors become a line and an exit status."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+import click
+
+from penstock import _settings, errors
+from penstock.cli import failures, looking, serving, submitting, tasks
+
+BROKEN_PIPE = 141
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(metadata.version("penstock"), prog_name="penstock")
+def penstock() -> None:
+    """Submit tasks to worker pools, and see what becomes of them."""
+
+
+for _command in (
+    submitting.submit,
+    tasks.get,
+    tasks.list_,
+    tasks.wait,
+    tasks.cancel,
+    looking.pools,
+    looking.workers,
+    serving.dispatcher,
+):
+    penstock.add_command(_command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit status. Nothing but a bug of ours raises."""
+    context: click.Context | None = None
+    try:
+        context = penstock.make_context("penstock", list(arguments) or ["--help"])
+        with context:
+            penstock.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else "penstock"
+        line = " ".join(error.format_message().split()).rstrip(".")
+        return _fail(failures.Failure(f"{line}: see '{path} --help'", failures.USAGE))
+    except (click.Abort, KeyboardInterrupt):
+        return failures.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except (errors.PenstockError, failures.InputError, ValueError, OSError) as error:
+        address = context.obj if context is not None and context.obj else _settings.DEFAULT_ADDRESS
+        return _fail(failures.of(error, address=address))
+    return 0
+
+
+def _fail(failure: failures.Failure) -> int:
+    print(f"penstock: {failure.line}", file=sys.stderr)
+    return failure.status

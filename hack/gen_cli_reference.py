@@ -1,0 +1,62 @@
+"""Makes docs/reference/cli.md from the commands' own help and the table of exit statuses.
+
+python hack/gen_cli_reference.py            # write it
+python hack/gen_cli_reference.py --check    # exit 1 when it is not fresh
+"""
+
+import pathlib
+import sys
+
+import click
+
+from penstock.cli import app, failures
+
+TARGET = pathlib.Path(__file__).resolve().parent.parent / "docs" / "reference" / "cli.md"
+HEADER = """\
+# The command `penstock`
+
+<!-- Made by hack/gen_cli_reference.py from the program's own help; do not edit. -->
+
+`pip install 'penstock[cli]'`. Where the dispatcher is, and who you are, comes from the options or
+from the environment, so that `export PENSTOCK_ADDRESS=… PENSTOCK_POOL=…` once is enough. What is
+found goes to standard output, all else to standard error. An error is one line that says what to do
+next, and an exit status:
+
+"""
+
+
+def exit_statuses() -> str:
+    """The table in the docstring of `penstock.cli.failures`."""
+    _, _, table = (failures.__doc__ or "").partition("\n\n")
+    rows = [line.split(maxsplit=1) for line in table.strip().splitlines()]
+    lines = ["| status | meaning |", "|---|---|", *(f"| {code} | {text} |" for code, text in rows)]
+    return "\n".join(lines)
+
+
+def render() -> str:
+    """The whole page."""
+    parts = [HEADER + exit_statuses()]
+    group = app.penstock
+    for name in sorted(group.commands):
+        command = group.commands[name]
+        context = click.Context(
+            command, info_name=f"penstock {name}", terminal_width=88, max_content_width=88
+        )
+        parts.append(f"## penstock {name}\n\n```text\n{command.get_help(context)}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check; returns the exit status."""
+    fresh = render()
+    if "--check" in arguments:
+        if not TARGET.exists() or TARGET.read_text() != fresh:
+            print("docs/reference/cli.md is not fresh: run python hack/gen_cli_reference.py")
+            return 1
+        return 0
+    TARGET.write_text(fresh)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,192 @@
+"""The real program `penstock` against a real dispatcher: what people type, and what they meet."""
+
+import asyncio
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from rig import dispatchers
+
+PROGRAM = str(pathlib.Path(sys.executable).with_name("penstock"))
+MANIFEST = """\
+apiVersion: penstock.dev/v1alpha1
+kind: WorkerPool
+metadata: {name: demo}
+spec:
+  queue: {maxPending: 5}
+  template: {spec: {containers: [{name: worker, image: example/worker}]}}
+"""
+Penstock = Callable[..., subprocess.CompletedProcess[str]]
+
+
+class Standalone:
+    """`penstock dispatcher --config` in a process of its own."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.address = f"127.0.0.1:{dispatchers.free_port()}"
+        config = folder / "pools.yaml"
+        config.write_text(MANIFEST)
+        self.process = subprocess.Popen(
+            [
+                *(PROGRAM, "dispatcher", "--config", str(config), "--data", str(folder / "data")),
+                *("--listen", self.address, "--http", ""),
+            ],
+            stderr=subprocess.PIPE,
+        )
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]:
+    made = Standalone(tmp_path_factory.mktemp("dispatcher"))
+    yield made
+    if made.process.poll() is None:
+        made.process.kill()
+        made.process.wait()
+
+
+@pytest.fixture(scope="module")
+def penstock(standalone: Standalone) -> Penstock:
+    def run(*arguments: str, stdin: str = "", **variables: str) -> Any:
+        environment = {
+            **os.environ,
+            "PENSTOCK_ADDRESS": standalone.address,
+            "PENSTOCK_POOL": "demo",
+            **variables,
+        }
+        return subprocess.run(
+            [PROGRAM, *arguments],
+            input=stdin,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    # The first call waits until the dispatcher serves: UNAVAILABLE is retried.
+    assert run("pools", "--request-timeout", "30").returncode == 0
+    return run
+
+
+def failed(done: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
+    """It ended with this status, and one line that says these words."""
+    assert done.returncode == status, done
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("penstock: ")
+    for word in words:
+        assert word in done.stderr
+
+
+def test_a_task_from_the_command_line(penstock: Penstock) -> None:
+    made = penstock("submit", "echo", "--json", '{"a": 1}', "--label", "x=y", "-o", "json")
+    assert made.returncode == 0, made.stderr
+    name = json.loads(made.stdout)["name"]
+    found = json.loads(penstock("get", name, "-o", "json").stdout)
+    assert (found["payload"], found["labels"], found["state"]) == ('{"a":1}', {"x": "y"}, "PENDING")
+    assert name in penstock("list", "-o", "name").stdout.splitlines()
+    waited = penstock("wait", name, "--timeout", "0.2")
+    failed(waited, 124, "is PENDING", "--timeout")
+    assert penstock("cancel", name, "--reason", "enough").returncode == 0
+    over = penstock("wait", name, "-o", "json")
+    assert over.returncode == 1
+    assert json.loads(over.stdout)["state"] == "CANCELLED"
+    pools = penstock("pools").stdout.splitlines()
+    assert pools[0].split()[:2] == ["NAMESPACE", "POOL"]
+    assert pools[1].split()[:4] == ["default", "demo", "RUNNING", "0/5"]
+    assert penstock("workers").stdout.split()[0] == "WORKER"
+
+
+def test_many_tasks_from_a_file_and_a_full_pool(penstock: Penstock, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("".join(f'{{"payload": {number}}}\n' for number in range(7)))
+    done = penstock("submit", "echo", "-f", str(path), "-o", "name")
+    assert done.returncode == 4
+    names = done.stdout.split()
+    assert len(names) == 5
+    summary, error = done.stderr.splitlines()
+    assert summary == "5 accepted, 2 refused"
+    assert "the bound is 5" in error
+    failed(penstock("submit", "echo"), 4, "come back in", "--retry-for")
+    assert penstock("cancel", *names).returncode == 0
+    # Nothing of a file with a wrong line is submitted.
+    path.write_text('{"payload": 1}\n{"payload": \n')
+    failed(penstock("submit", "echo", "-f", str(path)), 2, "line 2", "not JSON")
+    assert penstock("list", "--state", "PENDING", "-o", "name").stdout == ""
+    piped = penstock("submit", "echo", "-f", "-", "-o", "name", stdin='{"payload": 1}\n')
+    assert penstock("cancel", piped.stdout.strip()).returncode == 0
+
+
+def test_the_errors_that_people_meet_first(penstock: Penstock, standalone: Standalone) -> None:
+    nobody = f"127.0.0.1:{dispatchers.free_port()}"
+    failed(penstock("pools", "--address", nobody, "--request-timeout", "0.5"), 3, nobody)
+    failed(penstock("submit", "echo", "-p", "nope"), 5, "nope", "penstock pools")
+    failed(penstock("get", "nope"), 5, "nope")
+    failed(penstock("submit", "echo", "--json", "{a}"), 2, "--json", "quote it")
+    failed(penstock("submit", "echo", "--priority", "high"), 2, "--priority", "--help")
+    failed(penstock("submit"), 2, "which type")
+    failed(penstock("sbmit"), 2, "sbmit", "submit")
+    failed(penstock("submit", "echo", PENSTOCK_POOL=""), 2, "PENSTOCK_POOL")
+    failed(penstock("submit", "echo", "-p", "No Pool"), 2, "is not the name of a pool")
+    failed(penstock("submit", "x" * 200), 2, "type")
+
+
+async def test_a_bad_token(serve: Any, tmp_path: pathlib.Path) -> None:
+    policy = tmp_path / "auth.json"
+    policy.write_text(json.dumps({"clients": "token", "tokens": []}))
+    async with serve(auth_file=policy) as served:
+
+        def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+            command = [PROGRAM, "pools", "--address", served.address, *arguments]
+            return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+        failed(await asyncio.to_thread(run), 6, "--token-file")
+        token = tmp_path / "token"
+        token.write_text("wrong")
+        failed(await asyncio.to_thread(run, "--token-file", str(token)), 6, "PENSTOCK_TOKEN")
+
+
+def test_interrupted_and_closed_pipes_are_quiet(penstock: Penstock, standalone: Standalone) -> None:
+    name = penstock("submit", "echo", "-o", "name").stdout.strip()
+    environment = {**os.environ, "PENSTOCK_ADDRESS": standalone.address}
+    waiting = subprocess.Popen(
+        [PROGRAM, "wait", name], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(2)
+    waiting.send_signal(signal.SIGINT)
+    assert waiting.wait(20) == 130
+    assert waiting.stderr is not None
+    assert waiting.stderr.read() == ""
+    shell = f"set -o pipefail; {PROGRAM} list -p demo -o json | true"
+    piped = subprocess.run(
+        ["bash", "-c", shell], env=environment, capture_output=True, text=True, check=False
+    )
+    assert piped.stderr == ""
+    assert penstock("cancel", name).returncode == 0
+
+
+def test_configs_that_are_wrong(penstock: Penstock, tmp_path: pathlib.Path) -> None:
+    config = tmp_path / "pools.yaml"
+    for text, words in (
+        ("", "holds no WorkerPool"),
+        ("a: [", "is not YAML"),
+        (MANIFEST.replace("maxPending: 5", "maxPending: -5"), "spec.queue.maxPending"),
+    ):
+        config.write_text(text)
+        done = penstock("dispatcher", "--config", str(config), "--memory")
+        failed(done, 2, words)
+
+
+def test_the_dispatcher_ends_in_order(standalone: Standalone, penstock: Penstock) -> None:
+    assert standalone.stop() == 0
