@@ -160,6 +160,13 @@ class Pool:
             raise ConnectionError(str(error)) from error
         return timeline.Depth(pending=info.pending + info.delayed, running=info.in_flight)
 
+    def known(self) -> bool:
+        """The dispatcher has its configuration."""
+        try:
+            return bool(self.client.pool(timeout=1).name)
+        except errors.PenstockError:
+            return False
+
     def _all_over(self, names: Sequence[str]) -> bool:
         states = {task.name: task.terminal for task in self.client.list(page_size=1000)}
         return all(states.get(name, False) for name in names)
@@ -233,14 +240,5 @@ class Maker:
         count = made["spec"]["scaling"]["minReplicas"] if ready is None else ready
         if count:
             pool.settles_at(count, seconds=60)
-        self._installation.api.wait(
-            f"the dispatcher to know {pool.name}", lambda: _is_known(pool), seconds=30
-        )
+        self._installation.api.wait(f"the dispatcher to know {pool.name}", pool.known, seconds=30)
         return pool
-
-
-def _is_known(pool: Pool) -> bool:
-    try:
-        return bool(pool.client.pool(timeout=1).name)
-    except errors.PenstockError:
-        return False

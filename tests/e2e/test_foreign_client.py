@@ -80,5 +80,5 @@ def test_a_full_pool_refuses_at_once_and_says_when_to_come_back(
     told = refused.stderr
     assert "QUEUE_FULL" in told, told
     assert "RetryInfo" in told
-    assert "retryDelay" in told
+    assert "retry_delay" in told
     assert seconds < 2, "a refusal is an answer, not a time-out"

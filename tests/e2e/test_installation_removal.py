@@ -39,6 +39,7 @@ def leave_busy(leaving: Installation, forwarded: forward.Forward) -> pools.Pool:
     leaving.api.apply(made, namespace=leaving.namespace)
     pool = pools.Pool(leaving, name=name, address=forwarded.address)
     pool.settles_at(2, seconds=60)
+    leaving.api.wait("the dispatcher to know the pool", pool.known, seconds=30)
     pool.submit("nap", [{"number": number, "seconds": 20.0} for number in range(4)])
     leaving.api.wait("tasks to run", lambda: pool.depth().running == 2, seconds=30)
     pool.client.close()

@@ -188,6 +188,38 @@ async def test_sigterm_without_work_or_dispatcher_ends_at_once(start_worker: Any
     assert await asyncio.to_thread(worker.exit_status) == 0
 
 
+async def test_sigterm_is_heard_while_threads_come_and_go(
+    dispatcher: Any, start_worker: Any
+) -> None:
+    """A probe is answered in a thread of its own, which may be the one that gets the signal."""
+    workers = [
+        start_worker(
+            dispatcher.address, PENSTOCK_POD_NAME=f"pod-{number}", PENSTOCK_POD_UID=f"uid-{number}"
+        )
+        for number in range(8)
+    ]
+    for worker in workers:
+        await asyncio.to_thread(worker.until, "connected", 60)
+    probing = True
+
+    def probe(worker: WorkerProcess) -> None:
+        while probing:
+            with contextlib.suppress(OSError):
+                worker.ready()
+
+    probes = [asyncio.create_task(asyncio.to_thread(probe, worker)) for worker in workers]
+    await asyncio.sleep(1)
+    for worker in workers:
+        worker.signal(signal.SIGTERM)
+    try:
+        for worker in workers:
+            assert await asyncio.to_thread(worker.exit_status) == 0
+            assert worker.lines("SIGTERM received running=0")
+    finally:
+        probing = False
+        await asyncio.gather(*probes)
+
+
 async def test_a_drain_timeout_hands_the_task_back(
     dispatcher: Any, stubs: Any, start_worker: Any
 ) -> None:

@@ -7,19 +7,30 @@ SIGTERM or SIGINT: take no more work, finish what runs (for at most the drain ti
 every outcome is acknowledged, exit 0. A second SIGINT: stop now, exit 130.
 
 The line `SIGTERM received running=N leases=a,b` tells what a signal found.
+
+Python runs signal handlers in the main thread, between two of its instructions; and the system may
+hand a signal to any thread. A main thread that waits for a lock, as `Thread.join` does, then never
+hears of it: measured, one SIGTERM in seven was lost while the kubelet's probes made and ended
+threads. So it waits on a socket that the interpreter's own C handler writes to
+(`signal.set_wakeup_fd`), whatever thread that runs in.
 """
 
 import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from types import FrameType
+from typing import Final
 
 from penstock_worker import _version, app, executor, readiness, session, settings, stream
 
 logger = logging.getLogger("penstock.worker")
+
+_OVER: Final = b"\0"
+"""On the wake-up socket, where the interpreter writes numbers of signals: the stream has ended."""
 
 
 def run(worker: app.Worker, config: settings.Settings) -> int:
@@ -44,6 +55,8 @@ def run(worker: app.Worker, config: settings.Settings) -> int:
     talk = stream.Stream(config, identity=_identity(worker, config), ready=ready)
     work = executor.Executor(worker, config.slots, talk.ended)
     failed: list[BaseException] = []
+    woken, wake = socket.socketpair()
+    wake.setblocking(False)
 
     def serve() -> None:
         try:
@@ -51,10 +64,16 @@ def run(worker: app.Worker, config: settings.Settings) -> int:
         except BaseException as error:
             logger.exception("the stream's thread failed: the worker cannot go on")
             failed.append(error)
+        finally:
+            wake.send(_OVER)
 
     thread = threading.Thread(target=serve, name="penstock-stream", daemon=True)
     _handle_signals(talk)
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
     thread.start()
+    while woken.recv(1) != _OVER:
+        pass  # the handler runs here, after the call
+    signal.set_wakeup_fd(-1)
     thread.join()
     work.close()
     ready.close()
