@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -200,14 +201,16 @@ async def test_sigterm_is_heard_while_threads_come_and_go(
     ]
     for worker in workers:
         await asyncio.to_thread(worker.until, "connected", 60)
-    probing = True
+    over = threading.Event()
 
     def probe(worker: WorkerProcess) -> None:
-        while probing:
+        while not over.wait(0.001):
             with contextlib.suppress(OSError):
                 worker.ready()
 
-    probes = [asyncio.create_task(asyncio.to_thread(probe, worker)) for worker in workers]
+    probes = [threading.Thread(target=probe, args=(worker,)) for worker in workers]
+    for thread in probes:
+        thread.start()
     await asyncio.sleep(1)
     for worker in workers:
         worker.signal(signal.SIGTERM)
@@ -216,8 +219,9 @@ async def test_sigterm_is_heard_while_threads_come_and_go(
             assert await asyncio.to_thread(worker.exit_status) == 0
             assert worker.lines("SIGTERM received running=0")
     finally:
-        probing = False
-        await asyncio.gather(*probes)
+        over.set()
+        for thread in probes:
+            thread.join()
 
 
 async def test_a_drain_timeout_hands_the_task_back(
