@@ -10,7 +10,7 @@ export PYTHON
 BIN := .venv/bin
 CLUSTER := $(PYTHON) hack/cluster
 
-.PHONY: help setup proto verify lint types unit check test cluster cluster-down images demo-kubernetes lock clean
+.PHONY: help setup proto verify lint types unit check sim test cluster cluster-down images demo-kubernetes lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ unit: setup ## Run the unit tests
 	@$(BIN)/pytest -q tests/unit
 
 check: lint types unit ## Lint, types, unit tests: under one minute, for every commit
+
+sim: setup ## Pools under simulated faults: make sim SEEDS=10000; PENSTOCK_SIM_SEED=… replays one
+	@PENSTOCK_SIM_SEEDS=$(or $(SEEDS),2000) $(BIN)/pytest -q --timeout 0 tests/simulation
 
 test: ## Everything, on a real cluster too: one command from a fresh clone
 	@$(PYTHON) hack/run_tests.py

@@ -38,7 +38,7 @@ async def load(journal: interface.Journal, pump_: pump.Pump) -> interface.Opened
         for entry in page:
             accepted = entry.accepted
             pool = made[accepted.pool_uid]
-            pool.book.restore(_task(entry, pool.config), pool.config)
+            pool.book.restore(task_of(entry, pool.config), pool.config)
             if accepted.request_id:
                 requests[accepted.pool_uid].append((accepted.request_id, _request(accepted)))
     for uid, pool in made.items():
@@ -81,7 +81,8 @@ def _finish(
     )
 
 
-def _task(entry: interface.StoredTask, config: settings.PoolSettings) -> tasks.Task:
+def task_of(entry: interface.StoredTask, config: settings.PoolSettings) -> tasks.Task:
+    """A task as the journal kept it."""
     accepted, change = entry.accepted, entry.change
     task = tasks.Task(
         id=accepted.task_id,

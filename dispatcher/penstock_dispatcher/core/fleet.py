@@ -24,8 +24,8 @@ from penstock_dispatcher.core import (
 from penstock_dispatcher.core import task as tasks
 
 RECORDED_MAX: Final = 20_000
-"""Tokens of recorded outcomes that are remembered, for outcomes sent again because their
-acknowledgement was lost.
+"""Leases with a recorded outcome that are remembered: for outcomes sent again because their
+acknowledgement was lost, and for heartbeats that name them because it is still on its way.
 """
 
 
@@ -49,7 +49,7 @@ class Fleet:
         self._book = book
         self._tokens = tokens
         self._judge = outcome.Judge(book=book, config=config, draw=draw)
-        self._recorded: collections.OrderedDict[int, None] = collections.OrderedDict()
+        self._recorded: collections.OrderedDict[str, int] = collections.OrderedDict()
         self._away: collections.OrderedDict[str, workers.Worker] = collections.OrderedDict()
 
     def configure(self, config: settings.PoolSettings) -> None:
@@ -141,6 +141,8 @@ class Fleet:
         task = self._book.tasks.get(claim.task_id)
         if task is None or task.terminal or claim.token > self._tokens.newest:
             return False
+        if claim.lease_id in self._recorded:
+            return False  # its acknowledgement was lost with the stream; the task waits again
         if task.lease is not None:
             if claim.token <= task.lease.token:
                 return False
@@ -161,8 +163,8 @@ class Fleet:
         if worker is None or slots <= 0 or not worker.takes_work:
             # A reserved worker may not have seen its Drain yet; if that is revoked, it grants anew.
             return
-        # Never more outstanding than there are free slots, whatever a worker says.
-        worker.credit = min(worker.credit + slots, worker.slots - len(worker.leases))
+        # Never more than it has slots, whatever it says.
+        worker.credit = min(worker.credit + slots, worker.slots)
         self.workers.touch(worker)
 
     def heartbeat(self, session_id: str, lease_ids: Iterable[str], now: int) -> None:
@@ -176,6 +178,8 @@ class Fleet:
             lease_id
             for lease_id in lease_ids
             if lease_id not in worker.leases or not self.leases.extend(lease_id, expires)
+            # Its outcome may not be durable yet, and the worker must keep it until it is.
+            if lease_id not in self._recorded
         )
         if lost:
             self._book.effects.append(effects.LeasesLost(session_id, lost))
@@ -225,12 +229,12 @@ class Fleet:
         """
         lease = self.leases.get(ended.lease_id)
         if lease is None or lease.session_id != session_id or lease.token != ended.token:
-            accepted = ended.token in self._recorded
+            accepted = self._recorded.get(ended.lease_id) == ended.token
             lsn = self._book.log.last
         else:
             self._end_lease(lease, now)
             self._judge.outcome(lease.task, ended, now)
-            self._recorded[lease.token] = None
+            self._recorded[lease.id] = lease.token
             if len(self._recorded) > RECORDED_MAX:
                 self._recorded.popitem(last=False)
             accepted = True

@@ -119,7 +119,7 @@ class LeaseTable:
 
     def take_due(self, now: int) -> list[Lease]:
         """Leases whose expiry or deadline has passed; valid until the caller ends them."""
-        due = []
+        due: dict[str, Lease] = {}  # a lease that was hastened has two entries
         while self._heap and self._heap[0][0] <= now:
             _, token, lease_id = heapq.heappop(self._heap)
             lease = self._by_id.get(lease_id)
@@ -127,10 +127,10 @@ class LeaseTable:
                 continue
             at = min(lease.expires, lease.deadline)
             if at <= now:
-                due.append(lease)
+                due[lease_id] = lease
             else:
                 heapq.heappush(self._heap, (at, token, lease_id))
-        return due
+        return list(due.values())
 
     def next_due(self) -> int:
         """When `take_due` should be asked next; may be early, never late."""

@@ -103,7 +103,11 @@ class Worker:
 
 
 class WorkerTable:
-    """Sessions of one pool, and an index of those with credit."""
+    """Sessions of one pool, and an index of those with credit and a free slot.
+
+    Both are asked for: a worker may have a free slot, and say so, while the dispatcher still counts
+    leases whose outcomes are on their way.
+    """
 
     def __init__(self) -> None:
         self._by_session: dict[str, Worker] = {}
@@ -156,7 +160,7 @@ class WorkerTable:
     def touch(self, worker: Worker) -> None:
         """Something about the worker changed: index it anew, and let the operator know."""
         self._close(worker)
-        if worker.credit > 0 and worker.takes_work:
+        if worker.credit > 0 and worker.takes_work and len(worker.leases) < worker.slots:
             busy = len(worker.leases)
             self._open.setdefault(busy, {})[worker.session_id] = worker
             self._open_at[worker.session_id] = busy

@@ -1,0 +1,373 @@
+"""The parts of the simulation: a disk, a dispatcher's shell, links, worker processes.
+
+What is under test is real: the pool state machine, the loader's reading of tasks, the worker's
+`session`, and the frames between them, encoded and decoded. What is made here is what a machine
+may do to them: a disk that forgets what was not synced, links that break with frames on them,
+processes that end. Nothing waits and nothing reads a clock: `rig.simulation` says what happens
+next, and when.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from penstock.v1 import task_pb2, worker_service_pb2
+from penstock_dispatcher import loading
+from penstock_dispatcher.convert import frames, times, worker_side
+from penstock_dispatcher.core import (
+    admission,
+    effects,
+    idempotency,
+    leases,
+    records,
+    settings,
+    units,
+)
+from penstock_dispatcher.core import pool as pools
+from penstock_dispatcher.core import task as tasks
+from penstock_dispatcher.journal import interface
+from penstock_worker import session
+
+POOL = "namespaces/default/pools/sim"
+UID = "uid-sim"
+
+
+class Disk:
+    """Records in their order. `synced` survive a crash; a prefix of the others may."""
+
+    def __init__(self) -> None:
+        self.synced: list[records.Record] = []
+        self.epoch = 0
+
+    def sync(self, batch: Iterable[records.Record]) -> None:
+        """Make records durable. A recorded outcome is never recorded again."""
+        for record in batch:
+            if isinstance(record, records.TaskEnded | records.TaskRequeued):
+                assert record.sequence not in self.ended(), f"recorded twice: {record}"
+            self.synced.append(record)
+
+    def ended(self) -> dict[int, records.TaskEnded]:
+        """Recorded outcomes by sequence."""
+        return {
+            record.sequence: record
+            for record in self.synced
+            if isinstance(record, records.TaskEnded)
+        }
+
+    def stored_tasks(self) -> list[interface.StoredTask]:
+        """Every task with the last thing that became of it."""
+        accepted: dict[int, records.TaskAccepted] = {}
+        change: dict[int, records.TaskRequeued | records.TaskEnded] = {}
+        for record in self.synced:
+            if isinstance(record, records.TaskAccepted):
+                assert record.sequence not in accepted, "a sequence number is used once"
+                accepted[record.sequence] = record
+            elif isinstance(record, records.TaskRequeued | records.TaskEnded):
+                assert record.sequence in accepted, "nothing becomes of a task that is not there"
+                change[record.sequence] = record
+        return [
+            interface.StoredTask(number, record, change.get(number))
+            for number, record in accepted.items()
+        ]
+
+    def sessions(self) -> dict[str, str]:
+        """Sessions that may run something: session id → pod UID."""
+        found: dict[str, str] = {}
+        for record in self.synced:
+            if isinstance(record, records.SessionOpened):
+                found[record.session_id] = record.pod_uid
+            elif isinstance(record, records.SessionClosed):
+                found.pop(record.session_id, None)
+        return found
+
+    def tombstones(self) -> list[str]:
+        """Drained pods."""
+        found: dict[str, None] = {}
+        for record in self.synced:
+            if isinstance(record, records.WorkerDrained):
+                found[record.pod_uid] = None
+            elif isinstance(record, records.WorkerForgotten):
+                found.pop(record.pod_uid, None)
+        return list(found)
+
+
+@dataclasses.dataclass(eq=False)
+class Link:
+    """One stream: ordered, and whatever is on it may be lost when it breaks."""
+
+    up: collections.deque[bytes] = dataclasses.field(default_factory=collections.deque)
+    down: collections.deque[bytes] = dataclasses.field(default_factory=collections.deque)
+    session_id: str = ""
+    served: bool = True
+    """The dispatcher's end is open."""
+    held: bool = True
+    """The worker's end is open."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Assigned:
+    """What a simulation checks of an assignment."""
+
+    task: tasks.Task
+    token: int
+    pod_uid: str
+    time: int
+
+
+class Server:
+    """A dispatcher process around one pool, from its start to its crash."""
+
+    def __init__(
+        self,
+        config: settings.PoolSettings,
+        disk: Disk,
+        *,
+        now: Callable[[], int],
+        draw: Callable[[], float],
+        on_assigned: Callable[[Assigned], None],
+    ) -> None:
+        disk.epoch += 1
+        self.epoch = disk.epoch
+        self.disk = disk
+        self.durable_lsn = 0
+        self.unsynced: list[records.Record] = []
+        self.answers: list[tuple[int, Callable[[], None]]] = []
+        self._now = now
+        self._log = records.RecordLog()
+        self._on_assigned = on_assigned
+        self._links: dict[str, Link] = {}
+        self.pool = pools.Pool(
+            config,
+            log=self._log,
+            tokens=leases.TokenSource(disk.epoch),
+            draw=draw,
+            now=now(),
+            fresh=disk.epoch == 1,
+        )
+        stored = disk.stored_tasks()
+        self.pool.restore(
+            stored=[loading.task_of(entry, config) for entry in stored],
+            requests=[
+                (entry.accepted.request_id, _request(entry.accepted))
+                for entry in stored
+                if entry.accepted.request_id
+            ],
+            sessions=disk.sessions().items(),
+            tombstones=disk.tombstones(),
+            paused=False,
+            closed_time=0,
+            now=now(),
+        )
+        self.turn()
+
+    # ------------------------------------------------------------ clients
+
+    def submit(
+        self, wanted: tasks.Submission, answer: Callable[[admission.Admission], None]
+    ) -> None:
+        """One call; it is answered when its record is durable."""
+        decided = self.pool.submit(wanted, self._now())
+        self.answers.append((decided.lsn, lambda: answer(decided)))
+        self.turn()
+
+    # ------------------------------------------------------------ workers
+
+    def receive(self, link: Link, data: bytes) -> None:
+        """One frame of a worker."""
+        frame = worker_service_pb2.WorkRequest.FromString(data)
+        fleet, now = self.pool.fleet, self._now()
+        match frame.WhichOneof("message"):
+            case "hello":
+                self._hello(link, frame.hello)
+            case "outcomes":
+                for ended in frame.outcomes.outcomes:
+                    fleet.outcome(link.session_id, worker_side.outcome_of(ended), now)
+                fleet.credit(link.session_id, frame.outcomes.credit)
+            case "credit":
+                fleet.credit(link.session_id, frame.credit.slots)
+            case "heartbeat":
+                fleet.heartbeat(link.session_id, frame.heartbeat.lease_ids, now)
+            case "drain_started":
+                fleet.stopping(link.session_id)
+            case "drained":
+                self.pool.reservations.confirm(link.session_id)
+            case "goodbye":
+                fleet.goodbye(link.session_id, now)
+        self.turn()
+
+    def _hello(self, link: Link, hello: worker_service_pb2.Hello) -> None:
+        link.session_id = hello.session_id or f"s{self.epoch}-{self._log.last}-{hello.pod_uid}"
+        earlier = self._links.get(link.session_id)
+        if earlier is not None:
+            earlier.served = False
+        self._links[link.session_id] = link
+        introduction = worker_side.introduction(hello, link.session_id)
+        assert self.pool.fleet.hello(introduction, self._now())
+
+    def disconnected(self, link: Link) -> None:
+        """The dispatcher has noticed that a stream is over."""
+        link.served = False
+        if self._links.get(link.session_id) is link:
+            del self._links[link.session_id]
+            self.pool.fleet.disconnected(link.session_id, self._now())
+            self.turn()
+
+    # ------------------------------------------------------------ the shell
+
+    def commit(self, count: int) -> None:
+        """Sync the oldest records; what waited for them goes on."""
+        batch, self.unsynced = self.unsynced[:count], self.unsynced[count:]
+        self.disk.sync(batch)
+        self.durable_lsn += len(batch)
+        self.turn()
+
+    def tick(self) -> None:
+        """Act on what has come due."""
+        if self.pool.next_deadline() <= self._now():
+            self.pool.tick(self._now())
+        self.turn()
+
+    def turn(self) -> None:
+        """Carry effects out; tell clients what is durable."""
+        for effect in self.pool.take_effects(self.durable_lsn, self._now()):
+            self._carry(effect)
+        self.unsynced += self._log.take()
+        ready = [told for lsn, told in self.answers if lsn <= self.durable_lsn]
+        self.answers = [each for each in self.answers if each[0] > self.durable_lsn]
+        for told in ready:
+            told()
+
+    def _carry(self, effect: effects.Effect) -> None:
+        if isinstance(effect, effects.TaskChanged):
+            return
+        if isinstance(effect, effects.Assigned):
+            worker = self.pool.fleet.workers.get(effect.session_id)
+            assert worker is not None, "work is given to workers that are there"
+            self._on_assigned(
+                Assigned(effect.task, effect.lease.token, worker.pod_uid, effect.lease.start_time)
+            )
+        link = self._links.get(effect.session_id)
+        if link is None or not link.served:
+            return
+        if isinstance(effect, effects.SessionReplaced):
+            link.served = False
+        else:
+            link.down.append(self._frame(effect))
+
+    def _frame(self, effect: effects.Effect) -> bytes:
+        response = worker_service_pb2.WorkResponse
+        match effect:
+            case effects.Assigned():
+                prefix = f"{POOL}/tasks/".encode()
+                return frames.assignments([frames.assignment(prefix, effect.task, effect.lease)])
+            case effects.OutcomeAcked():
+                return frames.acks([frames.ack(effect.lease_id, effect.accepted)])
+            case effects.Welcomed():
+                welcome = worker_service_pb2.Welcome(
+                    session_id=effect.session_id,
+                    heartbeat_interval=times.duration(self.pool.config.heartbeat_ns),
+                    revoked_lease_ids=effect.revoked,
+                )
+                frame = response(welcome=welcome)
+            case effects.CancelRequested():
+                cancel = worker_service_pb2.CancelLease(lease_id=effect.lease_id, reason="x")
+                frame = response(cancel=cancel)
+            case effects.LeasesLost():
+                lost = worker_service_pb2.LeaseState(lost_lease_ids=effect.lease_ids)
+                frame = response(lease_state=lost)
+            case effects.DrainRequested():
+                drain = worker_service_pb2.Drain(reservation_id=effect.reservation_id)
+                frame = response(drain=drain)
+            case effects.DrainRevoked():
+                undrain = worker_service_pb2.Undrain(reservation_id=effect.reservation_id)
+                frame = response(undrain=undrain)
+            case _:
+                raise AssertionError(f"no frame is known for {effect}")
+        return frame.SerializeToString()
+
+
+def _request(accepted: records.TaskAccepted) -> idempotency.Request:
+    return idempotency.Request(
+        accepted.sequence, accepted.task_id, accepted.fingerprint, accepted.create_time
+    )
+
+
+class WorkerProcess:
+    """One worker process: the real session, and a runner whose tasks end when they are told to."""
+
+    def __init__(self, pod_uid: str, *, slots: int, on_start: Callable[[str], None]) -> None:
+        self.pod_uid = pod_uid
+        self.session = session.Session(
+            session.Identity(
+                pool=POOL,
+                pool_uid=UID,
+                pod_name=pod_uid,
+                pod_uid=pod_uid,
+                slots=slots,
+                task_types=(),
+                revision="",
+                sdk_version="",
+            )
+        )
+        self.link: Link | None = None
+        self.running: dict[str, task_pb2.Task] = {}
+        self.stopped: set[str] = set()
+        """Leases whose attempts were told to stop and have not ended yet."""
+        self._on_start = on_start
+
+    def connect(self) -> Link:
+        """Open a new stream."""
+        self.link = Link()
+        self.session.opened()
+        return self.link
+
+    def broke(self) -> None:
+        """Notice that the stream is over."""
+        if self.link is not None:
+            self.link.held = False
+            self.link = None
+            self.session.broke()
+
+    def write(self, now: int) -> bool:
+        """Send the next frame, if there is one."""
+        if self.link is None:
+            return False
+        frame = self.session.next_frame(now / units.SECOND)
+        if frame is None:
+            return False
+        self.link.up.append(frame.SerializeToString())
+        return True
+
+    def read(self, now: int) -> bool:
+        """Take one frame; a stream that has ended is noticed after its last one."""
+        if self.link is None:
+            return False
+        if not self.link.down:
+            if not self.link.served:
+                self.broke()
+            return False
+        frame = worker_service_pb2.WorkResponse.FromString(self.link.down.popleft())
+        self._obey(self.session.received(frame, now / units.SECOND))
+        return True
+
+    def end(self, lease_id: str, outcome: worker_service_pb2.TaskOutcome) -> None:
+        """An attempt ends."""
+        del self.running[lease_id]
+        self.stopped.discard(lease_id)
+        self._obey(self.session.ended(lease_id, outcome))
+
+    def _obey(self, commands: list[session.Command]) -> None:
+        for command in commands:
+            match command:
+                case session.Start():
+                    lease = command.assignment.lease
+                    assert lease.lease_id not in self.running
+                    assert not self.session.drained, "a drained worker starts nothing more"
+                    self.running[lease.lease_id] = command.assignment.task
+                    self._on_start(lease.task)
+                case session.Stop():
+                    if command.lease_id in self.running:
+                        self.stopped.add(command.lease_id)
+                case session.BecomeUnready():
+                    assert not self.running, "a worker that runs something stays ready"
+                    self.session.unready()

@@ -1,0 +1,472 @@
+"""A world in one thread, on a virtual clock, from a seed: real pool and real sessions under faults.
+
+Each step draws one thing that may happen: a frame arrives, a disk syncs, an attempt ends, a stream
+breaks, a process dies, the clock jumps. After each step the promises are checked. When the steps
+are over the faults stop, and everything that was accepted must end. The same seed is the same
+history.
+
+Promises (see DESIGN): nothing accepted is lost and nothing is invented; a task is accepted once
+under one request id; it has at most one valid lease, and one recorded outcome, the right one;
+tokens only grow; the bound, the order and the rate are exact; a drained pod gets no more work; and
+in a gentle world (dispatcher crashes and broken streams only) no task runs twice.
+"""
+
+import collections
+import dataclasses
+import functools
+import random
+from collections.abc import Callable
+
+from penstock.v1 import task_pb2, worker_service_pb2
+from penstock_dispatcher.core import admission, settings, units
+from penstock_dispatcher.core import task as tasks
+from rig import simulated
+
+Outcome = worker_service_pb2.TaskOutcome
+TURNS_TO_END_MAX = 5_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """What kind of world: `gentle` = workers live for ever and leases outlast every fault."""
+
+    steps: int = 600
+    clients: int = 40
+    gentle: bool = False
+
+
+@dataclasses.dataclass
+class Call:
+    """What a client wants, and what it was told."""
+
+    wanted: tasks.Submission
+    task_id: str = ""
+    """As the dispatcher answered; empty = not accepted yet."""
+
+
+class World:
+    """One history. `run` plays it to its end; any broken promise is an AssertionError."""
+
+    def __init__(self, seed: int, scenario: Scenario) -> None:
+        self.rng = random.Random(seed)
+        self.scenario = scenario
+        self.now = 1_000_000 * units.SECOND
+        self.config = self._config()
+        self.disk = simulated.Disk()
+        self.server: simulated.Server | None = None
+        self.calls = [self._call(number) for number in range(scenario.clients)]
+        self.workers: list[simulated.WorkerProcess] = []
+        self.links: list[simulated.Link] = []
+        self.runs: collections.Counter[str] = collections.Counter()
+        self.seen_ended: dict[str, tasks.TaskState] = {}
+        self.assigned: list[simulated.Assigned] = []
+        self.names = 0
+        self.faults = True
+        for _ in range(self.rng.randint(1, 4)):
+            self._new_worker()
+        self._start()
+
+    def _config(self) -> settings.PoolSettings:
+        rng, long = self.rng, self.scenario.gentle
+        rate = settings.RateLimit(
+            tasks=rng.randint(1, 5), period_ns=units.SECOND, burst=rng.randint(1, 6)
+        )
+        return settings.PoolSettings(
+            name=simulated.POOL,
+            uid=simulated.UID,
+            max_pending=rng.choice([3, 10, 1000]),
+            rate_limit=rate if rng.random() < 0.5 else None,
+            max_in_flight=rng.choice([0, 0, 2]),
+            lease_ns=(3600 if long else 6) * units.SECOND,
+            heartbeat_ns=2 * units.SECOND,
+            reconnect_grace_ns=(3600 if long else 10) * units.SECOND,
+            execution_timeout_ns=(36_000 if long else 60) * units.SECOND,
+            cancel_grace_ns=2 * units.SECOND,
+            retry=settings.RetryPolicy(max_attempts=3, initial_backoff_ns=units.SECOND),
+            max_worker_losses=rng.choice([1, 3, 100]),
+            result_retention_ns=10_000 * 3600 * units.SECOND,
+        )
+
+    def _call(self, number: int) -> Call:
+        payload = f"payload-{number}".encode()
+        body = task_pb2.Task(type="work", payload=payload)
+        return Call(
+            tasks.Submission(
+                task_id="",
+                type="work",
+                body=body.SerializeToString(),
+                size=len(payload),
+                priority=self.rng.choice([None, 0, 5, -(2**31), 2**31 - 1]),
+                request_id=f"request-{number}",
+                fingerprint=number,
+            )
+        )
+
+    # ------------------------------------------------------------ what may happen
+
+    def run(self) -> None:
+        """Play the history: faults first, then none until everything has ended."""
+        events = self._events()
+        for _ in range(self.scenario.steps):
+            self.rng.choices(*events)[0]()
+            self.check()
+        self.faults = False
+        for _ in range(TURNS_TO_END_MAX):
+            if self._over():
+                break
+            self._quiet_turn()
+            self.check()
+        self._check_end()
+
+    def _events(self) -> tuple[list[Callable[[], None]], list[int]]:
+        table: dict[Callable[[], None], int] = {
+            self._pass_time: 12,
+            self._submit: 12,
+            self._deliver: 30,
+            self._write: 30,
+            self._read: 30,
+            self._commit: 14,
+            self._tick: 10,
+            self._finish: 12,
+            self._connect: 6,
+            self._break_link: 2,
+            self._crash: 1,
+            self._start: 4,
+        }
+        if not self.scenario.gentle:
+            table |= {
+                self._cancel: 1,
+                self._kill_worker: 1,
+                self._jump: 1,
+                self._reserve: 1,
+                self._release: 1,
+                self._remove_drained: 2,
+            }
+        return list(table), list(table.values())
+
+    def _pass_time(self) -> None:
+        self.now += self.rng.randrange(units.SECOND)
+
+    def _jump(self) -> None:
+        self.now += self.rng.randrange(30) * units.SECOND
+
+    def _start(self) -> None:
+        if self.server is None:
+            self.server = simulated.Server(
+                self.config,
+                self.disk,
+                now=lambda: self.now,
+                draw=self.rng.random,
+                on_assigned=self._saw_assigned,
+            )
+
+    def _crash(self) -> None:
+        """The process is gone: of what was not synced, a part of the oldest may have been."""
+        if self.server is None:
+            return
+        unsynced = self.server.unsynced
+        self.disk.sync(unsynced[: self.rng.randint(0, len(unsynced))])
+        self.server = None
+        for link in self.links:
+            link.served = False
+            self._lose_tail(link.down)
+
+    def _lose_tail(self, frames: collections.deque[bytes]) -> None:
+        for _ in range(self.rng.randint(0, len(frames))):
+            frames.pop()
+
+    def _commit(self) -> None:
+        if self.server is not None and self.server.unsynced:
+            self.server.commit(self.rng.randint(1, len(self.server.unsynced)))
+
+    def _tick(self) -> None:
+        if self.server is not None:
+            self.server.tick()
+
+    # ---- clients
+
+    def _submit(self) -> None:
+        """One client's call: new, repeated after a lost answer, or simply twice."""
+        if self.server is None:
+            return
+        call = self.rng.choice(self.calls)
+        book = self.server.pool.book
+        waiting = sum(task.place is not tasks.Place.NOWHERE for task in book.tasks.values())
+        self.names += 1
+        wanted = dataclasses.replace(call.wanted, task_id=f"t{self.names}")
+        answered: list[admission.Admission] = []
+
+        def answer(decided: admission.Admission) -> None:
+            answered.append(decided)
+            if decided.admitted:
+                assert call.task_id in ("", decided.task_id), "one request id, one task"
+                call.task_id = decided.task_id
+            else:
+                assert not call.task_id, "what was accepted is never refused later"
+
+        known = book.requests.find(call.wanted.request_id, self.now) is not None
+        self.server.submit(wanted, answer)
+        if not known:
+            accepted = wanted.task_id in book.tasks
+            assert accepted == (waiting < self.config.max_pending), "the bound is exact"
+
+    def _cancel(self) -> None:
+        accepted = [call.task_id for call in self.calls if call.task_id]
+        if self.server is not None and accepted:
+            task = self.server.pool.book.tasks[self.rng.choice(accepted)]
+            self.server.pool.cancel(task, "not wanted any more", self.now)
+            self.server.turn()
+
+    # ---- streams
+
+    def _connect(self) -> None:
+        self._connect_worker(self.rng.choice(self.workers))
+
+    def _connect_worker(self, worker: simulated.WorkerProcess) -> None:
+        if worker.link is None and self.server is not None and not worker.session.finished:
+            self.links.append(worker.connect())
+
+    def _break_link(self) -> None:
+        """A stream breaks; each side notices on its own."""
+        if self.links:
+            link = self.rng.choice(self.links)
+            self._lose_tail(link.up)
+            self._lose_tail(link.down)
+            link.held = False
+            link.served = False
+            if self.server is not None and self.rng.random() < 0.7:
+                self.server.disconnected(link)
+
+    def _deliver(self) -> None:
+        """One frame reaches the dispatcher, or it notices the end of a stream."""
+        self.links = [link for link in self.links if link.held or link.served or link.up]
+        if self.links and self.server is not None:
+            self._deliver_on(self.rng.choice(self.links))
+
+    def _deliver_on(self, link: simulated.Link) -> bool:
+        assert self.server is not None
+        if not link.served:
+            self.server.disconnected(link)
+            link.up.clear()
+            return False
+        if link.up:
+            self.server.receive(link, link.up.popleft())
+            return True
+        if not link.held:
+            self.server.disconnected(link)
+        return False
+
+    def _write(self) -> None:
+        self.rng.choice(self.workers).write(self.now)
+
+    def _read(self) -> None:
+        self.rng.choice(self.workers).read(self.now)
+
+    # ---- workers
+
+    def _new_worker(self, pod_uid: str = "") -> None:
+        self.names += 1
+        self.workers.append(
+            simulated.WorkerProcess(
+                pod_uid or f"pod-{self.names}",
+                slots=self.rng.randint(1, 3),
+                on_start=self._saw_start,
+            )
+        )
+
+    def _finish(self) -> None:
+        busy = [worker for worker in self.workers if worker.running]
+        if busy:
+            worker = self.rng.choice(busy)
+            self._end_attempt(worker, self.rng.choice(list(worker.running)))
+
+    def _end_attempt(self, worker: simulated.WorkerProcess, lease_id: str) -> None:
+        task = worker.running[lease_id]
+        done = Outcome(completed=Outcome.Completed(result=task.payload[::-1]))
+        if lease_id in worker.stopped:
+            done = Outcome(cancelled=Outcome.Cancelled())
+        elif self.faults and not self.scenario.gentle and self.rng.random() < 0.3:
+            done = self.rng.choice(
+                [
+                    Outcome(failed=Outcome.Failed(retryable=True)),
+                    Outcome(failed=Outcome.Failed(retryable=False)),
+                    Outcome(released=Outcome.Released(reason="no")),
+                ]
+            )
+        worker.end(lease_id, done)
+
+    def _kill_worker(self) -> None:
+        """A process dies. Its pod starts another, or goes, which the operator may report."""
+        worker = self.rng.choice(self.workers)
+        self._end_process(worker)
+        if self.rng.random() < 0.5:
+            self._new_worker(worker.pod_uid)
+            return
+        self._new_worker()
+        if self.server is not None and self.rng.random() < 0.7:
+            self.server.pool.fleet.gone(worker.pod_uid, "Error", self.now)
+            self.server.turn()
+
+    def _end_process(self, worker: simulated.WorkerProcess) -> None:
+        if worker.link is not None:
+            worker.link.held = False
+            self._lose_tail(worker.link.up)
+        self.workers.remove(worker)
+
+    def _reserve(self) -> None:
+        if self.server is not None:
+            self.server.pool.reservations.reserve(
+                count=1,
+                idle_for_ns=self.rng.choice([0, None]),
+                revision="",
+                reservation_id=f"r{self.rng.randint(1, 3)}",
+                now=self.now,
+            )
+            self.server.turn()
+
+    def _release(self) -> None:
+        if self.server is not None:
+            self.server.pool.reservations.release(f"r{self.rng.randint(1, 3)}", frozenset())
+            self.server.turn()
+
+    def _remove_drained(self) -> None:
+        """The operator removes pods that have confirmed; another one may come."""
+        for worker in [each for each in self.workers if each.session.drained]:
+            self._end_process(worker)
+            if self.server is not None:
+                self.server.pool.fleet.gone(worker.pod_uid, "Completed", self.now)
+                self.server.turn()
+        if not self.workers:
+            self._new_worker()
+
+    # ------------------------------------------------------------ the end
+
+    def _quiet_turn(self) -> None:
+        """Everybody does all that can be done; nothing goes wrong any more."""
+        self.now += units.SECOND // 2
+        self._start()
+        assert self.server is not None
+        self._remove_drained()
+        for call in self.calls:
+            if not call.task_id and self.server.pool.book.waiting < self.config.max_pending:
+                self.names += 1
+                wanted = dataclasses.replace(call.wanted, task_id=f"t{self.names}")
+                self.server.submit(wanted, functools.partial(_note, call))
+        for worker in self.workers:
+            self._connect_worker(worker)
+            while worker.write(self.now):
+                pass
+        for link in list(self.links):
+            while self._deliver_on(link):
+                pass
+        self.server.commit(len(self.server.unsynced))
+        self.server.tick()
+        for worker in self.workers:
+            while worker.read(self.now):
+                pass
+            for lease_id in list(worker.running):
+                self._end_attempt(worker, lease_id)
+        self.server.commit(len(self.server.unsynced))
+
+    def _over(self) -> bool:
+        if self.server is None or self.server.unsynced:
+            return False
+        book = self.server.pool.book
+        return (
+            all(call.task_id for call in self.calls)
+            and all(task.terminal for task in book.tasks.values())
+            and not any(worker.running for worker in self.workers)
+            and not any(worker.session.unacknowledged for worker in self.workers)
+        )
+
+    # ------------------------------------------------------------ promises
+
+    def _saw_start(self, name: str) -> None:
+        self.runs[name.rpartition("/")[2]] += 1
+
+    def _saw_assigned(self, one: simulated.Assigned) -> None:
+        assert one.pod_uid not in self.disk.tombstones(), "a drained pod gets no more work"
+        if self.assigned:
+            assert one.token > self.assigned[-1].token, "tokens only grow"
+        self.assigned.append(one)
+        if self.server is not None:
+            assert self._is_best(one.task), "the best task first"
+            running = len(self.server.pool.fleet.leases)
+            assert running <= (self.config.max_in_flight or running), "at most maxInFlight"
+
+    def _is_best(self, given: tasks.Task) -> bool:
+        """No task that waits and could run is better than one that was just given out."""
+        assert self.server is not None
+        rank = (-given.priority, given.sequence)
+        return all(
+            (-task.priority, task.sequence) > rank
+            for task in self.server.pool.book.tasks.values()
+            if task.place is tasks.Place.QUEUED and task.state is tasks.TaskState.PENDING
+        )
+
+    def check(self) -> None:
+        """What must hold after every step."""
+        if self.server is None:
+            return
+        pool = self.server.pool
+        book, valid = pool.book, pool.fleet.leases.all()
+        assert len({lease.task.id for lease in valid}) == len(valid), "one valid lease a task"
+        for lease in valid:
+            assert lease.task.lease is lease
+            assert lease.task.state in tasks.IN_FLIGHT
+        for task in book.tasks.values():
+            places = (task.place is not tasks.Place.NOWHERE, task.lease is not None, task.terminal)
+            assert sum(places) == 1, f"{task.id} waits, runs or is over, and only one of them"
+            if task.terminal and task.lsn <= self.server.durable_lsn:
+                seen = self.seen_ended.setdefault(task.id, task.state)
+                assert seen is task.state, "an outcome that was seen stays"
+        for call in self.calls:
+            assert not call.task_id or call.task_id in book.tasks, f"{call.task_id} is lost"
+        names = {task.request_id for task in book.tasks.values()}
+        assert len(names) == len(book.tasks), "one task for a request id"
+
+    def _check_end(self) -> None:
+        assert self._over(), self._why_not_over()
+        assert self.server is not None
+        book = self.server.pool.book
+        assert not self.server.pool.fleet.leases.all()
+        for call in self.calls:
+            task = book.tasks[call.task_id]
+            if task.state is tasks.TaskState.SUCCEEDED:
+                payload = task_pb2.Task.FromString(task.body).payload
+                assert task.result == payload[::-1], "the outcome is the task's own"
+        ended = self.disk.ended()
+        assert len(ended) == len(book.tasks), "each task has one recorded outcome"
+        self._check_rate()
+        if self.scenario.gentle:
+            again = {name: count for name, count in self.runs.items() if count > 1}
+            assert not again, f"run twice: {again}"
+            assert {task.attempt for task in book.tasks.values()} == {1}
+
+    def _check_rate(self) -> None:
+        """In every window of t: starts <= burst + t * rate, across restarts."""
+        rate = self.config.rate_limit
+        if rate is None:
+            return
+        times = [one.time for one in self.assigned]
+        for first in range(len(times)):
+            for last in range(first, len(times)):
+                allowed = rate.burst * rate.period_ns + (times[last] - times[first]) * rate.tasks
+                assert (last - first + 1) * rate.period_ns <= allowed, "the rate is exact"
+
+    def _why_not_over(self) -> str:
+        assert self.server is not None
+        open_tasks = [
+            (task.id, task.state.name, task.place.name)
+            for task in self.server.pool.book.tasks.values()
+            if not task.terminal
+        ]
+        return (
+            f"not over: {open_tasks}; {len(self.server.unsynced)} unsynced; workers "
+            f"{[(w.pod_uid, list(w.running), w.session.unacknowledged) for w in self.workers]}"
+        )
+
+
+def _note(call: Call, decided: admission.Admission) -> None:
+    if decided.admitted:
+        call.task_id = decided.task_id
