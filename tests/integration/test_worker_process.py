@@ -186,7 +186,7 @@ async def test_sigterm_without_work_or_dispatcher_ends_at_once(start_worker: Any
     await asyncio.to_thread(worker.until, "worker starts")
     await asyncio.sleep(0.5)
     worker.signal(signal.SIGTERM)
-    assert await asyncio.to_thread(worker.exit_status) == 0
+    assert await asyncio.to_thread(worker.exit_status, 5) == 0
 
 
 async def test_sigterm_is_heard_while_threads_come_and_go(

@@ -45,7 +45,7 @@ CONNECT_SECONDS_MAX: Final = 10.0
 GOODBYE_SECONDS_MAX: Final = 2.0
 ALONE_SECONDS_MAX: Final = 20.0
 """A stopping worker without work waits this long for a dispatcher."""
-HAND_BACK_SECONDS_MAX: Final = 10.0
+HAND_BACK_SECONDS_MAX: Final = 5.0
 """After its drain time-out, a worker waits this long for what it handed back to be acknowledged."""
 TICK_SECONDS: Final = 1.0
 
@@ -193,8 +193,8 @@ class Stream:
             async with grpc.aio.insecure_channel(
                 self._config.address, options=CHANNEL_OPTIONS
             ) as channel:
-                async with asyncio.timeout(CONNECT_SECONDS_MAX):
-                    await channel.channel_ready()
+                if not await self._connected(channel):
+                    return False
                 stub = worker_service_pb2_grpc.WorkerServiceStub(channel)
                 call = stub.Work(metadata=self._metadata())
                 try:
@@ -215,6 +215,28 @@ class Stream:
                 self._left_time = time.monotonic()
             self.session.broke()
         return welcomed
+
+    async def _connected(self, channel: grpc.aio.Channel) -> bool:
+        """Wait for the connection; False = there is no need for one any more. Raises TimeoutError.
+
+        A worker with nothing to tell leaves at once when it is told to: whoever deletes its
+        namespace waits for it.
+        """
+        waits = {
+            asyncio.create_task(channel.channel_ready()),
+            asyncio.create_task(self._stopping.wait()),
+        }
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS_MAX):
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                if self._may_exit():
+                    return False
+                await channel.channel_ready()
+            return True
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
 
     async def _converse(self, call: Any) -> None:
         self.session.opened()
