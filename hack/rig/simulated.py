@@ -295,7 +295,9 @@ def _request(accepted: records.TaskAccepted) -> idempotency.Request:
 class WorkerProcess:
     """One worker process: the real session, and a runner whose tasks end when they are told to."""
 
-    def __init__(self, pod_uid: str, *, slots: int, on_start: Callable[[str], None]) -> None:
+    def __init__(
+        self, pod_uid: str, *, slots: int, revision: str, on_start: Callable[[str], None]
+    ) -> None:
         self.pod_uid = pod_uid
         self.session = session.Session(
             session.Identity(
@@ -305,7 +307,7 @@ class WorkerProcess:
                 pod_uid=pod_uid,
                 slots=slots,
                 task_types=(),
-                revision="",
+                revision=revision,
                 sdk_version="",
             )
         )

@@ -62,9 +62,12 @@ class World:
         self.assigned: list[simulated.Assigned] = []
         self.names = 0
         self.faults = True
+        self._begin()
+        self._start()
+
+    def _begin(self) -> None:
         for _ in range(self.rng.randint(1, 4)):
             self._new_worker()
-        self._start()
 
     def _config(self) -> settings.PoolSettings:
         rng, long = self.rng, self.scenario.gentle
@@ -220,7 +223,8 @@ class World:
     # ---- streams
 
     def _connect(self) -> None:
-        self._connect_worker(self.rng.choice(self.workers))
+        if self.workers:
+            self._connect_worker(self.rng.choice(self.workers))
 
     def _connect_worker(self, worker: simulated.WorkerProcess) -> None:
         if worker.link is None and self.server is not None and not worker.session.finished:
@@ -257,19 +261,22 @@ class World:
         return False
 
     def _write(self) -> None:
-        self.rng.choice(self.workers).write(self.now)
+        if self.workers:
+            self.rng.choice(self.workers).write(self.now)
 
     def _read(self) -> None:
-        self.rng.choice(self.workers).read(self.now)
+        if self.workers:
+            self.rng.choice(self.workers).read(self.now)
 
     # ---- workers
 
-    def _new_worker(self, pod_uid: str = "") -> None:
+    def _new_worker(self, pod_uid: str = "", *, slots: int = 0, revision: str = "") -> None:
         self.names += 1
         self.workers.append(
             simulated.WorkerProcess(
                 pod_uid or f"pod-{self.names}",
-                slots=self.rng.randint(1, 3),
+                slots=slots or self.rng.randint(1, 3),
+                revision=revision,
                 on_start=self._saw_start,
             )
         )

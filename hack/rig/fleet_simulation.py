@@ -1,0 +1,396 @@
+"""The simulated world with a cluster in it: the operator's real decisions against a ReplicaSet
+controller that may take any pod its rules allow.
+
+The pool, the sessions and `reconcile` are real. The cluster is a model of what Kubernetes
+documents: a ReplicaSet controller that creates and deletes pods to match replicas, and chooses its
+victims by phase, readiness and deletion cost, and between equals at random; a kubelet that shows a
+probe's answer late, and sometimes a starved probe of a busy pod as not ready; an operator that
+works on old pictures of pods and of demand, loses its memory, and is restarted. Only this is
+granted: between the operator's LIST and the controller's choice, milliseconds later, no probe
+fails. A pod that is told to stop while its worker runs something, or holds a lease, is a
+broken promise; so is a fleet that does not settle.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from penstock_dispatcher.convert import pool_view
+from penstock_dispatcher.core import units
+from penstock_operator import (
+    actions,
+    demand,
+    memory,
+    observed,
+    reconcile,
+    removal,
+    resources,
+    sections,
+    spec,
+)
+from rig import simulated, simulation
+
+MAXIMUM = 5
+IDLE_SECONDS = 3
+OPERATOR_TURNS_MAX = 20
+SETTLE_TURNS_MAX = 400
+STARVED_SHARE = 0.1
+"""Of a pod's readiness probes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Seen:
+    """The operator's picture of the cluster: objects as they were a while ago."""
+
+    deployments: tuple[observed.Deployment, ...] = ()
+    pods: tuple[observed.Pod, ...] = ()
+
+
+class FleetWorld(simulation.World):
+    """One history of a pool whose workers are pods; see the module's docstring."""
+
+    def _begin(self) -> None:
+        self.revision = 1
+        self.deployments: dict[str, observed.Deployment] = {}
+        self.pods: dict[str, observed.Pod] = {}
+        self.processes: dict[str, simulated.WorkerProcess] = {}
+        self.versions = 0
+        self.seen = Seen()
+        self.demand: demand.Demand | None = None
+        self.memory = memory.Memory()
+        self.removed = 0
+
+    @property
+    def pool(self) -> spec.WorkerPoolSpec:
+        """The WorkerPool as its manifest is now."""
+        return spec.WorkerPoolSpec(
+            namespace="default",
+            name="sim",
+            uid=simulated.UID,
+            generation=self.revision,
+            template={"metadata": {"labels": {"edition": str(self.revision)}}},
+            slots_per_worker=1,
+            scaling=sections.Scaling(
+                min_replicas=1, max_replicas=MAXIMUM, idle_timeout_seconds=IDLE_SECONDS
+            ),
+        )
+
+    def _events(self) -> tuple[list[Callable[[], None]], list[int]]:
+        events, weights = super()._events()
+        table = dict(zip(events, weights, strict=True))
+        # What the operator and the cluster do is theirs here.
+        for mine in (self._kill_worker, self._reserve, self._release, self._remove_drained):
+            table.pop(mine, None)
+        # Faults are rare enough for a fleet to grow and shrink between them.
+        table = {event: weight * 10 for event, weight in table.items()}
+        table |= {
+            self._crash: 2,
+            self._jump: 5,
+            self._break_link: 5,
+            self._cancel: 1,
+            self._talk: 300,
+            self._operate: 300,
+            self._look: 150,
+            self._hear: 200,
+            self._lose_memory: 5,
+            self._replica_sets: 200,
+            self._kubelet: 400,
+            self._change_template: 2,
+        }
+        return list(table), list(table.values())
+
+    def _talk(self) -> None:
+        """Most streams move; what is said on them goes all the way."""
+        if self.server is None:
+            return
+        for worker in self.workers:
+            if self.rng.random() < 0.3:
+                continue
+            self._connect_worker(worker)
+            while worker.write(self.now):
+                pass
+            while worker.link is not None and self._deliver_on(worker.link):
+                pass
+            self.server.commit(len(self.server.unsynced))
+            while worker.read(self.now):
+                pass
+
+    # ------------------------------------------------------------ the cluster
+
+    def _version(self) -> str:
+        self.versions += 1
+        return str(self.versions)
+
+    def _replica_sets(self) -> None:
+        """Make the number of pods what each Deployment asks for."""
+        for deployment in list(self.deployments.values()):
+            mine = [pod for pod in self.pods.values() if pod.revision == deployment.revision]
+            active = [pod for pod in mine if pod.active]
+            for _ in range(deployment.replicas - len(active)):
+                self.names += 1
+                name = f"{deployment.name}-{self.names}"
+                self.pods[name] = observed.Pod(
+                    name=name,
+                    uid=f"pod-{self.names}",
+                    resource_version=self._version(),
+                    revision=deployment.revision,
+                    created=self.now / units.SECOND,
+                )
+            excess = len(active) - deployment.replicas
+            if excess > 0:
+                self.rng.shuffle(active)
+                for pod in sorted(active, key=_victim_rank)[:excess]:
+                    self._stop_pod(pod)
+            counted = sum(
+                pod.revision == deployment.revision for pod in self.pods.values() if pod.active
+            )
+            self.deployments[deployment.name] = dataclasses.replace(deployment, pods=counted)
+
+    def _stop_pod(self, pod: observed.Pod) -> None:
+        """SIGTERM."""
+        process = self.processes.get(pod.uid)
+        if process is not None:
+            assert not process.running, f"{pod.name} is stopped while it runs something"
+            assert not process.session.leases, f"{pod.name} is stopped with a lease"
+            process.session.stop("SIGTERM", 60)
+        self.removed += 1
+        self.pods[pod.name] = dataclasses.replace(
+            pod, terminating=True, resource_version=self._version()
+        )
+
+    def _kubelet(self) -> None:
+        """One pod moves on: it starts, its probe is read, or it has ended."""
+        if self.pods:
+            self._kubelet_on(self.rng.choice(list(self.pods.values())))
+
+    def _kubelet_on(self, pod: observed.Pod) -> None:
+        process = self.processes.get(pod.uid)
+        if pod.terminating:
+            if process is None or process.session.finished or self.rng.random() < 0.2:
+                self._end_pod(pod, process)
+            return
+        if process is None:
+            self._new_worker(pod.uid, slots=1, revision=pod.revision)
+            process = self.processes[pod.uid] = self.workers[-1]
+        running = observed.Container(name="worker", running=True)
+        starved = self.faults and self.rng.random() < STARVED_SHARE
+        ready = not (process.session.drained or starved)
+        if (pod.phase, pod.ready) != ("Running", ready):
+            self.pods[pod.name] = dataclasses.replace(
+                pod,
+                phase="Running",
+                ready=ready,
+                containers=(running,),
+                resource_version=self._version(),
+            )
+
+    def _end_pod(self, pod: observed.Pod, process: simulated.WorkerProcess | None) -> None:
+        if process is not None:
+            if process.running or process.session.unacknowledged:
+                return  # it finishes what it runs
+            self._end_process(process)
+            del self.processes[pod.uid]
+        del self.pods[pod.name]
+        if self.server is not None:
+            self.server.pool.fleet.gone(pod.uid, "Completed", self.now)
+            self.server.turn()
+
+    def _change_template(self) -> None:
+        self.revision += 1
+
+    # ------------------------------------------------------------ the operator
+
+    def _look(self) -> None:
+        """Watch events arrive: the picture is as of now, until the next time."""
+        self.seen = Seen(tuple(self.deployments.values()), tuple(self.pods.values()))
+
+    def _hear(self) -> None:
+        """A demand message arrives; or the dispatcher cannot be reached."""
+        if self.server is None:
+            self.demand = None
+            return
+        snapshot = self.server.pool.demand(self.now, complete=True)
+        message = pool_view.demand_view(self.server.pool, snapshot, self.server.epoch)
+        self.demand = demand.merge(None, message, first=True)
+
+    def _lose_memory(self) -> None:
+        """Another operator leads."""
+        self.memory = memory.Memory()
+
+    def _operate(self) -> None:
+        """Reconcile until nothing is left to do for now."""
+        for _ in range(OPERATOR_TURNS_MAX):
+            now = self.now / units.SECOND
+            workers = self.demand.workers if self.demand is not None else {}
+            self.memory = self.memory.settle(pods=self.seen.pods, workers=workers, now=now)
+            plan = reconcile.plan(
+                reconcile.Observation(
+                    pool=self.pool,
+                    deployments=self.seen.deployments,
+                    pods=self.seen.pods,
+                    demand=self.demand,
+                    memory=self.memory,
+                    now=now,
+                )
+            )
+            if not plan.actions or not all(self._act(action) for action in plan.actions):
+                return
+
+    def _act(self, action: actions.Action) -> bool:
+        """Carry it out as the executor does; False = the picture was old, or nothing came of it."""
+        match action:
+            case actions.CreateDeployment():
+                return self._create(action)
+            case actions.ScaleDeployment():
+                return self._write_replicas(action.name, action.replicas, action.resource_version)
+            case actions.MarkPods():
+                return self._mark(action)
+            case actions.RemovePods():
+                return self._remove(action)
+            case actions.ReserveWorkers():
+                return self._reserve_for(action)
+            case actions.ReleaseWorkers():
+                return self._release_for(action)
+            case actions.DeleteDeployment():
+                there = self.deployments.get(action.name)
+                if there is not None and there.resource_version == action.resource_version:
+                    del self.deployments[action.name]
+                self._look()
+                return False
+            case actions.ReportGone():
+                if self.server is not None:
+                    self.server.pool.fleet.gone(action.pod_uid, action.reason, self.now)
+                    self.server.turn()
+                self.memory = self.memory.after_report(action.pod_uid, restarts=action.restarts)
+                return True
+        raise AssertionError(f"not expected here: {action}")
+
+    def _create(self, action: actions.CreateDeployment) -> bool:
+        if action.name not in self.deployments:
+            self.deployments[action.name] = observed.Deployment(
+                name=action.name,
+                uid=f"uid-{action.name}",
+                resource_version=self._version(),
+                revision=resources.revision_hash(self.pool),
+                replicas=action.replicas,
+                created=self.now / units.SECOND,
+            )
+        self._look()
+        return True
+
+    def _write_replicas(self, name: str, replicas: int, version: str) -> bool:
+        there = self.deployments.get(name)
+        if there is None or there.resource_version != version:
+            self._look()
+            return False
+        assert replicas <= MAXIMUM, "never more than the maximum"
+        self.deployments[name] = dataclasses.replace(
+            there, replicas=replicas, resource_version=self._version()
+        )
+        # What was written is known at once; everything else stays as it was seen.
+        self.seen = dataclasses.replace(self.seen, deployments=tuple(self.deployments.values()))
+        if replicas < there.replicas:
+            self._replica_sets()
+        return True
+
+    def _mark(self, action: actions.MarkPods) -> bool:
+        for name in action.names:
+            if name in self.pods:
+                self.pods[name] = dataclasses.replace(
+                    self.pods[name],
+                    deletion_cost=observed.LOWEST_DELETION_COST,
+                    resource_version=self._version(),
+                )
+        self._look()
+        return True
+
+    def _remove(self, action: actions.RemovePods) -> bool:
+        self._look()
+        deployment = self.deployments.get(action.name)
+        if deployment is None or self.demand is None:
+            return False
+        verdict = removal.confirm(
+            replicas=deployment.replicas,
+            pods=[pod for pod in self.seen.pods if pod.revision == deployment.revision],
+            drained=action.drained,
+            expendable=action.expendable,
+            expendable_count=action.expendable_count,
+            workers=self.demand.workers,
+            worker_container="worker",
+        )
+        if not verdict.count:
+            return False
+        return self._write_replicas(
+            action.name, deployment.replicas - verdict.count, deployment.resource_version
+        )
+
+    def _reserve_for(self, action: actions.ReserveWorkers) -> bool:
+        if self.server is None:
+            return False
+        self.names += 1
+        idle_ns = action.idle_for_seconds * units.SECOND if action.idle_only else None
+        reservation_id = f"r-{self.names}"
+        chosen = self.server.pool.reservations.reserve(
+            count=action.count,
+            idle_for_ns=idle_ns,
+            revision=action.revision,
+            reservation_id=reservation_id,
+            now=self.now,
+        )
+        self.server.turn()
+        self.memory = self.memory.after_reserve(
+            [worker.pod_uid for worker in chosen],
+            reservation_id=reservation_id,
+            asked=action.count,
+            now=self.now / units.SECOND,
+        )
+        return True
+
+    def _release_for(self, action: actions.ReleaseWorkers) -> bool:
+        if self.server is None:
+            return False
+        self.server.pool.reservations.release(action.reservation_id, frozenset(action.pod_uids))
+        self.server.turn()
+        self.memory = self.memory.after_release(
+            action.pod_uids,
+            reservation_id=action.reservation_id,
+            now=self.now / units.SECOND,
+        )
+        return True
+
+    # ------------------------------------------------------------ the end
+
+    def _remove_drained(self) -> None:
+        """In a quiet turn, the cluster and the operator do all they can do."""
+        self._replica_sets()
+        for pod in list(self.pods.values()):
+            self._kubelet_on(pod)
+        self._look()
+        self._hear()
+        self._operate()
+
+    def _check_end(self) -> None:
+        for _ in range(SETTLE_TURNS_MAX):
+            if self._settled():
+                break
+            self._quiet_turn()
+            self.check()
+        assert self._settled(), (
+            f"the fleet does not settle: {self.deployments} {self.pods} {self.demand}"
+        )
+        super()._check_end()
+
+    def _settled(self) -> bool:
+        wanted = resources.deployment_name(self.pool)
+        return (
+            list(self.deployments) == [wanted]
+            and self.deployments[wanted].replicas == 1
+            and [pod.ready and not pod.terminating for pod in self.pods.values()] == [True]
+        )
+
+
+def _victim_rank(pod: observed.Pod) -> tuple[int, bool, int]:
+    """Kubernetes takes the lowest first: Pending before Running, not ready before ready, then the
+    deletion cost. What follows in its list (age, restarts) is chance here.
+    """
+    phases = {"Pending": 0, "Unknown": 1, "Running": 2}
+    return phases.get(pod.phase, 1), pod.ready, int(pod.deletion_cost or 0)
