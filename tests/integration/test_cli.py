@@ -163,7 +163,11 @@ def test_interrupted_and_closed_pipes_are_quiet(penstock: Penstock, standalone: 
     waiting = subprocess.Popen(
         [PROGRAM, "wait", name], env=environment, stderr=subprocess.PIPE, text=True
     )
-    time.sleep(2)
+    # gRPC's threads are there once the call is under way.
+    threads = pathlib.Path(f"/proc/{waiting.pid}/task")
+    deadline = time.monotonic() + 30
+    while len(list(threads.iterdir())) < 4 and time.monotonic() < deadline:
+        time.sleep(0.02)
     waiting.send_signal(signal.SIGINT)
     assert waiting.wait(20) == 130
     assert waiting.stderr is not None

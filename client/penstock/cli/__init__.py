@@ -15,6 +15,8 @@ def main() -> int:
     """The console script `penstock`; returns the exit status."""
     try:
         from penstock.cli import app
+    except KeyboardInterrupt:
+        return 130  # as `app.run` does, once there is one
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _LIBRARIES:
             raise
