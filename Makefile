@@ -10,7 +10,7 @@ export PYTHON
 BIN := .venv/bin
 CLUSTER := $(PYTHON) hack/cluster
 
-.PHONY: help setup proto verify lint types unit check sim test cluster cluster-down images demo-kubernetes lock clean
+.PHONY: help setup proto verify lint types unit check sim test cluster cluster-down images demo-kubernetes bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,7 @@ lint: setup ## Style, formatting, and the layers between modules
 types: setup ## Check the types, strictly
 	@$(BIN)/mypy
 	@$(BIN)/mypy --config-file hack/mypy.ini hack/*.py
+	@MYPYPATH=hack $(BIN)/mypy --config-file hack/mypy.ini benchmarks/*.py
 	@for program in hack/cluster hack/image; do $(BIN)/mypy --config-file hack/mypy.ini $$program; done
 
 unit: setup ## Run the unit tests
@@ -60,6 +61,9 @@ images: ## Build the images of operator, dispatcher, worker and the examples
 
 demo-kubernetes: setup ## The standard library through a pool of pods, with a timeline of queue and replicas
 	@$(BIN)/python hack/demo_kubernetes.py
+
+bench: setup ## From a submission to more pods, in milliseconds, on a real cluster
+	@$(BIN)/python benchmarks/scale_up.py
 
 lock: setup ## Resolve pyproject.toml again into requirements.lock (needs uv)
 	@uv=$$(command -v uv || command -v $(BIN)/uv) || { echo "lock: install uv first: pip install uv"; exit 1; }; \
