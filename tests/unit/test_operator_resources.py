@@ -1,0 +1,125 @@
+"""The Deployment that is made of a pool: the user's template, and what the operator adds."""
+
+import copy
+import dataclasses
+from typing import Any
+
+import pytest
+
+from penstock_operator import resources, spec
+
+TEMPLATE: dict[str, Any] = {
+    "metadata": {"labels": {"team": "maps"}},
+    "spec": {
+        "containers": [
+            {"name": "side", "image": "example/side"},
+            {"name": "worker", "image": "example/worker", "env": [{"name": "MODE", "value": "x"}]},
+        ],
+    },
+}
+POOL = spec.WorkerPoolSpec(
+    namespace="prod",
+    name="tiles",
+    uid="uid-1",
+    generation=3,
+    template=TEMPLATE,
+    slots_per_worker=2,
+    drain_timeout_seconds=90,
+)
+SETTINGS = resources.WorkerSettings(address="penstock-dispatcher:50051")
+
+
+def built(pool: spec.WorkerPoolSpec = POOL, **changes: Any) -> dict[str, Any]:
+    settings = dataclasses.replace(SETTINGS, **changes)
+    return resources.build_deployment(pool, replicas=4, settings=settings)
+
+
+def containers(body: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {each["name"]: each for each in body["spec"]["template"]["spec"]["containers"]}
+
+
+def test_names_labels_and_owner() -> None:
+    body = built()
+    revision = resources.revision_hash(POOL)
+    assert body["metadata"]["name"] == f"tiles-{revision}"
+    assert body["spec"]["replicas"] == 4
+    (owner,) = body["metadata"]["ownerReferences"]
+    assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (
+        "uid-1",
+        True,
+        False,
+    )
+    labels = body["spec"]["template"]["metadata"]["labels"]
+    selected = body["spec"]["selector"]["matchLabels"]
+    assert selected.items() <= labels.items()
+    assert labels["team"] == "maps"
+    assert labels["penstock.dev/pool"] == "tiles"
+    assert labels["penstock.dev/revision"] == revision
+
+
+def test_the_worker_is_told_where_it_belongs() -> None:
+    worker, side = containers(built())["worker"], containers(built())["side"]
+    told = {each["name"]: each.get("value") for each in worker["env"]}
+    assert told["MODE"] == "x"
+    assert told["PENSTOCK_ADDRESS"] == "penstock-dispatcher:50051"
+    assert told["PENSTOCK_POOL"] == "namespaces/prod/pools/tiles"
+    assert (told["PENSTOCK_SLOTS"], told["PENSTOCK_DRAIN_TIMEOUT_SECONDS"]) == ("2", "90")
+    assert {"PENSTOCK_POD_NAME", "PENSTOCK_POD_UID", "PENSTOCK_TOKEN_FILE"} <= set(told)
+    assert worker["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert "env" not in side
+    assert "readinessProbe" not in side
+
+
+def test_the_token_is_mounted_read_only_or_not_at_all() -> None:
+    pod = built()["spec"]["template"]["spec"]
+    (volume,) = pod["volumes"]
+    (mount,) = containers(built())["worker"]["volumeMounts"]
+    assert volume["secret"] == {"secretName": "penstock-worker"}
+    assert (mount["name"], mount["readOnly"]) == (volume["name"], True)
+    without = built(token_secret="")
+    assert "volumes" not in without["spec"]["template"]["spec"]
+    assert "volumeMounts" not in containers(without)["worker"]
+
+
+def test_a_pod_may_finish_what_it_runs_and_has_no_rights() -> None:
+    pod = built()["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == 90 + resources.TERMINATION_MARGIN_SECONDS
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    for container in pod["containers"]:
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+
+
+def test_what_the_user_wrote_wins_and_is_not_touched() -> None:
+    written = copy.deepcopy(TEMPLATE)
+    written["spec"]["securityContext"] = {"runAsUser": 0}
+    written["spec"]["containers"][1]["readinessProbe"] = {"exec": {"command": ["true"]}}
+    before = copy.deepcopy(written)
+    body = built(dataclasses.replace(POOL, template=written))
+    assert "runAsNonRoot" not in body["spec"]["template"]["spec"]["securityContext"]
+    assert containers(body)["worker"]["readinessProbe"] == {"exec": {"command": ["true"]}}
+    assert written == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "rolls"),
+    [
+        ({"slots_per_worker": 3}, True),
+        ({"drain_timeout_seconds": 5}, True),
+        ({"worker_container": "side"}, True),
+        ({"template": {**TEMPLATE, "metadata": {}}}, True),
+        ({"generation": 4}, False),
+        ({"suspend": True}, False),
+        ({"uid": "uid-2"}, False),
+    ],
+)
+def test_only_what_shapes_the_pod_makes_a_new_revision(
+    changes: dict[str, Any], rolls: bool
+) -> None:
+    other = resources.revision_hash(dataclasses.replace(POOL, **changes))
+    assert (other != resources.revision_hash(POOL)) is rolls
+
+
+def test_the_operators_own_settings_roll_nothing() -> None:
+    assert built(address="elsewhere:1")["metadata"]["name"] == built()["metadata"]["name"]
