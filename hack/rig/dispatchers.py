@@ -5,7 +5,6 @@ import dataclasses
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from penstock.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 from penstock_dispatcher import server
-from rig import wire
+from rig import processes, wire
 
 CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
@@ -85,8 +84,8 @@ class DispatcherProcess:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
-        self.address = f"127.0.0.1:{free_port()}"
-        self.http_address = f"127.0.0.1:{free_port()}"
+        self.address = f"127.0.0.1:{processes.free_port()}"
+        self.http_address = f"127.0.0.1:{processes.free_port()}"
         self.log = folder / "dispatcher.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.arguments: list[str] = []
@@ -163,11 +162,3 @@ class DispatcherProcess:
             assert next(iter(call)).synced
             synced.set()
             call.cancel()
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

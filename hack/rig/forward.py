@@ -6,7 +6,6 @@ the dispatcher behind it is killed and comes back.
 """
 
 import contextlib
-import socket
 import subprocess
 import threading
 from collections.abc import Mapping
@@ -27,7 +26,7 @@ class Forward:
         self._namespace = namespace
         self._target = target
         self._remote_port = port
-        self._local_port = _free_port()
+        self._local_port = processes.free_port()
         self._closed = threading.Event()
         self._process: subprocess.Popen[str] | None = None
         self._ready = threading.Event()
@@ -81,9 +80,3 @@ class Forward:
                     self._ready.set()
                 if "lost connection to pod" in line:
                     return
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])

@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 
@@ -49,3 +50,10 @@ def stop(process: subprocess.Popen[str]) -> None:
 def _stop_all() -> None:
     for process in list(_alive):
         stop(process)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from penstock.v1 import task_pb2, worker_service_pb2
 from penstock_dispatcher.core import admission, settings, units
 from penstock_dispatcher.core import task as tasks
-from rig import simulated
+from rig import promises, simulated
 
 Outcome = worker_service_pb2.TaskOutcome
 TURNS_TO_END_MAX = 5_000
@@ -33,15 +33,6 @@ class Scenario:
     steps: int = 600
     clients: int = 40
     gentle: bool = False
-
-
-@dataclasses.dataclass
-class Call:
-    """What a client wants, and what it was told."""
-
-    wanted: tasks.Submission
-    task_id: str = ""
-    """As the dispatcher answered; empty = not accepted yet."""
 
 
 class World:
@@ -57,9 +48,7 @@ class World:
         self.calls = [self._call(number) for number in range(scenario.clients)]
         self.workers: list[simulated.WorkerProcess] = []
         self.links: list[simulated.Link] = []
-        self.runs: collections.Counter[str] = collections.Counter()
-        self.seen_ended: dict[str, tasks.TaskState] = {}
-        self.assigned: list[simulated.Assigned] = []
+        self.promises = promises.Promises(self.config, self.disk)
         self.names = 0
         self.faults = True
         self._begin()
@@ -90,10 +79,10 @@ class World:
             result_retention_ns=10_000 * 3600 * units.SECOND,
         )
 
-    def _call(self, number: int) -> Call:
+    def _call(self, number: int) -> promises.Call:
         payload = f"payload-{number}".encode()
         body = task_pb2.Task(type="work", payload=payload)
-        return Call(
+        return promises.Call(
             tasks.Submission(
                 task_id="",
                 type="work",
@@ -160,7 +149,7 @@ class World:
                 self.disk,
                 now=lambda: self.now,
                 draw=self.rng.random,
-                on_assigned=self._saw_assigned,
+                on_assigned=lambda one: self.promises.saw_assigned(one, self.server),
             )
 
     def _crash(self) -> None:
@@ -277,7 +266,7 @@ class World:
                 pod_uid or f"pod-{self.names}",
                 slots=slots or self.rng.randint(1, 3),
                 revision=revision,
-                on_start=self._saw_start,
+                on_start=self.promises.saw_start,
             )
         )
 
@@ -388,92 +377,22 @@ class World:
 
     # ------------------------------------------------------------ promises
 
-    def _saw_start(self, name: str) -> None:
-        self.runs[name.rpartition("/")[2]] += 1
-
-    def _saw_assigned(self, one: simulated.Assigned) -> None:
-        assert one.pod_uid not in self.disk.tombstones(), "a drained pod gets no more work"
-        if self.assigned:
-            assert one.token > self.assigned[-1].token, "tokens only grow"
-        self.assigned.append(one)
-        if self.server is not None:
-            assert self._is_best(one.task), "the best task first"
-            running = len(self.server.pool.fleet.leases)
-            assert running <= (self.config.max_in_flight or running), "at most maxInFlight"
-
-    def _is_best(self, given: tasks.Task) -> bool:
-        """No task that waits and could run is better than one that was just given out."""
-        assert self.server is not None
-        rank = (-given.priority, given.sequence)
-        return all(
-            (-task.priority, task.sequence) > rank
-            for task in self.server.pool.book.tasks.values()
-            if task.place is tasks.Place.QUEUED and task.state is tasks.TaskState.PENDING
-        )
-
     def check(self) -> None:
         """What must hold after every step."""
-        if self.server is None:
-            return
-        pool = self.server.pool
-        book, valid = pool.book, pool.fleet.leases.all()
-        assert len({lease.task.id for lease in valid}) == len(valid), "one valid lease a task"
-        for lease in valid:
-            assert lease.task.lease is lease
-            assert lease.task.state in tasks.IN_FLIGHT
-        for task in book.tasks.values():
-            places = (task.place is not tasks.Place.NOWHERE, task.lease is not None, task.terminal)
-            assert sum(places) == 1, f"{task.id} waits, runs or is over, and only one of them"
-            if task.terminal and task.lsn <= self.server.durable_lsn:
-                seen = self.seen_ended.setdefault(task.id, task.state)
-                assert seen is task.state, "an outcome that was seen stays"
-        for call in self.calls:
-            assert not call.task_id or call.task_id in book.tasks, f"{call.task_id} is lost"
-        names = {task.request_id for task in book.tasks.values()}
-        assert len(names) == len(book.tasks), "one task for a request id"
+        if self.server is not None:
+            self.promises.check(self.server, self.calls)
 
     def _check_end(self) -> None:
         assert self._over(), self._why_not_over()
         assert self.server is not None
-        book = self.server.pool.book
-        assert not self.server.pool.fleet.leases.all()
-        for call in self.calls:
-            task = book.tasks[call.task_id]
-            if task.state is tasks.TaskState.SUCCEEDED:
-                payload = task_pb2.Task.FromString(task.body).payload
-                assert task.result == payload[::-1], "the outcome is the task's own"
-        ended = self.disk.ended()
-        assert len(ended) == len(book.tasks), "each task has one recorded outcome"
-        self._check_rate()
-        if self.scenario.gentle:
-            again = {name: count for name, count in self.runs.items() if count > 1}
-            assert not again, f"run twice: {again}"
-            assert {task.attempt for task in book.tasks.values()} == {1}
-
-    def _check_rate(self) -> None:
-        """In every window of t: starts <= burst + t * rate, across restarts."""
-        rate = self.config.rate_limit
-        if rate is None:
-            return
-        times = [one.time for one in self.assigned]
-        for first in range(len(times)):
-            for last in range(first, len(times)):
-                allowed = rate.burst * rate.period_ns + (times[last] - times[first]) * rate.tasks
-                assert (last - first + 1) * rate.period_ns <= allowed, "the rate is exact"
+        self.promises.check_end(self.server, self.calls, gentle=self.scenario.gentle)
 
     def _why_not_over(self) -> str:
         assert self.server is not None
-        open_tasks = [
-            (task.id, task.state.name, task.place.name)
-            for task in self.server.pool.book.tasks.values()
-            if not task.terminal
-        ]
-        return (
-            f"not over: {open_tasks}; {len(self.server.unsynced)} unsynced; workers "
-            f"{[(w.pod_uid, list(w.running), w.session.unacknowledged) for w in self.workers]}"
-        )
+        left = [task for task in self.server.pool.book.tasks.values() if not task.terminal]
+        return f"not over: {left}; {len(self.server.unsynced)} unsynced; {self.workers}"
 
 
-def _note(call: Call, decided: admission.Admission) -> None:
+def _note(call: promises.Call, decided: admission.Admission) -> None:
     if decided.admitted:
         call.task_id = decided.task_id

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rig import dispatchers
+from rig import processes
 
 PROGRAM = str(pathlib.Path(sys.executable).with_name("penstock"))
 MANIFEST = """\
@@ -31,7 +31,7 @@ class Standalone:
     """`penstock dispatcher --config` in a process of its own."""
 
     def __init__(self, folder: pathlib.Path) -> None:
-        self.address = f"127.0.0.1:{dispatchers.free_port()}"
+        self.address = f"127.0.0.1:{processes.free_port()}"
         config = folder / "pools.yaml"
         config.write_text(MANIFEST)
         self.process = subprocess.Popen(
@@ -129,7 +129,7 @@ def test_many_tasks_from_a_file_and_a_full_pool(penstock: Penstock, tmp_path: pa
 
 
 def test_the_errors_that_people_meet_first(penstock: Penstock, standalone: Standalone) -> None:
-    nobody = f"127.0.0.1:{dispatchers.free_port()}"
+    nobody = f"127.0.0.1:{processes.free_port()}"
     failed(penstock("pools", "--address", nobody, "--request-timeout", "0.5"), 3, nobody)
     failed(penstock("submit", "echo", "-p", "nope"), 5, "nope", "penstock pools")
     failed(penstock("get", "nope"), 5, "nope")

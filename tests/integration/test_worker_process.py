@@ -6,7 +6,6 @@ import dataclasses
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 
 from penstock.v1 import fleet_service_pb2, task_pb2, task_service_pb2
+from rig import processes
 
 HANDLERS = """
 import asyncio, time
@@ -104,12 +104,6 @@ class WorkerProcess:
         return 503
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def start_worker(tmp_path: pathlib.Path) -> Iterator[Callable[..., WorkerProcess]]:
     """Start worker processes; whatever is left of them ends with the test."""
@@ -117,7 +111,7 @@ def start_worker(tmp_path: pathlib.Path) -> Iterator[Callable[..., WorkerProcess
     started: list[WorkerProcess] = []
 
     def start(address: str, *, slots: int = 1, **environment: str) -> WorkerProcess:
-        log, port = tmp_path / f"worker-{len(started)}.log", free_port()
+        log, port = tmp_path / f"worker-{len(started)}.log", processes.free_port()
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "penstock_worker", "handlers:worker"],
@@ -182,7 +176,7 @@ async def test_sigterm_finishes_what_runs(dispatcher: Any, stubs: Any, start_wor
 
 
 async def test_sigterm_without_work_or_dispatcher_ends_at_once(start_worker: Any) -> None:
-    worker = start_worker(f"127.0.0.1:{free_port()}")
+    worker = start_worker(f"127.0.0.1:{processes.free_port()}")
     await asyncio.to_thread(worker.until, "worker starts")
     await asyncio.sleep(0.5)
     worker.signal(signal.SIGTERM)

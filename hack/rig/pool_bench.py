@@ -1,0 +1,84 @@
+"""A pool on the bench: verb by verb, its clock moved by hand, records durable once looked at."""
+
+import dataclasses
+from typing import Any
+
+from penstock_dispatcher.core import (
+    admission,
+    effects,
+    leases,
+    outcome,
+    records,
+    settings,
+    units,
+    workers,
+)
+from penstock_dispatcher.core import pool as pools
+from penstock_dispatcher.core import task as tasks
+
+S = units.SECOND
+T0 = 1_000_000 * S
+CONFIG = settings.PoolSettings(
+    name="namespaces/default/pools/demo",
+    uid="u",
+    max_pending=3,
+    max_pending_bytes=100,
+    max_payload_bytes=60,
+    lease_ns=6 * S,
+    heartbeat_ns=2 * S,
+    reconnect_grace_ns=10 * S,
+    execution_timeout_ns=60 * S,
+    cancel_grace_ns=2 * S,
+    retry=settings.RetryPolicy(max_attempts=2, initial_backoff_ns=S, jitter=0.0),
+    max_worker_losses=2,
+    result_retention_ns=100 * S,
+)
+
+
+class Bench:
+    """A pool whose records are durable as soon as they are looked at."""
+
+    def __init__(self, epoch: int = 1, **changes: Any) -> None:
+        self.now = T0
+        self.log = records.RecordLog()
+        self.pool = pools.Pool(
+            dataclasses.replace(CONFIG, **changes),
+            log=self.log,
+            tokens=leases.TokenSource(epoch),
+            draw=lambda: 0.0,
+            now=self.now,
+        )
+
+    def submit(self, task_id: str, **fields: Any) -> admission.Admission:
+        fields = {"type": "work", "body": b"", "size": 1, **fields}
+        return self.pool.submit(tasks.Submission(task_id=task_id, **fields), self.now)
+
+    def effects(self, kind: type = object) -> list[Any]:
+        taken = self.pool.take_effects(self.log.last, self.now)
+        return [each for each in taken if isinstance(each, kind)]
+
+    def worker(self, name: str, *, slots: int = 1, running: Any = (), credit: int = -1) -> None:
+        intro = workers.Introduction(
+            session_id=name, pod_name=name, pod_uid=name, slots=slots, running=running
+        )
+        assert self.pool.fleet.hello(intro, self.now)
+        self.pool.fleet.credit(name, slots if credit < 0 else credit)
+
+    def assigned(self) -> list[str]:
+        return [each.task.id for each in self.effects(effects.Assigned)]
+
+    def end(
+        self, task_id: str, kind: outcome.OutcomeKind = outcome.OutcomeKind.COMPLETED, **fields: Any
+    ) -> None:
+        lease = self.task(task_id).lease
+        assert lease is not None
+        ended = outcome.Outcome(lease_id=lease.id, token=lease.token, kind=kind, **fields)
+        self.pool.fleet.outcome(lease.session_id, ended, self.now)
+        self.pool.fleet.credit(lease.session_id, 1)
+
+    def task(self, task_id: str) -> tasks.Task:
+        return self.pool.book.tasks[task_id]
+
+    def wait(self, seconds: float) -> None:
+        self.now += int(seconds * S)
+        self.pool.tick(self.now)

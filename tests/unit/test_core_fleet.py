@@ -1,0 +1,135 @@
+"""The workers of one pool, verb by verb: credit, leases, reservations, a restart."""
+
+import dataclasses
+
+import pytest
+
+from penstock_dispatcher.core import admission, effects, outcome, units, workers
+from penstock_dispatcher.core import task as tasks
+from rig import pool_bench
+
+S = units.SECOND
+T0 = pool_bench.T0
+Reason = admission.AdmissionReason
+State = tasks.TaskState
+Kind = outcome.OutcomeKind
+Bench = pool_bench.Bench
+
+
+# ---------------------------------------------------------------- workers
+
+
+def test_credit_is_what_a_worker_gets_and_slots_are_the_most() -> None:
+    bench = Bench(max_pending=100)
+    for number in range(10):
+        bench.submit(f"t{number}")
+    bench.effects()
+    bench.worker("w", slots=2, credit=50)
+    assert bench.assigned() == ["t0", "t1"]
+    bench.pool.fleet.disconnected("w", bench.now)
+    bench.end("t0")
+    assert bench.assigned() == [], "nobody is there to take it"
+
+
+def test_credit_that_comes_before_its_outcome_is_not_lost() -> None:
+    bench = Bench()
+    bench.worker("w")
+    bench.submit("a")
+    bench.submit("b")
+    assert bench.assigned() == ["a"]
+    lease = bench.task("a").lease
+    assert lease is not None
+    bench.pool.fleet.credit("w", 1)
+    assert bench.assigned() == []
+    ended = outcome.Outcome(lease_id=lease.id, token=lease.token, kind=Kind.COMPLETED)
+    bench.pool.fleet.outcome("w", ended, bench.now)
+    assert bench.assigned() == ["b"]
+
+
+def test_a_lease_with_a_recorded_outcome_is_not_taken_up_again() -> None:
+    bench = Bench()
+    bench.worker("w")
+    bench.submit("a")
+    bench.assigned()
+    lease = bench.task("a").lease
+    assert lease is not None
+    bench.pool.fleet.stopping("w")
+    bench.end("a", Kind.RELEASED)
+    bench.pool.fleet.disconnected("w", bench.now)
+    claim = workers.ClaimedLease(task_id="a", lease_id=lease.id, token=lease.token, attempt=1)
+    bench.worker("w", running=(claim,), credit=0)
+    (welcomed,) = bench.effects(effects.Welcomed)
+    assert welcomed.revoked == (lease.id,)
+    assert bench.task("a").lease is None
+
+
+def test_reserved_idle_workers_get_nothing_and_can_be_taken_back() -> None:
+    bench = Bench()
+    for name in ("busy", "idle", "idler"):
+        bench.worker(name)
+        bench.now += S
+    bench.submit("a")
+    (busy,) = bench.effects(effects.Assigned)
+    bench.now += 10 * S
+    chosen = bench.pool.reservations.reserve(
+        count=5, idle_for_ns=5 * S, revision="", reservation_id="r", now=bench.now
+    )
+    assert busy.session_id not in [worker.session_id for worker in chosen]
+    assert len(chosen) == 2
+    for name in ("b", "c"):
+        bench.submit(name)
+    assert bench.assigned() == []
+    confirmed, other = (worker.session_id for worker in chosen)
+    bench.pool.reservations.confirm(confirmed)
+    released = bench.pool.reservations.release("r", frozenset())
+    assert [worker.session_id for worker in released] == [other]
+    bench.pool.fleet.credit(other, 1)
+    bench.pool.fleet.credit(confirmed, 1)
+    (given,) = bench.effects(effects.Assigned)
+    assert given.session_id == other
+    # A drained pod stays one, also for another process in it and after a restart.
+    assert list(bench.pool.fleet.workers.tombstones) == [confirmed]
+    bench.worker(confirmed)
+    assert bench.assigned() == []
+
+
+# ---------------------------------------------------------------- a restart
+
+
+@pytest.mark.parametrize("returns", [True, False])
+def test_held_back_until_the_workers_of_before_have_spoken(returns: bool) -> None:
+    before = Bench()
+    for name in ("a", "b"):
+        before.submit(name)
+    before.worker("w")
+    assert before.assigned() == ["a"]
+    lease = before.task("a").lease
+    assert lease is not None
+    after = Bench(epoch=2)
+    after.pool.restore(
+        stored=[
+            dataclasses.replace(
+                before.task(name), lease=None, state=State.PENDING, attempt=0, place=tasks.Place(0)
+            )
+            for name in ("a", "b")
+        ],
+        requests=(),
+        sessions=[("w", "w")],
+        tombstones=(),
+        paused=False,
+        closed_time=0,
+        now=after.now,
+    )
+    after.worker("other")
+    assert after.assigned() == []
+    assert after.pool.runnable_slots() == 2, "it needs workers all the same"
+    if returns:
+        claim = workers.ClaimedLease(task_id="a", lease_id=lease.id, token=lease.token, attempt=1)
+        after.worker("w", running=(claim,), credit=0)
+        assert after.assigned() == ["b"]
+        assert after.task("a").state is State.RUNNING
+        after.end("a", result=b"x")
+        assert (after.task("a").state, after.task("a").attempt) == (State.SUCCEEDED, 1)
+    else:
+        after.wait(10)
+        assert after.assigned() == ["a"]
