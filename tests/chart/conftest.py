@@ -7,7 +7,6 @@ them once into its cache.
 import dataclasses
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -56,12 +55,7 @@ def tools() -> Tools:
         )
         if built.returncode:
             pytest.skip(f"{', '.join(TOOLS)} are not there and cannot be built: {built.stderr}")
-        said = subprocess.run(
-            [sys.executable, cluster, "env"], capture_output=True, text=True, check=True
-        )
-        found = re.search(r"PATH=[\"']?([^\"'\n:]+)", said.stdout)
-        assert found, f"hack/cluster env names no PATH: {said.stdout}"
-        path = f"{found.group(1)}:{path}"
+        path = built.stdout.strip() + os.pathsep + path
     return Tools(path=path)
 
 
