@@ -52,6 +52,7 @@ cluster: ## Start the test cluster (or take the given one) and load the images
 	@$(CLUSTER) up
 	@$(CLUSTER) images
 	@$(CLUSTER) load
+	@echo 'To talk to it:  eval "$$($(CLUSTER) env)"   and to stop it:  make cluster-down'
 
 cluster-down: ## Stop the test cluster
 	@$(CLUSTER) down

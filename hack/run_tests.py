@@ -115,11 +115,16 @@ def run_pytest(run: Run, scratch: Path) -> int:
     # A pytest of its own process: Ctrl-C reaches it too, and it stops what its fixtures have
     # started.
     process = subprocess.Popen(command, cwd=ROOT, env=environment)
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            continue
+    try:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
+    except SystemExit:  # we got SIGTERM, which reached only us
+        process.terminate()
+        process.wait()
+        raise
 
 
 def main() -> int:

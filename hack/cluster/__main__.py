@@ -33,17 +33,29 @@ import supervisor
 from choice import Mode
 from report import EXIT_FAILED, ClusterError, say
 
+_CLUSTER_TOOLS: dict[Mode, tuple[str, ...]] = {
+    Mode.GIVEN: (),
+    Mode.KIND: ("kind",),
+    Mode.NODE: builds.NODE_TOOLS,
+}
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 UNREACHABLE_BY_PROXY = (layout.NODE_ADDRESS, layout.SERVICE_SUBNET, layout.POD_SUBNET)
 
 
 def tools(arguments: argparse.Namespace) -> None:
-    """Build tools that are not in the cache, and print their folder."""
-    print(builds.ensure(arguments.names or builds.DEFAULT_TOOLS))
+    """Build tools that are not there (by default all that tests use), and print their folder."""
+    names = arguments.names or [
+        *_CLUSTER_TOOLS[choice.decide()],
+        *builds.CLIENT_TOOLS,
+        *builds.TEST_TOOLS,
+    ]
+    print(builds.ensure(names))
 
 
 def up(_arguments: argparse.Namespace) -> None:
-    """Have a ready cluster: reuse the one that runs, or start one."""
+    """Have a ready cluster, and kubectl and helm: reuse the one that runs, or start one."""
     mode = choice.decide()
+    builds.ensure([*_CLUSTER_TOOLS[mode], *builds.CLIENT_TOOLS])
     if mode is Mode.GIVEN:
         say(f"using the cluster of {choice.given_kubeconfig()}")
     elif mode is Mode.KIND:
@@ -108,7 +120,11 @@ def kubeconfig(_arguments: argparse.Namespace) -> None:
 
 def build_images(arguments: argparse.Namespace) -> None:
     """Build the images that are not up to date, and print their names."""
-    print("\n".join(images.ensure(_builder(choice.decide()), arguments.names)))
+    mode = choice.decide()
+    if mode is Mode.GIVEN:
+        say("the cluster was given: its images must be there already; nothing is built")
+        return
+    print("\n".join(images.ensure(_builder(mode), arguments.names)))
 
 
 def load(arguments: argparse.Namespace) -> None:
@@ -212,13 +228,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _interrupted(_number: int, _frame: FrameType | None) -> None:
-    # Any request to end takes the way of Ctrl-C, so that what was begun is stopped.
+    # Any request to end takes the way of Ctrl-C, so that what was begun is stopped. A second one
+    # (the terminal and our caller may both ask) must not cut that short.
+    for number in INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def main() -> int:
     """Run one command; errors become lines, interrupts the usual exit code."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in INTERRUPTS:
         signal.signal(number, _interrupted)
     arguments = _parser().parse_args()
     try:

@@ -4,7 +4,9 @@ Each folder of ``hack/tools`` is a small Go module that pins tools: ``go.mod``
 says which, ``go.sum`` says exactly what, a ``main.go`` is there where a tool
 has no main package of its own that can be built as a dependency. The hash of
 these files is the key of the tool in the cache, so a changed pin builds anew
-and nothing else ever does.
+and nothing else ever does. Programs that are not part of a cluster (kubectl,
+helm, the linters) may also be the ones on PATH; a pinned one that is built
+already comes first.
 
 A build is written beside its destination and renamed, so that an interrupted
 one leaves nothing; a lock keeps two runs from building at once.
@@ -87,7 +89,6 @@ NODE_TOOLS = (
     "kube-controller-manager",
     "kube-scheduler",
     "kube-proxy",
-    "kubectl",
     "containerd",
     "containerd-shim-runc-v2",
     "ctr",
@@ -95,8 +96,10 @@ NODE_TOOLS = (
     "coredns",
     "pause",
 )
-#: What ``tools`` builds when it is given no names: everything the tests use.
-DEFAULT_TOOLS = (*NODE_TOOLS, "helm", "grpcurl", "kubeconform", "kube-score")
+#: What people and tests talk to a cluster with, whatever sort it is.
+CLIENT_TOOLS = ("kubectl", "helm")
+#: What only the tests use.
+TEST_TOOLS = ("grpcurl", "kubeconform", "kube-score")
 
 
 @functools.cache
@@ -116,14 +119,23 @@ def binary(name: str) -> Path:
     return paths.under_cache("bin") / f"{name}-{module_key(TOOLS[name].module)}"
 
 
+def program(name: str) -> Path | None:
+    """A tool that is there: built, or on PATH where it need not be the pinned one."""
+    built = binary(name)
+    if built.exists():
+        return built
+    found = None if name in NODE_TOOLS else shutil.which(name)
+    return Path(found) if found is not None else None
+
+
 def missing(names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that are not built, in the order that is quickest to build."""
+    """Those of ``names`` that are not there, in the order that is quickest to build."""
     wanted = set(names)
-    return [name for name in TOOLS if name in wanted and not binary(name).exists()]
+    return [name for name in TOOLS if name in wanted and program(name) is None]
 
 
 def ensure(names: Sequence[str]) -> Path:
-    """Build what is missing of ``names``; the folder that has them under their plain names."""
+    """Build what is missing of ``names``; the folder that has what was built under plain names."""
     unknown = sorted(set(names) - set(TOOLS))
     if unknown:
         raise ClusterError(
@@ -133,7 +145,7 @@ def ensure(names: Sequence[str]) -> Path:
         with locks.exclusive("tools"):
             lacking = missing(names)
             if lacking:
-                require_go()
+                require_go(for_tools=lacking)
                 total = sum(TOOLS[name].seconds for name in lacking)
                 say(
                     f"{len(lacking)} of {len(names)} tools must be built from source, once: "
@@ -158,11 +170,13 @@ def path_folder() -> Path:
     return folder
 
 
-def require_go() -> None:
+def require_go(*, for_tools: Sequence[str]) -> None:
     """Raise unless a Go of the needed version can be run."""
     problem = go_problem()
     if problem:
-        raise ClusterError(problem, remedy="install Go and put it on PATH")
+        instead = [name for name in for_tools if name not in NODE_TOOLS]
+        also = f", or install {', '.join(instead)} yourself" if instead else ""
+        raise ClusterError(problem, remedy=f"install Go and put it on PATH{also}")
 
 
 @functools.cache

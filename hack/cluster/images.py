@@ -38,7 +38,7 @@ IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image to build: its full name, where from, and the hash of its inputs."""
+    """One image to build: its full name, and where from (a target of ours, or a folder)."""
 
     name: str
     target: str = ""

@@ -8,7 +8,6 @@ not become Ready (the engine was restarted, a node was lost) is made anew.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,12 +24,11 @@ CONFIG = Path(__file__).resolve().parent / "kind.yaml"
 
 
 def program(name: str) -> Path:
-    """``kind`` or ``kubectl``: the one on PATH, else built."""
-    found = shutil.which(name)
-    if found is not None:
-        return Path(found)
+    """``kind`` or ``kubectl``, built when it is not there."""
     builds.ensure([name])
-    return builds.binary(name)
+    found = builds.program(name)
+    assert found is not None, "what was ensured is there"
+    return found
 
 
 def kubeconfig_file() -> Path:
@@ -58,8 +56,7 @@ def ready(*, wait_seconds: int) -> bool:
 
 def up() -> Path:
     """Have a ready cluster; its kubeconfig."""
-    for name in ("kind", "kubectl"):
-        program(name)
+    builds.ensure(["kind", "kubectl"])
     with locks.exclusive("cluster"):
         if exists():
             kind = program("kind")

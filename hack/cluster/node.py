@@ -260,7 +260,8 @@ def _clear() -> None:
         processes.kill(identity)
     for mounted in _mounts_below(layout.node_folder()):
         processes.run(["umount", "--lazy", mounted])
-    if recorded:
+    if recorded or network.owner() is None:
+        # Killed before it was recorded, a node leaves its empty groups; another's are not ours.
         cgroups.remove()
     shutil.rmtree(layout.work_folder(), ignore_errors=True)
     record.remove()

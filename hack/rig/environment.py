@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from rig import processes
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 CLUSTER = [sys.executable, str(ROOT / "hack" / "cluster")]
 #: The exit status of hack/cluster where no cluster is possible at all.
@@ -52,10 +54,10 @@ def ensure(*, images: bool = True) -> Environment:
     if before.returncode == IMPOSSIBLE:
         raise ImpossibleError(before.stderr.strip().removeprefix("cluster: error: "))
     ran_already = before.returncode == 0
-    started = time.monotonic()
-    _run("up")
-    up_seconds = time.monotonic() - started
     try:
+        started = time.monotonic()
+        _run("up")
+        up_seconds = time.monotonic() - started
         started = time.monotonic()
         if images:
             _run("images", quiet=True)
@@ -75,7 +77,7 @@ def ensure(*, images: bool = True) -> Environment:
 
 def _run(*arguments: str, quiet: bool = False) -> None:
     out = subprocess.DEVNULL if quiet else sys.stderr.fileno()
-    code = subprocess.run([*CLUSTER, *arguments], stdout=out, check=False).returncode
+    code = processes.run_to_end([*CLUSTER, *arguments], stdout=out)
     if code == IMPOSSIBLE:
         raise ImpossibleError(f"hack/cluster {' '.join(arguments)} finds no way here")
     if code != 0:

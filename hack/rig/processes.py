@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 
 END_SECONDS_MAX = 5.0
+CLEAN_UP_SECONDS_MAX = 60.0
 
 _alive: set[subprocess.Popen[str]] = set()
 
@@ -50,6 +51,22 @@ def stop(process: subprocess.Popen[str]) -> None:
 def _stop_all() -> None:
     for process in list(_alive):
         stop(process)
+
+
+def run_to_end(command: Sequence[str], *, stdout: int | None = None) -> int:
+    """Run a program that must clean up after itself; its exit status.
+
+    Interrupted, it is asked to end and waited for: `subprocess.run` would kill it a quarter of a
+    second later, and leave what it had begun.
+    """
+    process = subprocess.Popen(command, stdout=stdout)
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(CLEAN_UP_SECONDS_MAX)
+        raise
 
 
 def free_port() -> int:

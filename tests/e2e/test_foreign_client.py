@@ -2,9 +2,10 @@
 
 import base64
 import json
+import os
+import shutil
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from rig import environment, pools
 class Grpcurl:
     """grpcurl against the dispatcher."""
 
-    def __init__(self, program: Path, address: str) -> None:
+    def __init__(self, program: str, address: str) -> None:
         self._program = program
         self._address = address
 
@@ -22,7 +23,7 @@ class Grpcurl:
         self, *arguments: str, data: object = None, options: tuple[str, ...] = ()
     ) -> subprocess.CompletedProcess[str]:
         sent = [] if data is None else ["-d", json.dumps(data)]
-        command = [str(self._program), "-plaintext", *options, *sent, self._address, *arguments]
+        command = [self._program, "-plaintext", *options, *sent, self._address, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     def call(self, method: str, data: object) -> dict[str, object]:
@@ -38,7 +39,10 @@ def grpcurl(cluster: environment.Environment, address: str) -> Grpcurl:
     done = subprocess.run(
         [*environment.CLUSTER, "tools", "grpcurl"], stdout=subprocess.PIPE, text=True, check=True
     )
-    return Grpcurl(Path(done.stdout.strip()) / "grpcurl", address)
+    folders = [done.stdout.strip(), cluster.variables["PATH"]]
+    found = shutil.which("grpcurl", path=os.pathsep.join(folders))
+    assert found is not None
+    return Grpcurl(found, address)
 
 
 def test_services_are_listed_by_reflection(grpcurl: Grpcurl) -> None:
