@@ -69,6 +69,13 @@ def run_to_end(command: Sequence[str], *, stdout: int | None = None) -> int:
         raise
 
 
+def hear_interrupts() -> None:
+    """For `preexec_fn`: whoever runs the tests in the background may have SIGINT ignored, and every
+    program inherits that.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on just now."""
     with socket.socket() as probe:

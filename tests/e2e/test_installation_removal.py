@@ -33,7 +33,7 @@ def test_uninstall_then_namespace_with_pools_present_and_operator_gone(api: kube
 def leave_busy(leaving: Installation, forwarded: forward.Forward) -> pools.Pool:
     """A pool with two workers, both of which run something."""
     name = "last"
-    made = pools.manifest(name, minimum=2)
+    made = pools.manifest(name, minimum=2, maximum=2)
     # Its workers may finish what they run, so they are given something short.
     made["spec"]["drain"] = {"timeoutSeconds": 10}
     leaving.api.apply(made, namespace=leaving.namespace)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+from rig import processes
+
 CHILD = """
 import pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[1])
@@ -31,6 +33,7 @@ def test_an_interrupted_caller_waits_for_what_it_started(tmp_path: pathlib.Path)
         [sys.executable, "-c", CALLER, CHILD, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(HACK)},
         stderr=subprocess.DEVNULL,
+        preexec_fn=processes.hear_interrupts,
     )
     try:
         deadline = time.monotonic() + 20
