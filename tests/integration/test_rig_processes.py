@@ -33,7 +33,7 @@ def test_an_interrupted_caller_waits_for_what_it_started(tmp_path: pathlib.Path)
         [sys.executable, "-c", CALLER, CHILD, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(HACK)},
         stderr=subprocess.DEVNULL,
-        preexec_fn=processes.hear_interrupts,
+        preexec_fn=processes.hear_interrupts,  # noqa: PLW1509 - no threads here
     )
     try:
         deadline = time.monotonic() + 20
