@@ -32,7 +32,6 @@ from penstock_operator import (
     settings,
     spec,
     store,
-    template,
 )
 
 PASSES_MAX: Final = 16
@@ -159,12 +158,8 @@ class Controller:
     ) -> tuple[spec.WorkerPoolSpec | None, tuple[fields.Violation, ...]]:
         generation = int((body.get("metadata") or {}).get("generation") or 0)
         if body and self._parsed[0] != generation:
-            try:
-                pool = spec.parse_manifest(body, strict=False)
-                found = template.security_violations(pool.template, policy=self._config.security)
-                self._parsed = (generation, pool, tuple(found))
-            except fields.InvalidManifest as invalid:
-                self._parsed = (generation, None, invalid.violations)
+            examined = spec.examine(body, policy=self._config.security)
+            self._parsed = (generation, examined.pool, examined.violations)
         return self._parsed[1], self._parsed[2]
 
     def _look(self, pool: spec.WorkerPoolSpec) -> reconcile.Observation:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-QUANTITY: Final = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(Ki|Mi|Gi|k|M|G)?$")
+QUANTITY: Final = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(Ki|Mi|Gi|k|M|G)?\Z")
 QUANTITY_UNITS: Final = {
     "": 1,
     "k": 10**3,
@@ -25,6 +25,7 @@ QUANTITY_UNITS: Final = {
     "Mi": 2**20,
     "Gi": 2**30,
 }
+QUANTITY_CHARACTERS_MAX: Final = 20
 SHOWN_CHARACTERS_MAX: Final = 40
 
 
@@ -148,21 +149,28 @@ class Reader:
             return default
         return value
 
-    def size_bytes(self, name: str, *, default: int) -> int:
-        """A number of bytes, plain or as a quantity such as 256Mi; fractions are rounded down."""
+    def size_bytes(self, name: str, *, default: int, minimum: int, maximum: int) -> int:
+        """A number of bytes within bounds, plain or as a quantity such as 256Mi; fractions are
+        rounded down.
+        """
         value = self.raw(name)
         if value is None:
             return default
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-            return value
-        match = QUANTITY.match(value) if isinstance(value, str) else None
-        if match is None:
+        size = value if isinstance(value, int) and not isinstance(value, bool) else None
+        if isinstance(value, str) and len(value) <= QUANTITY_CHARACTERS_MAX:
+            match = QUANTITY.match(value)
+            if match is not None:
+                number, unit = match.groups()
+                size = int(float(number) * QUANTITY_UNITS[unit or ""])
+        if size is None:
             self.refuse(
                 name, f"must be a number of bytes or a quantity such as 256Mi, is {shown(value)}"
             )
             return default
-        number, unit = match.groups()
-        return int(float(number) * QUANTITY_UNITS[unit or ""])
+        if not minimum <= size <= maximum:
+            self.refuse(name, f"must be from {minimum} to {maximum} bytes, is {shown(value)}")
+            return default
+        return size
 
     def refuse_unknown(self) -> None:
         """Note every field that nobody asked for; call it last."""

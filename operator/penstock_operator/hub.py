@@ -22,7 +22,6 @@ from penstock_operator import (
     cluster,
     controller,
     dispatcher_link,
-    fields,
     metrics,
     observed,
     settings,
@@ -161,11 +160,13 @@ class Hub:
                 name=spec.pool_name(namespace=key.namespace, name=key.name), uid=meta["uid"]
             )
             return
-        try:
-            self.link.upsert(spec.pool_config(spec.parse_manifest(body, strict=False)))
-        except fields.InvalidManifest as invalid:
+        examined = spec.examine(body)
+        if examined.config is not None:
+            self.link.upsert(examined.config)
+        else:
             # The dispatcher goes on with the earlier configuration; the status says why.
-            logger.info("%s/%s cannot be used: %s", *key, invalid)
+            why = "; ".join(str(each) for each in examined.violations)
+            logger.warning("%s/%s cannot be used: %s", *key, why, exc_info=examined.unexpected)
         uid, each, _ = self._controllers.get(key, ("", None, None))
         if each is None or uid != meta["uid"]:
             self._stop(key)

@@ -15,6 +15,8 @@ INT32_MAX: Final = 2**31 - 1
 INT32_MIN: Final = -(2**31)
 REPLICAS_MAX: Final = 1000
 TASKS_MAX: Final = 10_000_000
+QUEUE_BYTES_MIN: Final = 1024
+QUEUE_BYTES_MAX: Final = 2**50
 DAY_SECONDS: Final = 86_400
 YEAR_SECONDS: Final = 365 * DAY_SECONDS
 
@@ -140,7 +142,12 @@ def read_queue(reader: fields.Reader, *, strict: bool) -> Queue:
             maximum=TASKS_MAX,
             hint="to accept tasks without running them set spec.suspend",
         ),
-        max_pending_bytes=reader.size_bytes("maxPendingBytes", default=256 * 2**20),
+        max_pending_bytes=reader.size_bytes(
+            "maxPendingBytes",
+            default=256 * 2**20,
+            minimum=QUEUE_BYTES_MIN,
+            maximum=QUEUE_BYTES_MAX,
+        ),
         default_priority=reader.integer(
             "defaultPriority", default=0, minimum=INT32_MIN, maximum=INT32_MAX
         ),

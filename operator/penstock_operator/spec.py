@@ -158,6 +158,37 @@ def _read_spec(
     return spec
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """What an object of the API server came to. Without `violations` there is a pool and its
+    configuration; with some there may be.
+    """
+
+    pool: WorkerPoolSpec | None = None
+    config: fleet_service_pb2.PoolConfig | None = None
+    violations: tuple[fields.Violation, ...] = ()
+    unexpected: Exception | None = None
+    """A mistake of ours: something in the object that no check foresees."""
+
+
+def examine(document: object, *, policy: template.SecurityPolicy | None = None) -> Examined:
+    """Read an object of the API server; with a `policy`, look at its template's security, too.
+
+    Whatever stands in it, this never raises: one bad object must not end the service of all.
+    """
+    try:
+        pool = parse_manifest(document, strict=False)
+        found = (
+            template.security_violations(pool.template, policy=policy) if policy is not None else []
+        )
+        return Examined(pool=pool, config=pool_config(pool), violations=tuple(found))
+    except fields.InvalidManifest as invalid:
+        return Examined(violations=invalid.violations)
+    except Exception as error:
+        why = f"cannot be read ({type(error).__name__}: {error}): look for what is unusual in it"
+        return Examined(violations=(fields.Violation("spec", why),), unexpected=error)
+
+
 def pool_config(spec: WorkerPoolSpec) -> fleet_service_pb2.PoolConfig:
     """What the dispatcher needs to know of a pool, as it travels."""
     queue, delivery, limit = spec.queue, spec.delivery, spec.rate_limit

@@ -1,17 +1,17 @@
 """What may stand in the pod template of a WorkerPool.
 
 Who can create a WorkerPool makes the operator create pods, so the template is the largest risk
-there is. Two kinds of check: `structure_violations` are mistakes (no such container, fields that
-the operator owns), the same everywhere; `security_violations` are things that reach beyond the
-pod, refused unless the operator's settings allow them. Both name the field and say what to do.
-Pure.
+there is. Two kinds of check: `structure_violations` are mistakes (wrong types, no such container,
+fields that the operator owns), the same everywhere; `security_violations` are things that reach
+beyond the pod, refused unless the operator's settings allow them; they take a template without
+mistakes. Both name the field and say what to do. Pure.
 """
 
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from penstock_operator import fields
+from penstock_operator import fields, shape
 
 ROOT: Final = "spec.template"
 LABEL_PREFIX: Final = "penstock.dev/"
@@ -63,11 +63,19 @@ def structure_violations(template: object, *, worker_container: str) -> Iterator
         yield fields.Violation(f"{ROOT}.spec", "is required: the pods' specification")
         return
     containers = pod.get("containers")
-    if not isinstance(containers, list) or not all(
-        isinstance(each, Mapping) for each in containers
-    ):
-        yield fields.Violation(f"{ROOT}.spec.containers", "must be a list of containers")
+    if containers is None:
+        yield fields.Violation(f"{ROOT}.spec.containers", "is required: the pod's containers")
         return
+    mistyped = list(shape.violations(template, path=ROOT))
+    yield from mistyped
+    if mistyped:
+        return  # nothing below could be read
+    for kind in CONTAINER_LISTS:
+        for index, container in enumerate(pod.get(kind) or []):
+            if not container.get("name"):
+                yield fields.Violation(
+                    f"{ROOT}.spec.{kind}[{index}].name", "is required: name the container"
+                )
     if not any(each.get("name") == worker_container for each in containers):
         yield fields.Violation(
             f"{ROOT}.spec.containers",

@@ -193,6 +193,19 @@ def test_an_int_or_string_size_is_read_either_way() -> None:
     assert refusals(with_field(".spec.queue.maxPendingBytes", "lots"), "spec.queue.maxPendingBytes")
 
 
+def test_a_size_has_the_same_bounds_on_both_sides(schema: dict[str, Any]) -> None:
+    path = ".spec.queue.maxPendingBytes"
+    field = dict(spec_fields(schema))[path]
+    for value in (field["minimum"] - 1, -1, field["maximum"] + 1, "1023", "1048577Gi", "9" * 400):
+        assert refusals(with_field(path, value), path), f"{value} is accepted"
+    assert field["maxLength"] == fields.QUANTITY_CHARACTERS_MAX
+    manifest = with_field(path, field["maximum"])
+    assert spec.parse_manifest(manifest).queue.max_pending_bytes == field["maximum"]
+    smallest = with_field(path, field["minimum"])
+    smallest["spec"]["queue"]["maxPayloadBytes"] = 1024
+    assert spec.parse_manifest(smallest).queue.max_pending_bytes == field["minimum"]
+
+
 def test_the_reference_page_is_fresh() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "hack/gen_crd_reference.py", "--check"],

@@ -130,6 +130,18 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "number for a switch": ({"spec.suspend": 3}, ["spec.suspend", "must be of type boolean"]),
     "list for an object": ({"spec.scaling": [1]}, ["spec.scaling", "must be of type object"]),
     "not a size": ({"spec.queue.maxPendingBytes": "lots"}, ["spec.queue.maxPendingBytes"]),
+    "negative size": (
+        {"spec.queue.maxPendingBytes": -1},
+        ["spec.queue.maxPendingBytes", "greater than or equal to 1024"],
+    ),
+    "size past a petabyte": (
+        {"spec.queue.maxPendingBytes": 2**50 + 1},
+        ["spec.queue.maxPendingBytes", "less than or equal to"],
+    ),
+    "size of 400 digits": (
+        {"spec.queue.maxPendingBytes": "9" * 400},
+        ["spec.queue.maxPendingBytes", "Too long"],
+    ),
     "priority past int32": (
         {"spec.queue.defaultPriority": 2**31},
         ["spec.queue.defaultPriority", "2147483647"],

@@ -1,0 +1,126 @@
+"""The hub: what an event or a LIST of objects comes to, for every pool and for one bad one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest_asyncio
+
+from penstock_operator import cluster, dispatcher_link, hub, metrics, settings
+
+NAMESPACE = "team"
+
+
+def pool(name: str, uid: str, **template: Any) -> dict[str, Any]:
+    body = {"spec": {"containers": [{"name": "worker", "image": "example/worker"}]}, **template}
+    return {
+        "apiVersion": "penstock.dev/v1alpha1",
+        "kind": "WorkerPool",
+        "metadata": {
+            "name": name,
+            "namespace": NAMESPACE,
+            "uid": uid,
+            "generation": 1,
+            "resourceVersion": "5",
+        },
+        "spec": {"template": body},
+    }
+
+
+class Kubernetes:
+    """The few requests that a hub and its controllers make, answered from dicts."""
+
+    def __init__(self) -> None:
+        self.pools: list[dict[str, Any]] = []
+        self.pods: list[dict[str, Any]] = []
+        self.statuses: dict[str, dict[str, Any]] = {}
+        self.refused: dict[str, cluster.ApiError] = {}
+        """By namespace: what a LIST there answers."""
+        self.lists = 0
+
+    def _listing(self, namespace: str, items: list[dict[str, Any]]) -> cluster.Listing:
+        self.lists += 1
+        if namespace in self.refused:
+            raise self.refused[namespace]
+        mine = [item for item in items if item["metadata"]["namespace"] == namespace]
+        return cluster.Listing(items=tuple(mine), version="100")
+
+    async def list_pools(self, namespace: str) -> cluster.Listing:
+        return self._listing(namespace, self.pools)
+
+    async def list_pods(self, namespace: str, **_: Any) -> cluster.Listing:
+        return self._listing(namespace, self.pods)
+
+    async def list_deployments(self, namespace: str) -> cluster.Listing:
+        return self._listing(namespace, [])
+
+    async def create_deployment(self, namespace: str, body: dict[str, Any]) -> dict[str, Any]:
+        meta = {**body["metadata"], "uid": "d", "resourceVersion": "6"}
+        return {**body, "metadata": meta}
+
+    async def patch_pool_status(
+        self, namespace: str, name: str, *, uid: str, patch: dict[str, Any]
+    ) -> dict[str, Any]:
+        self.statuses.setdefault(name, {}).update(patch)
+        (body,) = (each for each in self.pools if each["metadata"]["name"] == name)
+        return {**body, "metadata": {**body["metadata"], "resourceVersion": "7"}}
+
+    async def create_event(self, namespace: str, body: dict[str, Any]) -> None:
+        pass
+
+
+class World:
+    """A hub with a real link that is never run, and a made Kubernetes."""
+
+    def __init__(self, *namespaces: str) -> None:
+        self.api = Kubernetes()
+        config = settings.read(
+            [f"--namespaces={','.join(namespaces or (NAMESPACE,))}"], {"PENSTOCK_POD_NAME": "me"}
+        )
+        self.hub = hub.Hub(
+            api=self.api,  # type: ignore[arg-type]
+            config=config,
+            numbers=metrics.Metrics(),
+            wall=lambda: 1_000_000.0,
+        )
+        self.link = dispatcher_link.DispatcherLink(
+            address="dispatcher:50051",
+            token_file="",
+            operator_id="me",
+            epoch=lambda: 1,
+            wake=self.hub.demand_changed,
+            wake_all=self.hub.link_changed,
+            clock=lambda: 0.0,
+        )
+        self.hub.link = self.link
+
+    async def condition(self, name: str) -> dict[str, Any]:
+        """The pool's Ready condition, as soon as it is written."""
+        async with asyncio.timeout(5):
+            while name not in self.api.statuses:
+                await asyncio.sleep(0)
+        (ready,) = (
+            each for each in self.api.statuses[name]["conditions"] if each["type"] == "Ready"
+        )
+        return ready
+
+
+@pytest_asyncio.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    yield made
+    await made.hub.stop()
+
+
+async def test_a_malformed_pool_is_told_so_and_the_others_are_served(world: World) -> None:
+    env = [{"name": "worker", "image": "example/worker", "env": ["A=B"]}]
+    world.api.pools = [
+        pool("bad", "u-1", spec={"containers": env}),
+        pool("good", "u-2"),
+    ]
+    await world.hub.prime()
+    assert world.hub.primed
+    ready = await world.condition("bad")
+    assert (ready["status"], ready["reason"]) == ("False", "InvalidSpec")
+    assert "spec.template.spec.containers[0].env[0]" in ready["message"]
+    assert (await world.condition("good"))["reason"] != "InvalidSpec"

@@ -1,0 +1,130 @@
+"""A WorkerPool object as the API server has it: read, or refused by name; never an exception."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from penstock_operator import fields, spec, template
+
+GOOD: dict[str, Any] = {
+    "apiVersion": "penstock.dev/v1alpha1",
+    "kind": "WorkerPool",
+    "metadata": {"name": "pool", "namespace": "team", "uid": "u-1", "generation": 1},
+    "spec": {"template": {"spec": {"containers": [{"name": "worker", "image": "example/worker"}]}}},
+}
+POLICY = template.SecurityPolicy(protected_secrets=frozenset({"penstock-auth"}))
+
+
+def manifest(path: str, value: Any) -> dict[str, Any]:
+    """The good one with one more field; numbers in the path are places in a list."""
+    made = copy.deepcopy(GOOD)
+    target: Any = made["spec"]
+    *parents, last = path.split(".")
+    for name in parents:
+        target = target[int(name)] if name.isdecimal() else target.setdefault(name, {})
+    target[last] = value
+    return made
+
+
+def said(document: dict[str, Any]) -> dict[str, str]:
+    examined = spec.examine(document, policy=POLICY)
+    assert examined.unexpected is None
+    return {each.field: each.description for each in examined.violations}
+
+
+WORKER = "template.spec.containers.0"
+MISTYPED: dict[str, tuple[str, Any, str]] = {
+    "environment as lines": (f"{WORKER}.env", ["A=B"], "spec.template.spec.containers[0].env[0]"),
+    "environment as an object": (
+        f"{WORKER}.env",
+        {"A": "B"},
+        "spec.template.spec.containers[0].env",
+    ),
+    "name of a variable": (
+        f"{WORKER}.env",
+        [{"name": ["PENSTOCK_POOL"]}],
+        "spec.template.spec.containers[0].env[0].name",
+    ),
+    "source of a variable": (
+        f"{WORKER}.env",
+        [{"name": "A", "valueFrom": "x"}],
+        "spec.template.spec.containers[0].env[0].valueFrom",
+    ),
+    "labels as a list": ("template.metadata.labels", ["a"], "spec.template.metadata.labels"),
+    "label that is a number": (
+        "template.metadata.labels",
+        {"a": 1},
+        "spec.template.metadata.labels.a",
+    ),
+    "annotations": ("template.metadata.annotations", "x", "spec.template.metadata.annotations"),
+    "metadata as text": ("template.metadata", "x", "spec.template.metadata"),
+    "container as text": ("template.spec.containers", ["x"], "spec.template.spec.containers[0]"),
+    "no container at all": (
+        "template.spec.initContainers",
+        [None],
+        "spec.template.spec.initContainers[0]",
+    ),
+    "container without a name": (
+        "template.spec.initContainers",
+        [{"image": "example/init"}],
+        "spec.template.spec.initContainers[0].name",
+    ),
+    "security as a list": (
+        f"{WORKER}.securityContext",
+        [],
+        "spec.template.spec.containers[0].securityContext",
+    ),
+    "capabilities as a list": (
+        f"{WORKER}.securityContext",
+        {"capabilities": ["ALL"]},
+        "spec.template.spec.containers[0].securityContext.capabilities",
+    ),
+    "ports": (f"{WORKER}.ports", [80], "spec.template.spec.containers[0].ports[0]"),
+    "volumes": ("template.spec.volumes", "x", "spec.template.spec.volumes"),
+    "projected sources": (
+        "template.spec.volumes",
+        [{"name": "v", "projected": {"sources": {}}}],
+        "spec.template.spec.volumes[0].projected.sources",
+    ),
+    "service account": (
+        "template.spec.serviceAccountName",
+        {"name": "x"},
+        "spec.template.spec.serviceAccountName",
+    ),
+    "pull secrets": (
+        "template.spec.imagePullSecrets",
+        ["registry"],
+        "spec.template.spec.imagePullSecrets[0]",
+    ),
+    "size past int64": ("queue.maxPendingBytes", "99999999999Gi", "spec.queue.maxPendingBytes"),
+    "size of 400 digits": ("queue.maxPendingBytes", "9" * 400, "spec.queue.maxPendingBytes"),
+    "negative size": ("queue.maxPendingBytes", -1, "spec.queue.maxPendingBytes"),
+}
+
+
+@pytest.mark.parametrize(("path", "value", "field"), MISTYPED.values(), ids=MISTYPED)
+def test_a_value_of_the_wrong_kind_is_refused_by_name(path: str, value: Any, field: str) -> None:
+    assert field in said(manifest(path, value))
+
+
+def test_null_counts_as_absent() -> None:
+    for path in ("template.metadata", "template.spec.volumes", f"{WORKER}.env"):
+        assert said(manifest(path, None)) == {}
+
+
+def test_what_no_check_foresees_is_a_violation_too() -> None:
+    class Odd(dict[str, Any]):
+        def get(self, *_: Any) -> Any:
+            raise RuntimeError("odd")
+
+    examined = spec.examine({**GOOD, "spec": Odd()})
+    assert isinstance(examined.unexpected, RuntimeError)
+    (violation,) = examined.violations
+    assert violation.field == "spec"
+    assert "odd" in violation.description
+
+
+def test_a_file_with_keys_that_are_not_text_is_refused() -> None:
+    with pytest.raises(fields.InvalidManifest, match="put it into quotes"):
+        spec.parse_manifest(manifest("template.metadata.labels", {1: "x"}))
