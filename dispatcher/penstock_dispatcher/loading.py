@@ -24,6 +24,7 @@ async def load(journal: interface.Journal, pump_: pump.Pump) -> interface.Opened
     opened = await journal.open()
     registry = pump_.registry
     registry.begin(opened.epoch)
+    registry.tokens.skip(opened.tokens_taken)
     pump_.operator_epoch = opened.operator_epoch
     stored = {pool.configured.pool_uid: pool for pool in opened.pools}
     made = {
@@ -99,6 +100,7 @@ def task_of(entry: interface.StoredTask, config: settings.PoolSettings) -> tasks
         retry=_retry(accepted.body, config),
         request_id=accepted.request_id,
         state=tasks.TaskState.PENDING,
+        fencing_token=accepted.token_min,
     )
     if change is None:
         return task

@@ -28,7 +28,7 @@ from penstock.v1 import (
     worker_service_pb2,
 )
 from penstock_dispatcher import auth, clock, errors, http, loading, pump, registry
-from penstock_dispatcher.core import leases, records
+from penstock_dispatcher.core import records
 from penstock_dispatcher.journal import interface, memory, sqlite
 from penstock_dispatcher.services import (
     answering,
@@ -158,7 +158,7 @@ class Dispatcher:
         ]
         for config in pools:
             self.pump.mark(self.pump.registry.configure(config))
-        await self.pump.everything_durable()
+        await self.pump.commits.idle()
         self.pump.serving = True
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         _log.info("serving on %s", self.address)
@@ -201,7 +201,7 @@ class Dispatcher:
 
 def _journal(settings: Settings) -> interface.Journal:
     if settings.data is None:
-        return memory.MemoryJournal(epoch=int(time.time()) // 600 % (leases.EPOCHS_MAX - 1) + 1)
+        return memory.MemoryJournal(now=time.time_ns())
     return sqlite.SqliteJournal(
         settings.data,
         pages_max=settings.journal_pages_max,

@@ -35,6 +35,7 @@ def accepted(sequence: int, uid: str = UID, **fields: Any) -> records.TaskAccept
         "execution_timeout_ns": 4,
         "request_id": f"r{sequence}",
         "fingerprint": -(2**63),
+        "token_min": 2**63 - 1,
     }
     return records.TaskAccepted(**{**given, **fields})
 
@@ -252,6 +253,23 @@ async def test_a_second_process_is_refused(
     with pytest.raises(interface.JournalFailed, match="in use by another process"):
         await second.open()
     await second.close()
+
+
+async def test_the_file_of_an_older_version_is_taken_over(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "data").mkdir()
+    connection = sqlite3.connect(tmp_path / "data" / sqlite.FILE_NAME)
+    schema.MIGRATIONS[0](connection)
+    connection.execute("INSERT INTO pools (uid, name, config) VALUES (?, ?, ?)", CONFIGURED)
+    key = 1 << schema.SEQUENCE_BITS | 1
+    row = (key, "t1", "u1", *accepted(1)[4:-1])
+    connection.execute(f"INSERT INTO tasks VALUES ({','.join('?' * len(row))})", row)
+    connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
+    connection.close()
+    journal = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=0)
+    _, found = await everything(journal)
+    assert [entry.accepted for entry in found] == [accepted(1, token_min=0)]
 
 
 async def test_a_newer_schema_is_refused_with_what_to_do(

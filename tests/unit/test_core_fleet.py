@@ -93,6 +93,35 @@ def test_reserved_idle_workers_get_nothing_and_can_be_taken_back() -> None:
     assert bench.assigned() == []
 
 
+def claim_of(task: tasks.Task) -> workers.ClaimedLease:
+    lease = task.lease
+    assert lease is not None
+    return workers.ClaimedLease(
+        task_id=task.id, lease_id=lease.id, token=lease.token, attempt=task.attempt
+    )
+
+
+def test_a_lease_of_an_earlier_task_with_the_same_id_is_not_taken_for_the_new_ones() -> None:
+    bench = Bench()
+    bench.worker("away")
+    bench.submit("nightly")
+    bench.assigned()
+    stale = claim_of(bench.task("nightly"))
+    bench.pool.fleet.disconnected("away", bench.now)
+    bench.wait(6)  # the lease is lost, and another worker does it
+    bench.worker("other")
+    assert bench.assigned() == ["nightly"]
+    bench.end("nightly")
+    bench.wait(100)
+    assert "nightly" not in bench.pool.book.tasks
+    bench.pool.fleet.stopping("other")
+    bench.submit("nightly")
+    bench.worker("away", running=(stale,), credit=0)
+    (welcomed,) = bench.effects(effects.Welcomed)
+    assert welcomed.revoked == (stale.lease_id,)
+    assert bench.task("nightly").state is State.PENDING
+
+
 # ---------------------------------------------------------------- a restart
 
 

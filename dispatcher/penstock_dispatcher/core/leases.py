@@ -35,6 +35,10 @@ class TokenSource:
         """The token taken last; a claim of a newer one is a lie."""
         return self._next - 1
 
+    def skip(self, count: int) -> None:
+        """Leave out the next `count`: an earlier run without a memory may have taken them."""
+        self._next += count
+
     def take(self) -> int:
         """The next token; larger than every one before."""
         token = self._next

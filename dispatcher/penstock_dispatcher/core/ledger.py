@@ -17,6 +17,7 @@ from penstock_dispatcher.core import (
     backlog,
     effects,
     idempotency,
+    leases,
     rates,
     records,
     settings,
@@ -30,7 +31,9 @@ _Place = tasks.Place
 class Ledger:
     """Tasks of one pool; see the module's docstring."""
 
-    def __init__(self, *, pool_uid: str, log: records.RecordLog) -> None:
+    def __init__(
+        self, *, pool_uid: str, log: records.RecordLog, tokens: leases.TokenSource
+    ) -> None:
         self.pool_uid = pool_uid
         self.log = log
         self.tasks: dict[str, tasks.Task] = {}
@@ -48,6 +51,7 @@ class Ledger:
         self.completions = rates.EventRate()
         self.execution = rates.Mean()
         self.dead: dict[str, tasks.Task] = {}
+        self._tokens = tokens
         self._sequence = 0
         self._undurable: collections.deque[
             tuple[int, effects.Effect | None, tasks.Task | None, int]
@@ -156,6 +160,7 @@ class Ledger:
             retry=wanted.retry or config.retry,
             request_id=wanted.request_id,
             state=tasks.TaskState.DELAYED if wanted.not_before > now else tasks.TaskState.PENDING,
+            fencing_token=self._tokens.newest + 1,
         )
         self.tasks[task.id] = task
         if task.request_id:
@@ -179,6 +184,7 @@ class Ledger:
                 execution_timeout_ns=task.execution_timeout_ns,
                 request_id=task.request_id,
                 fingerprint=wanted.fingerprint,
+                token_min=task.fencing_token,
             )
         )
         self.accepted_total += 1

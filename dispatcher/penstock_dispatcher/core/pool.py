@@ -51,7 +51,7 @@ class Pool:
         fresh: bool = True,
     ) -> None:
         self.config = config
-        self.book = ledger.Ledger(pool_uid=config.uid, log=log)
+        self.book = ledger.Ledger(pool_uid=config.uid, log=log, tokens=tokens)
         self.fleet = fleet.Fleet(book=self.book, config=config, tokens=tokens, draw=draw)
         self.reservations = reservations.Reservations(book=self.book, table=self.fleet.workers)
         self.paused = False

@@ -16,7 +16,9 @@ from penstock_dispatcher.core import task as tasks
 
 
 class TaskAccepted(NamedTuple):
-    """A new task; the row begins."""
+    """A new task; the row begins. `token_min`: every fencing token of this task is at least that,
+    every token of before is less.
+    """
 
     pool_uid: str
     task_id: str
@@ -32,6 +34,7 @@ class TaskAccepted(NamedTuple):
     execution_timeout_ns: int
     request_id: str
     fingerprint: int
+    token_min: int
 
 
 class TaskRequeued(NamedTuple):

@@ -114,7 +114,9 @@ class Task:
     ticket: int = 0
     """Bumped each time it leaves or enters a queue: an older entry in a heap is stale."""
     fencing_token: int = 0
-    """The highest token handed out for it, 0 = none that this process knows of."""
+    """The highest token handed out for it that this process knows of; at first, the lowest that it
+    can have. A claim of a lower one is out of date, or means an earlier task with the same id.
+    """
     lease: "leases.Lease | None" = None
 
     @property

@@ -63,11 +63,14 @@ class StoredPool:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """What opening tells. `epoch` is larger than in every earlier run on the same data."""
+    """What opening tells. `epoch` is larger than in every earlier run on the same data; where that
+    cannot be had, an earlier run has taken at most `tokens_taken` fencing tokens of this epoch.
+    """
 
     epoch: int
     operator_epoch: int
     pools: tuple[StoredPool, ...]
+    tokens_taken: int = 0
 
 
 class Journal(Protocol):

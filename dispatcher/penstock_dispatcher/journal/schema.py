@@ -51,7 +51,15 @@ def _create(connection: sqlite3.Connection) -> None:
             connection.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_create,)
+def _know_lowest_tokens(connection: sqlite3.Connection) -> None:
+    """Of tasks of before nothing is known: every claim of theirs is believed, as it was then."""
+    connection.execute("ALTER TABLE tasks ADD COLUMN token_min INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
+    _create,
+    _know_lowest_tokens,
+)
 """Number i leads from version i to version i + 1. Only ever appended to."""
 VERSION: Final = len(MIGRATIONS)
 

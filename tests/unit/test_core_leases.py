@@ -1,0 +1,31 @@
+"""Fencing tokens: they only grow, also from one run to the next."""
+
+import asyncio
+
+import pytest
+
+from penstock_dispatcher.core import leases, units
+from penstock_dispatcher.journal import memory
+
+NOW = 1_800_000_000 * units.SECOND
+
+
+def source(now: int) -> leases.TokenSource:
+    opened = asyncio.run(memory.MemoryJournal(now=now).open())
+    tokens = leases.TokenSource(opened.epoch)
+    tokens.skip(opened.tokens_taken)
+    return tokens
+
+
+@pytest.mark.parametrize("later", [units.MILLISECOND, units.SECOND, 599 * units.SECOND, 10**18])
+def test_a_run_without_a_memory_begins_above_the_one_before(later: int) -> None:
+    before = source(NOW)
+    for _ in range(1_000):
+        before.take()
+    assert source(NOW + later).newest > before.newest
+
+
+def test_an_epoch_has_room_for_what_is_left_out() -> None:
+    tokens = source(NOW - NOW % memory.EPOCH_NS + memory.EPOCH_NS - 1)
+    for _ in range(1_000):
+        assert leases.epoch_of(tokens.take()) == tokens.epoch
