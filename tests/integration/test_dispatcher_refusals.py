@@ -87,6 +87,27 @@ async def test_a_payload_that_never_fits_is_not_retried(stubs: Any, refused: Any
         ({"expire_time": {"nanos": -5}}, "task.expire_time"),
         ({"execution_timeout": {"seconds": -1}}, "task.execution_timeout"),
         ({"execution_timeout": {}}, "task.execution_timeout"),
+        ({"execution_timeout": {"seconds": 315_576_000_000}}, "task.execution_timeout"),
+        ({"execution_timeout": {"seconds": 2**63 - 1}}, "task.execution_timeout"),
+        ({"schedule_time": {"seconds": 9_223_372_037}}, "task.schedule_time"),
+        ({"expire_time": {"seconds": 253_402_300_799}}, "task.expire_time"),
+        (
+            {"retry_policy": {"initial_backoff": {"seconds": -1}}},
+            "task.retry_policy.initial_backoff",
+        ),
+        (
+            {"retry_policy": {"max_backoff": {"seconds": 315_576_000_000}}},
+            "task.retry_policy.max_backoff",
+        ),
+        *(
+            ({"retry_policy": {"backoff_multiplier": bad}}, "task.retry_policy.backoff_multiplier")
+            for bad in (float("nan"), float("inf"), 100.5)
+        ),
+        ({"retry_policy": {"jitter": float("nan")}}, "task.retry_policy.jitter"),
+        (
+            {"retry_policy": {"non_retryable_reasons": ["x" * 257]}},
+            "task.retry_policy.non_retryable_reasons",
+        ),
         ({"retry_policy": {"max_attempts": 0}}, "task.retry_policy.max_attempts"),
         ({"retry_policy": {"jitter": 2}}, "task.retry_policy.jitter"),
         ({"retry_policy": {"backoff_multiplier": 0.5}}, "task.retry_policy.backoff_multiplier"),
@@ -107,6 +128,17 @@ async def test_a_bad_field_is_named(
     assert (error.code, error.reason) == (_Code.INVALID_ARGUMENT, "INVALID_FIELD")
     assert [bad.field for bad in error.details["BadRequest"].field_violations] == [named]
     assert error.pushback_ms == "-1"
+
+
+async def test_a_bound_is_named_with_its_field(stubs: Any, refused: Any) -> None:
+    error = await refused(stubs.submit(execution_timeout={"seconds": 315_360_001}))
+    assert "task.execution_timeout must be at most 315360000 s" in error.message
+    await stubs.submit(
+        execution_timeout={"seconds": 315_360_000},
+        schedule_time={"seconds": 4_102_444_799},
+        expire_time={"seconds": 4_102_444_799, "nanos": 999_999_999},
+        retry_policy={"max_backoff": {"seconds": 315_360_000}, "backoff_multiplier": 100},
+    )
 
 
 async def test_all_bad_fields_are_named_at_once(stubs: Any, refused: Any) -> None:

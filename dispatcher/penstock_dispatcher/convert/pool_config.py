@@ -4,6 +4,9 @@ Unset durations and zero numbers take the default; anything else is taken as it 
 that a bad value is refused by name and never mended quietly.
 """
 
+from collections.abc import Callable
+from typing import Final
+
 from google.protobuf import duration_pb2
 
 from penstock.v1 import fleet_service_pb2, task_pb2
@@ -11,15 +14,24 @@ from penstock_dispatcher import errors
 from penstock_dispatcher.convert import names, times
 from penstock_dispatcher.core import settings
 
+BACKOFF_MULTIPLIER_MAX: Final = 100
+REASONS_MAX: Final = 64
+REASON_CHARS_MAX: Final = 256
+
 _DEFAULT = settings.PoolSettings(name="namespaces/default/pools/default", uid="default")
 
 
 def settings_of(config: fleet_service_pb2.PoolConfig) -> settings.PoolSettings:
     """The checked settings. Raises Refusal naming every bad field."""
     names.check_pool(config.name, "name")
+    bad: list[settings.Violation] = []
+
+    def note(field: str, description: str) -> None:
+        bad.append(settings.Violation(field, description))
 
     def span(field: str, default: int) -> int:
         value: duration_pb2.Duration = getattr(config, field)
+        times.check_duration(value, field, note)
         return times.duration_ns(value) if config.HasField(field) else default  # type: ignore[arg-type]
 
     found = settings.PoolSettings(
@@ -46,7 +58,9 @@ def settings_of(config: fleet_service_pb2.PoolConfig) -> settings.PoolSettings:
         dead_letter_retention_ns=span("dead_letter_retention", _DEFAULT.dead_letter_retention_ns),
         pool_retention_ns=span("pool_retention", _DEFAULT.pool_retention_ns),
     )
-    bad = found.violations()
+    times.check_duration(config.rate_limit.period, "rate_limit.period", note)
+    check_retry_policy(config.retry_policy, "retry_policy", note)
+    bad.extend(found.violations())
     if bad:
         raise errors.invalid_fields(bad)
     return found
@@ -84,3 +98,25 @@ def retry_policy(
         non_retryable_reasons=frozenset(policy.non_retryable_reasons)
         or fallback.non_retryable_reasons,
     )
+
+
+def check_retry_policy(
+    policy: task_pb2.RetryPolicy, field: str, bad: Callable[[str, str], None]
+) -> None:
+    """Tell `bad` (field, description) what is beyond the wire's bounds; the core checks the rest,
+    see `settings.retry_violations`.
+    """
+    times.check_duration(policy.initial_backoff, f"{field}.initial_backoff", bad)
+    times.check_duration(policy.max_backoff, f"{field}.max_backoff", bad)
+    # Not "greater than": that would let NaN pass.
+    if not policy.backoff_multiplier <= BACKOFF_MULTIPLIER_MAX:
+        bad(
+            f"{field}.backoff_multiplier",
+            f"must be at most {BACKOFF_MULTIPLIER_MAX}, is {policy.backoff_multiplier}",
+        )
+    reasons = policy.non_retryable_reasons
+    if len(reasons) > REASONS_MAX or any(len(reason) > REASON_CHARS_MAX for reason in reasons):
+        bad(
+            f"{field}.non_retryable_reasons",
+            f"must be at most {REASONS_MAX}, each of at most {REASON_CHARS_MAX} characters",
+        )

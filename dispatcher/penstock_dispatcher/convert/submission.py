@@ -24,9 +24,6 @@ REQUEST_ID_CHARS_MAX: Final = 128
 CONTENT_TYPE_CHARS_MAX: Final = 256
 TRACE_ENTRIES_MAX: Final = 8
 TRACE_BYTES_MAX: Final = 1024
-REASONS_MAX: Final = 64
-TIME_SECONDS_MAX: Final = 253_402_300_799
-"""The end of year 9999, as far as a Timestamp reaches."""
 
 # Numbers of the fields that a caller may set; everything else is the dispatcher's.
 _SUBMITTED: Final = frozenset(range(4, 17))
@@ -131,8 +128,8 @@ def _violations(
     ):
         bad("task.trace_context", f"must have at most {TRACE_BYTES_MAX} bytes")
     _check_times(task, bad)
-    if len(task.retry_policy.non_retryable_reasons) > REASONS_MAX:
-        bad("task.retry_policy.non_retryable_reasons", f"must be at most {REASONS_MAX}")
+    if task.HasField("retry_policy"):
+        pool_config.check_retry_policy(task.retry_policy, "task.retry_policy", bad)
     return found
 
 
@@ -148,8 +145,8 @@ def _check_labels(task: task_pb2.Task, bad: _Bad) -> None:
 def _check_times(task: task_pb2.Task, bad: _Bad) -> None:
     for field in ("schedule_time", "expire_time"):
         if task.HasField(field):
-            moment = getattr(task, field)
-            if not (0 < moment.seconds <= TIME_SECONDS_MAX and 0 <= moment.nanos < 10**9):
-                bad(f"task.{field}", "must be a time after 1970 and before the year 10000")
-    if task.HasField("execution_timeout") and times.duration_ns(task.execution_timeout) <= 0:
-        bad("task.execution_timeout", "must be positive")
+            times.check_time(getattr(task, field), f"task.{field}", bad)
+    if task.HasField("execution_timeout"):
+        times.check_duration(task.execution_timeout, "task.execution_timeout", bad)
+        if times.duration_ns(task.execution_timeout) <= 0:
+            bad("task.execution_timeout", "must be positive")

@@ -85,7 +85,7 @@ def introduction(hello: worker_service_pb2.Hello, session_id: str) -> workers.In
 def outcome_of(ended: worker_service_pb2.TaskOutcome) -> outcome.Outcome:
     """One outcome. Raises Refusal if it says nothing."""
     lease_id, token = ended.lease_id, ended.fencing_token
-    execution_ns = max(0, times.duration_ns(ended.execution_time))
+    execution_ns = times.duration_ns_within(ended.execution_time)
     match ended.WhichOneof("outcome"):
         case "completed":
             completed = ended.completed
@@ -100,7 +100,7 @@ def outcome_of(ended: worker_service_pb2.TaskOutcome) -> outcome.Outcome:
         case "failed":
             failed = ended.failed
             delay = (
-                max(0, times.duration_ns(failed.retry_delay))
+                times.duration_ns_within(failed.retry_delay)
                 if failed.HasField("retry_delay")
                 else None
             )
