@@ -4,16 +4,20 @@ While a commit is under way the next batch gathers; that is all the batching the
 must be silent until their record is durable wait here, many on one future.
 
 A full disk delays (the same batch is tried again every `RETRY_SECONDS`, nothing after it can pass);
-a failing one ends it all: `failed` carries the reason, and whoever waits is told.
+a failing one ends it all: `failed` carries the reason, and whoever waits is told. So does anything
+else that goes wrong here: a dispatcher that no longer commits must end, not fall silent.
 """
 
 import asyncio
 import collections
+import logging
 from collections.abc import Callable
 from typing import Final
 
 from penstock_dispatcher.core import records
 from penstock_dispatcher.journal import interface
+
+_log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 1.0
 
@@ -96,7 +100,7 @@ class Commits:
                     self._release()
                     self._committed()
                 self._idle.set()
-        except interface.JournalFailed as error:
+        except Exception as error:
             self.fail(error)
 
     def _next_batch(self) -> list[records.Record]:
@@ -132,10 +136,16 @@ class Commits:
             if not future.done():
                 future.set_result(None)
 
-    def fail(self, error: interface.JournalFailed) -> None:
-        """The journal is of no use any more: tell everybody who waits. Idempotent."""
+    def fail(self, cause: Exception) -> None:
+        """Nothing goes on from here: tell everybody who waits. Idempotent."""
         if self.failed.done():
             return
+        if isinstance(cause, interface.JournalFailed):
+            error = cause
+        else:
+            _log.error("a fault of the dispatcher", exc_info=cause)
+            error = interface.JournalFailed(f"a fault of the dispatcher: {cause!r}")
+            error.__cause__ = cause
         self.failed.set_exception(error)
         self.failed.exception()  # somebody may never ask; that is no reason for a warning
         while self._groups:

@@ -9,6 +9,9 @@ Time: one timer, armed for the earliest deadline of all pools, kept in a heap th
 lazily. Nothing is ever asked "is there something to do?" in a loop. A beat each second measures
 how late the loop is; if the whole process stood still, leases are extended before any of them is
 judged.
+
+A fault in a turn, or in a timer, leaves effects behind that nobody will carry out: like a journal
+that fails it ends the process, and the next one starts from what is durable.
 """
 
 import asyncio
@@ -131,6 +134,12 @@ class Pump:
             asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
+        try:
+            self._take_turn()
+        except Exception as error:
+            self.commits.fail(error)
+
+    def _take_turn(self) -> None:
         self._scheduled = False
         now = self.now()
         dirty, self._dirty = self._dirty, {}
@@ -234,6 +243,12 @@ class Pump:
             self._timer = asyncio.get_running_loop().call_later(delay, self._time_has_come)
 
     def _time_has_come(self) -> None:
+        try:
+            self._take_time()
+        except Exception as error:
+            self.commits.fail(error)
+
+    def _take_time(self) -> None:
         self._timer, self._timer_at = None, units.NEVER
         now = self.now()
         self._excuse_stall(now)
@@ -277,7 +292,11 @@ class Pump:
             await asyncio.sleep(BEAT_SECONDS)
             self.loop_lag_seconds = max(0.0, loop.time() - before - BEAT_SECONDS)
             now = self.now()
-            self._excuse_stall(now)
+            try:
+                self._excuse_stall(now)
+            except Exception as error:
+                self.commits.fail(error)
+                return
             self._last_beat = now
 
     async def compact(self) -> None:
@@ -286,5 +305,5 @@ class Pump:
             while True:
                 more = await self._journal.compact(self.now())
                 await asyncio.sleep(COMPACT_AGAIN_SECONDS if more else COMPACT_SECONDS)
-        except interface.JournalFailed as error:
+        except Exception as error:
             self.commits.fail(error)
