@@ -3,7 +3,8 @@
 A pool's change goes out at once if nothing was sent for it within `COALESCE_NS`, else when that
 time is over (leading edge, then at most ten a second); what does not differ from what was sent is
 left out. Every pool goes out at least each `REFRESH_NS`, so that the operator can tell silence from
-calm.
+calm. A pool's first message has all its workers, and so has the first one after the operator has
+made it known (`introduce`); the others have those that changed.
 """
 
 import asyncio
@@ -32,6 +33,8 @@ class DemandFeed:
         self._now = now
         self._changed: dict[str, None] = {}
         self._sent: dict[str, tuple[int, _Signature]] = {}
+        self._whole: set[str] = set()
+        """Pools whose next message has the whole table."""
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -46,6 +49,10 @@ class DemandFeed:
         self._changed[uid] = None
         self._wake.set()
 
+    def introduce(self, uid: str) -> None:
+        """The operator has made the pool known: it is told everything, whatever it was told."""
+        self._whole.add(uid)
+
     def start(self) -> None:
         """The first messages are out: refreshes begin."""
         self._wake.set()
@@ -59,7 +66,7 @@ class DemandFeed:
         """The first messages: all pools with all their workers."""
         uids = list(dict.fromkeys((*self._registry.by_uid, *self._registry.config_errors)))
         for start in range(0, len(uids), DEMANDS_MAX):
-            made = [self._make(uid, complete=True) for uid in uids[start : start + DEMANDS_MAX]]
+            made = [self._make(uid, first=True) for uid in uids[start : start + DEMANDS_MAX]]
             yield [demand_ for demand_ in made if demand_ is not None]
 
     async def next(self) -> list[fleet_service_pb2.PoolDemand]:
@@ -75,7 +82,7 @@ class DemandFeed:
             made = []
             for uid in due[:DEMANDS_MAX]:
                 del self._changed[uid]
-                one = self._make(uid, complete=False)
+                one = self._make(uid)
                 if one is not None:
                     made.append(one)
             self._wake_later(now)
@@ -99,28 +106,32 @@ class DemandFeed:
             delay = max(0.001, (due - now) / units.SECOND)
             self._timer = asyncio.get_running_loop().call_later(delay, self._wake.set)
 
-    def _make(self, uid: str, *, complete: bool) -> fleet_service_pb2.PoolDemand | None:
+    def _make(self, uid: str, *, first: bool = False) -> fleet_service_pb2.PoolDemand | None:
         """The pool's demand, or None if the operator knows it already."""
         pool = self._registry.by_uid.get(uid)
         refusal = self._registry.config_errors.get(uid)
         now = self._now()
         if pool is None:
             self._sent.pop(uid, None)
+            self._whole.discard(uid)
             if refusal is None:
                 return None
             return fleet_service_pb2.PoolDemand(
                 pool=refusal.pool, uid=uid, config_error=refusal.status
             )
-        if pool.closed_time and not complete:
+        if pool.closed_time and not first:
             self._sent.pop(uid, None)
             return None
+        complete = first or uid in self._whole or uid not in self._sent
         snapshot = pool.demand(now, complete=complete)
         signature = _signature(snapshot, None if refusal is None else refusal.status.message)
         at, before = self._sent.get(uid, (0, ()))
         if not complete and signature == before and not snapshot.workers and now - at < REFRESH_NS:
             return None
         self._sent[uid] = (now, signature)
+        self._whole.discard(uid)
         shown = pool_view.demand_view(pool, snapshot, self._registry.tokens.epoch)
+        shown.complete = complete
         if refusal is not None:
             shown.config_error.CopyFrom(refusal.status)
         return shown

@@ -1,6 +1,6 @@
 """Demand as the dispatcher pushes it: a pool's load, and the table of its workers.
 
-The dispatcher sends a pool's workers in full in the first message of a stream and changes
+The dispatcher sends a pool's workers in full in the first message about it and changes
 afterwards; `merge` keeps the table. A worker is known by its pod's UID. Nothing here decides
 anything. Pure.
 
@@ -81,7 +81,7 @@ class Demand:
 
 
 def merge(previous: Demand | None, message: fleet_service_pb2.PoolDemand, *, first: bool) -> Demand:
-    """The pool's demand after a message. `first` = it is the stream's first about this pool."""
+    """The pool's demand after a message. `first` = the message has the whole table of workers."""
     workers = {} if first or previous is None else dict(previous.workers)
     for gone in (worker for worker in message.workers if worker.gone):
         workers.pop(gone.pod_uid, None)

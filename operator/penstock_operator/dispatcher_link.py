@@ -2,9 +2,11 @@
 
 One `SyncPools` stream at a time. A new stream begins with every pool's configuration and
 `sync_end`; after that only changes travel, the newest of each pool (what was not sent yet is
-replaced, never queued twice). Demand is merged as it arrives and the pool's reconcile is woken in
-the same turn of the loop. While there is no stream that has confirmed the sync, demand is unknown
-(`demand` answers None) and whoever decides must hold.
+replaced, never queued twice). What is not named before `sync_end` is closed by the dispatcher; so
+pools that exist but cannot be read are named too (`keep`), and namespaces that may not be listed
+(`keep_namespace`). Demand is merged as it arrives and the pool's reconcile is woken in the same
+turn of the loop. While there is no stream that has confirmed the sync, or a pool's whole table of
+workers has not come yet, demand is unknown (`demand` answers None) and whoever decides must hold.
 
 The stream is replaced for ever: at first within a second, then with full jitter. A stream that
 brings nothing for `SILENCE_SECONDS_MAX` is dead, whatever TCP says: the dispatcher sends every
@@ -96,6 +98,9 @@ class DispatcherLink:
         self._wake_all = wake_all
         self._clock = clock
         self._pools: dict[str, _Pool] = {}
+        self._kept: dict[str, str] = {}
+        """Name → uid of pools that exist and were never read."""
+        self._kept_namespaces: set[str] = set()
         self._dirty: dict[str, None] = {}
         self._deleted: dict[str, None] = {}
         self._gone: collections.deque[fleet_service_pb2.WorkerGone] = collections.deque(
@@ -113,6 +118,7 @@ class DispatcherLink:
 
     def upsert(self, config: fleet_service_pb2.PoolConfig) -> None:
         """A pool's configuration as it is now."""
+        self._kept.pop(config.name, None)
         known = self._pools.get(config.name)
         if known is not None and known.config == config:
             return
@@ -126,8 +132,25 @@ class DispatcherLink:
             self._listen_out()
         self._outgoing.set()
 
+    def keep(self, *, name: str, uid: str) -> None:
+        """A pool exists, and its manifest cannot be used: the dispatcher goes on with what it
+        knows of it.
+        """
+        known = self._pools.get(name)
+        if known is not None and known.config.uid == uid:
+            return  # its last good configuration is what is told
+        if known is not None:
+            self.delete(name=name, uid=known.config.uid)
+        self._kept[name] = uid
+
+    def keep_namespace(self, namespace: str) -> None:
+        """A served namespace cannot be read: nothing is known of its pools, so none is closed."""
+        self._kept_namespaces.add(namespace)
+
     def delete(self, *, name: str, uid: str) -> None:
         """A pool is gone."""
+        if self._kept.get(name) == uid:
+            del self._kept[name]
         known = self._pools.get(name)
         if known is not None and known.config.uid == uid:
             del self._pools[name]
@@ -273,8 +296,11 @@ class DispatcherLink:
             pool = self._pools.get(message.pool)
             if pool is None or (message.uid and message.uid != pool.config.uid):
                 continue
-            first = message.pool not in self._seen
-            pool.load = demand.merge(pool.load, message, first=first)
+            # Until the stream is in sync every message has its pool's whole table.
+            whole = message.complete or self._synced_at is None
+            if not whole and message.pool not in self._seen:
+                continue  # sent before the dispatcher had our word of the pool: the table follows
+            pool.load = demand.merge(pool.load, message, first=whole)
             pool.received_at = now
             self._seen.add(message.pool)
         if answer.synced and self._synced_at is None:
@@ -290,6 +316,10 @@ class DispatcherLink:
         self._deleted.clear()
         for pool in list(self._pools.values()):
             await call.write(self._request(upsert=pool.config))
+        for namespace in sorted(self._kept_namespaces):
+            await call.write(self._request(kept_namespace=namespace))
+        for uid in list(self._kept.values()):
+            await call.write(self._request(kept_uid=uid))
         await call.write(self._request(sync_end=fleet_service_pb2.SyncEnd()))
         while True:
             # Cleared before the queues are looked at: what comes meanwhile sets it again.
@@ -317,18 +347,21 @@ class DispatcherLink:
         upsert: fleet_service_pb2.PoolConfig | None = None,
         sync_end: fleet_service_pb2.SyncEnd | None = None,
         worker_gone: fleet_service_pb2.WorkerGone | None = None,
-        deleted_uid: str = "",
+        deleted_uid: str | None = None,
+        kept_uid: str | None = None,
+        kept_namespace: str | None = None,
     ) -> fleet_service_pb2.SyncPoolsRequest:
-        request = fleet_service_pb2.SyncPoolsRequest(
+        # Of the oneof all but one are None, which leaves a field unset.
+        return fleet_service_pb2.SyncPoolsRequest(
             operator_id=self._operator_id,
             epoch=self._epoch(),
             upsert=upsert,
             sync_end=sync_end,
             worker_gone=worker_gone,
+            deleted_uid=deleted_uid,
+            kept_uid=kept_uid,
+            kept_namespace=kept_namespace,
         )
-        if deleted_uid:
-            request.deleted_uid = deleted_uid
-        return request
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         if not self._token_file:

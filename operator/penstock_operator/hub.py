@@ -165,6 +165,8 @@ class Hub:
             self.link.upsert(examined.config)
         else:
             # The dispatcher goes on with the earlier configuration; the status says why.
+            name = spec.pool_name(namespace=key.namespace, name=key.name)
+            self.link.keep(name=name, uid=meta["uid"])
             why = "; ".join(str(each) for each in examined.violations)
             logger.warning("%s/%s cannot be used: %s", *key, why, exc_info=examined.unexpected)
         uid, each, _ = self._controllers.get(key, ("", None, None))

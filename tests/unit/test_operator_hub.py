@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest_asyncio
 
+from penstock.v1 import fleet_service_pb2
 from penstock_operator import cluster, dispatcher_link, hub, metrics, settings
 
 NAMESPACE = "team"
@@ -55,7 +56,7 @@ class Kubernetes:
         return self._listing(namespace, [])
 
     async def create_deployment(self, namespace: str, body: dict[str, Any]) -> dict[str, Any]:
-        meta = {**body["metadata"], "uid": "d", "resourceVersion": "6"}
+        meta = {**body["metadata"], "uid": "d", "resourceVersion": "9"}
         return {**body, "metadata": meta}
 
     async def patch_pool_status(
@@ -110,6 +111,66 @@ async def world() -> AsyncIterator[World]:
     made = World()
     yield made
     await made.hub.stop()
+
+
+class Written:
+    """The dispatcher's end of a stream, which only listens."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str]] = []
+        self.synced = asyncio.Event()
+
+    async def write(self, request: fleet_service_pb2.SyncPoolsRequest) -> None:
+        kind = request.WhichOneof("message") or ""
+        value = getattr(request, kind)
+        self.said.append((kind, value if isinstance(value, str) else getattr(value, "uid", "")))
+        if kind == "sync_end":
+            self.synced.set()
+
+
+async def first_words(link: dispatcher_link.DispatcherLink) -> list[tuple[str, str]]:
+    """What the link says at the beginning of a stream."""
+    call = Written()
+    writing = asyncio.ensure_future(link._write(call))  # type: ignore[arg-type]
+    async with asyncio.timeout(5):
+        await call.synced.wait()
+    writing.cancel()
+    return call.said
+
+
+async def test_a_pool_that_exists_and_cannot_be_read_is_named_to_the_dispatcher(
+    world: World,
+) -> None:
+    bad = pool("bad", "u-1", spec={"containers": []})
+    world.api.pools = [bad, pool("good", "u-2")]
+    await world.hub.prime()
+    assert await first_words(world.link) == [
+        ("upsert", "u-2"),
+        ("kept_uid", "u-1"),
+        ("sync_end", ""),
+    ]
+    mended = pool("bad", "u-1")
+    mended["metadata"] |= {"generation": 2, "resourceVersion": "9"}
+    world.hub.pool_event("MODIFIED", mended)
+    assert await first_words(world.link) == [("upsert", "u-2"), ("upsert", "u-1"), ("sync_end", "")]
+
+
+async def test_a_pool_that_goes_bad_is_told_as_it_was(world: World) -> None:
+    world.api.pools = [pool("a", "u-1")]
+    await world.hub.prime()
+    bad = pool("a", "u-1", spec={"containers": []})
+    bad["metadata"] |= {"generation": 2, "resourceVersion": "9"}
+    world.hub.pool_event("MODIFIED", bad)
+    assert await first_words(world.link) == [("upsert", "u-1"), ("sync_end", "")]
+    world.hub.pool_event("DELETED", bad)
+    assert await first_words(world.link) == [("sync_end", "")]
+
+
+async def test_a_bad_pool_that_is_deleted_is_not_kept(world: World) -> None:
+    bad = pool("bad", "u-1", spec={"containers": []})
+    world.hub.pool_event("ADDED", bad)
+    world.hub.pool_event("DELETED", bad)
+    assert await first_words(world.link) == [("sync_end", "")]
 
 
 async def test_a_malformed_pool_is_told_so_and_the_others_are_served(world: World) -> None:

@@ -215,16 +215,27 @@ class SyncPoolsRequest(_message.Message):
     SYNC_END_FIELD_NUMBER: _builtins.int
     WORKER_GONE_FIELD_NUMBER: _builtins.int
     DELETED_UID_FIELD_NUMBER: _builtins.int
+    KEPT_UID_FIELD_NUMBER: _builtins.int
+    KEPT_NAMESPACE_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     operator_id: _builtins.str
     deleted_uid: _builtins.str
+    kept_uid: _builtins.str
+    """Names a pool that exists, but whose manifest cannot be read now. The dispatcher goes on with the last configuration
+    that it has of this uid, and opens a pool that it had closed; a uid that it does not know changes nothing. The
+    operator MUST send this, or an upsert, for every pool that exists before `sync_end`.
+    """
+    kept_namespace: _builtins.str
+    """A namespace whose pools the operator may not list now. Its pools are left as they are, open or closed, when
+    `sync_end` comes. The operator MUST send this for each namespace it serves and has not read.
+    """
     epoch: _builtins.int
     """Of the operator's leadership; a lower one is refused."""
     @_builtins.property
     def upsert(self) -> Global___PoolConfig: ...
     @_builtins.property
     def sync_end(self) -> Global___SyncEnd:
-        """After the first full list: pools not named close admission and age out."""
+        """After the first full list: pools not named in it close admission and age out."""
 
     @_builtins.property
     def worker_gone(self) -> Global___WorkerGone: ...
@@ -236,13 +247,15 @@ class SyncPoolsRequest(_message.Message):
         sync_end: Global___SyncEnd | None = ...,
         worker_gone: Global___WorkerGone | None = ...,
         deleted_uid: _builtins.str = ...,
+        kept_uid: _builtins.str = ...,
+        kept_namespace: _builtins.str = ...,
         epoch: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deleted_uid", b"deleted_uid", "message", b"message", "sync_end", b"sync_end", "upsert", b"upsert", "worker_gone", b"worker_gone"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deleted_uid", b"deleted_uid", "kept_namespace", b"kept_namespace", "kept_uid", b"kept_uid", "message", b"message", "sync_end", b"sync_end", "upsert", b"upsert", "worker_gone", b"worker_gone"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_uid", b"deleted_uid", "epoch", b"epoch", "message", b"message", "operator_id", b"operator_id", "sync_end", b"sync_end", "upsert", b"upsert", "worker_gone", b"worker_gone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_uid", b"deleted_uid", "epoch", b"epoch", "kept_namespace", b"kept_namespace", "kept_uid", b"kept_uid", "message", b"message", "operator_id", b"operator_id", "sync_end", b"sync_end", "upsert", b"upsert", "worker_gone", b"worker_gone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["upsert", "sync_end", "worker_gone", "deleted_uid"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["upsert", "sync_end", "worker_gone", "deleted_uid", "kept_uid", "kept_namespace"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -336,6 +349,7 @@ class PoolDemand(_message.Message):
     POOL_EPOCH_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
     CONFIG_ERROR_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
     pool: _builtins.str
     observed_generation: _builtins.int
     """Of the configuration in force."""
@@ -343,11 +357,15 @@ class PoolDemand(_message.Message):
     """Slots of demand that could run now if workers existed: in-flight and per-key caps applied, the pool's rate not."""
     pool_epoch: _builtins.int
     uid: _builtins.str
+    complete: _builtins.bool
+    """`workers` is the whole table and replaces what was known. The dispatcher MUST set it in a pool's first message of a
+    stream, and again in the first one after each upsert that names the pool to this stream for the first time.
+    """
     @_builtins.property
     def stats(self) -> _pool_service_pb2.PoolStats: ...
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[_pool_service_pb2.Worker]:
-        """Changes since the last message; all of them in the first."""
+        """Changes since the last message; all of them where `complete` is set."""
 
     @_builtins.property
     def config_error(self) -> _status_pb2.Status:
@@ -364,10 +382,11 @@ class PoolDemand(_message.Message):
         pool_epoch: _builtins.int = ...,
         uid: _builtins.str = ...,
         config_error: _status_pb2.Status | None = ...,
+        complete: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config_error", b"config_error", "stats", b"stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_error", b"config_error", "observed_generation", b"observed_generation", "pool", b"pool", "pool_epoch", b"pool_epoch", "runnable_slots", b"runnable_slots", "stats", b"stats", "uid", b"uid", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "config_error", b"config_error", "observed_generation", b"observed_generation", "pool", b"pool", "pool_epoch", b"pool_epoch", "runnable_slots", b"runnable_slots", "stats", b"stats", "uid", b"uid", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

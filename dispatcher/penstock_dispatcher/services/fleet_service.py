@@ -142,6 +142,10 @@ class _Sync:
         self._pump = pump_
         self._check_epoch = check_epoch
         self._listed: set[str] = set()
+        """Pools with a configuration on this stream."""
+        self._named: set[str] = set()
+        """Pools that exist, configured on this stream or kept."""
+        self._kept_namespaces: set[str] = set()
         self._synced = asyncio.Event()
 
     def end(self, refusal: errors.Refusal) -> None:
@@ -163,18 +167,36 @@ class _Sync:
                 case "worker_gone":
                     self._worker_gone(request.worker_gone)
                 case "deleted_uid":
+                    self._listed.discard(request.deleted_uid)
                     self._close(self._pump.registry.by_uid.get(request.deleted_uid))
+                case "kept_uid":
+                    self._keep(request.kept_uid)
+                case "kept_namespace":
+                    self._kept_namespaces.add(request.kept_namespace)
                 case _:
                     raise errors.invalid("message", "must be set")
 
     def _upsert(self, config: fleet_service_pb2.PoolConfig) -> None:
+        if config.uid not in self._listed:
+            # What was said of the pool so far meant nothing to the operator: it starts anew.
+            self.feed.introduce(config.uid)
         self._listed.add(config.uid)
+        self._named.add(config.uid)
         try:
             pool = self._pump.registry.configure(config)
         except errors.Refusal as refusal:
             _log.warning("configuration of %s refused: %s", config.name[:200], refusal.text)
             self.feed.refused(config.uid)
         else:
+            self._pump.mark(pool)
+
+    def _keep(self, uid: str) -> None:
+        self._named.add(uid)
+        pool = self._pump.registry.by_uid.get(uid)
+        if pool is not None and pool.closed_time:
+            _log.info("pool %s (%s) exists: it is opened again", pool.name, uid)
+            pool.configure(pool.config, self._pump.now())
+            self._pump.registry.by_name[pool.name] = pool
             self._pump.mark(pool)
 
     def _close(self, pool: pools.Pool | None) -> None:
@@ -187,7 +209,8 @@ class _Sync:
         if self._synced.is_set():
             return
         for uid, pool in list(self._pump.registry.by_uid.items()):
-            if uid not in self._listed:
+            namespace = pool.name.split("/")[1]
+            if uid not in self._named and namespace not in self._kept_namespaces:
                 self._close(pool)
 
     def _worker_gone(self, gone: fleet_service_pb2.WorkerGone) -> None:
