@@ -33,6 +33,10 @@ TIMER_SECONDS_MIN: Final = 0.001
 COMPACT_SECONDS: Final = 10.0
 COMPACT_AGAIN_SECONDS: Final = 0.05
 
+SessionKey = tuple[str, str]
+"""Pool uid and session id. Workers may name their session as they like: one of another pool is
+another session, whatever it is called.
+"""
 _Carry = Callable[[pools.Pool, Any], None]
 
 
@@ -52,10 +56,10 @@ class Pump:
         self.dispatcher_id = dispatcher_id
         self.registry = pool_registry
         self.waiters = waiters.Waiters()
-        self.outboxes: dict[str, outbox.Outbox] = {}
-        """By session id: the stream that speaks for it now."""
-        self.on_replaced: dict[str, Callable[[], None]] = {}
-        """By session id: ends that stream, because a newer one or the operator said so."""
+        self.outboxes: dict[SessionKey, outbox.Outbox] = {}
+        """The stream that speaks for a session now."""
+        self.on_replaced: dict[SessionKey, Callable[[], None]] = {}
+        """Ends that stream, because a newer one or the operator said so."""
         self.changed: Callable[[pools.Pool], None] = lambda _: None
         self.purged: Callable[[pools.Pool], None] = lambda _: None
         self.loop_lag_seconds = 0.0
@@ -162,7 +166,7 @@ class Pump:
     # ------------------------------------------------------------ effects
 
     def _welcome(self, pool: pools.Pool, effect: effects.Welcomed) -> None:
-        box = self.outboxes.get(effect.session_id)
+        box = self.outboxes.get((pool.config.uid, effect.session_id))
         if box is None:
             return
         config = pool.config
@@ -177,18 +181,20 @@ class Pump:
         )
         box.welcome(worker_service_pb2.WorkResponse(welcome=welcome))
 
-    def _assign(self, _: pools.Pool, effect: effects.Assigned) -> None:
-        box = self.outboxes.get(effect.session_id)
+    def _assign(self, pool: pools.Pool, effect: effects.Assigned) -> None:
+        box = self.outboxes.get((pool.config.uid, effect.session_id))
         if box is not None:
             box.assign(effect.task, effect.lease)
 
-    def _ack(self, _: pools.Pool, effect: effects.OutcomeAcked) -> None:
-        box = self.outboxes.get(effect.session_id)
+    def _ack(self, pool: pools.Pool, effect: effects.OutcomeAcked) -> None:
+        box = self.outboxes.get((pool.config.uid, effect.session_id))
         if box is not None:
             box.ack(effect.lease_id, effect.accepted)
 
-    def _send(self, session_id: str, frame: worker_service_pb2.WorkResponse) -> None:
-        box = self.outboxes.get(session_id)
+    def _send(
+        self, pool: pools.Pool, session_id: str, frame: worker_service_pb2.WorkResponse
+    ) -> None:
+        box = self.outboxes.get((pool.config.uid, session_id))
         if box is not None:
             box.send(frame)
 
@@ -198,22 +204,25 @@ class Pump:
             reason=effect.reason,
             grace=times.duration(pool.config.cancel_grace_ns),
         )
-        self._send(effect.session_id, worker_service_pb2.WorkResponse(cancel=cancel))
+        self._send(pool, effect.session_id, worker_service_pb2.WorkResponse(cancel=cancel))
 
-    def _lose(self, _: pools.Pool, effect: effects.LeasesLost) -> None:
+    def _lose(self, pool: pools.Pool, effect: effects.LeasesLost) -> None:
         state = worker_service_pb2.LeaseState(lost_lease_ids=effect.lease_ids)
-        self._send(effect.session_id, worker_service_pb2.WorkResponse(lease_state=state))
+        self._send(pool, effect.session_id, worker_service_pb2.WorkResponse(lease_state=state))
 
-    def _drain(self, _: pools.Pool, effect: effects.DrainRequested) -> None:
+    def _drain(self, pool: pools.Pool, effect: effects.DrainRequested) -> None:
         drain = worker_service_pb2.Drain(reservation_id=effect.reservation_id, reason="scale-down")
-        self._send(effect.session_id, worker_service_pb2.WorkResponse(drain=drain))
+        self._send(pool, effect.session_id, worker_service_pb2.WorkResponse(drain=drain))
 
-    def _undrain(self, _: pools.Pool, effect: effects.DrainRevoked) -> None:
+    def _undrain(self, pool: pools.Pool, effect: effects.DrainRevoked) -> None:
         undrain = worker_service_pb2.Undrain(reservation_id=effect.reservation_id)
-        self._send(effect.session_id, worker_service_pb2.WorkResponse(undrain=undrain))
+        self._send(pool, effect.session_id, worker_service_pb2.WorkResponse(undrain=undrain))
 
-    def _replace(self, _: pools.Pool, effect: effects.SessionReplaced) -> None:
-        end = self.on_replaced.pop(effect.session_id, None)
+    def _replace(self, pool: pools.Pool, effect: effects.SessionReplaced) -> None:
+        self._end_stream(pool, effect.session_id)
+
+    def _end_stream(self, pool: pools.Pool, session_id: str) -> None:
+        end = self.on_replaced.pop((pool.config.uid, session_id), None)
         if end is not None:
             end()
 
@@ -267,9 +276,7 @@ class Pump:
     def _purge(self, pool: pools.Pool) -> None:
         self.registry.purge(pool)
         for worker in pool.fleet.workers.all():
-            end = self.on_replaced.pop(worker.session_id, None)
-            if end is not None:
-                end()
+            self._end_stream(pool, worker.session_id)
         for task in pool.book.tasks.values():
             self.waiters.wake(task)
         self._dirty.pop(pool, None)

@@ -1,5 +1,6 @@
 """PoolService: what people who operate pools call."""
 
+import secrets
 from typing import Any
 
 from penstock.v1 import pool_service_pb2
@@ -90,15 +91,16 @@ class PoolService:
         pool = self._pool(request.parent, "parent")
         wanted = _state_filter(request.filter)
         start = request.page_token
-        ordered = sorted(pool.fleet.workers.all(), key=lambda worker: worker.session_id)
+        # By pod, and never by session: who knows a session's id can speak for it.
+        ordered = sorted(pool.fleet.workers.all(), key=lambda worker: worker.pod_uid)
         found, following = listing.page(
-            (worker for worker in ordered if worker.session_id >= start),
+            (worker for worker in ordered if worker.pod_uid >= start),
             matches=lambda worker: wanted is None or worker.state is wanted,
             size=listing.page_size(request.page_size),
         )
         return pool_service_pb2.ListWorkersResponse(
             workers=[worker_side.worker_view(worker, pool.name) for worker in found],
-            next_page_token="" if following is None else following.session_id,
+            next_page_token="" if following is None else following.pod_uid,
         )
 
     def _worker(self, name: str) -> tuple[pools.Pool, workers.Worker]:
@@ -115,7 +117,7 @@ class PoolService:
     ) -> pool_service_pb2.Worker:
         """No new work for this worker; it finishes what it runs."""
         pool, worker = self._worker(request.name)
-        pool.reservations.drain(worker, reservation_id=f"drain-{worker.session_id}")
+        pool.reservations.drain(worker, reservation_id=f"drain-{secrets.token_hex(8)}")
         self._pump.mark(pool)
         return worker_side.worker_view(worker, pool.name)
 

@@ -57,7 +57,9 @@ class WorkerService:
         pool = self._pump.registry.for_worker(hello.pool, hello.pool_uid)
         session_id = hello.session_id or secrets.token_hex(12)
         known = pool.fleet.workers.get(session_id)
-        if known is not None and known.pod_uid != hello.pod_uid:
+        # Sessions of before a restart that have not come back yet belong to somebody, too.
+        owner = pool.fleet.expected.get(session_id) if known is None else known.pod_uid
+        if owner is not None and owner != hello.pod_uid:
             raise errors.Refusal(
                 errors.Reason.STALE_SESSION, f"session {session_id} belongs to another pod"
             )
@@ -101,6 +103,7 @@ class _Stream:
         self._pump = pump_
         self._pool = pool
         self._session_id = session_id
+        self._key = (pool.config.uid, session_id)
         self._ended: asyncio.Future[errors.Refusal] = asyncio.get_running_loop().create_future()
 
     def end(self, refusal: errors.Refusal) -> None:
@@ -118,15 +121,15 @@ class _Stream:
 
     async def run(self, hello: worker_service_pb2.Hello, context: Any) -> None:
         """From Hello to the end."""
-        pump_, session_id = self._pump, self._session_id
-        earlier = pump_.on_replaced.pop(session_id, None)
+        pump_ = self._pump
+        earlier = pump_.on_replaced.pop(self._key, None)
         if earlier is not None:
             earlier()
-        pump_.outboxes[session_id] = self.box
-        pump_.on_replaced[session_id] = self._replaced
+        pump_.outboxes[self._key] = self.box
+        pump_.on_replaced[self._key] = self._replaced
         work: list[asyncio.Future[Any]] = []
         try:
-            introduction = worker_side.introduction(hello, session_id)
+            introduction = worker_side.introduction(hello, self._session_id)
             if not self._pool.fleet.hello(introduction, pump_.now()):
                 raise errors.Refusal(
                     errors.Reason.TOO_MANY_STREAMS,
@@ -155,12 +158,12 @@ class _Stream:
                     await part
 
     def _gone(self) -> None:
-        pump_, session_id = self._pump, self._session_id
-        if pump_.outboxes.get(session_id) is not self.box:
+        pump_ = self._pump
+        if pump_.outboxes.get(self._key) is not self.box:
             return
-        del pump_.outboxes[session_id]
-        pump_.on_replaced.pop(session_id, None)
-        self._pool.fleet.disconnected(session_id, pump_.now())
+        del pump_.outboxes[self._key]
+        pump_.on_replaced.pop(self._key, None)
+        self._pool.fleet.disconnected(self._session_id, pump_.now())
         pump_.mark(self._pool)
 
     async def _read(self, context: Any) -> None:
