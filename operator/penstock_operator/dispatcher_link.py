@@ -23,7 +23,7 @@ import logging
 import pathlib
 import random
 from collections.abc import AsyncIterator, Callable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import grpc
 import grpc.aio
@@ -341,26 +341,10 @@ class DispatcherLink:
                     self._gone.popleft()
             await self._outgoing.wait()
 
-    def _request(
-        self,
-        *,
-        upsert: fleet_service_pb2.PoolConfig | None = None,
-        sync_end: fleet_service_pb2.SyncEnd | None = None,
-        worker_gone: fleet_service_pb2.WorkerGone | None = None,
-        deleted_uid: str | None = None,
-        kept_uid: str | None = None,
-        kept_namespace: str | None = None,
-    ) -> fleet_service_pb2.SyncPoolsRequest:
-        # Of the oneof all but one are None, which leaves a field unset.
+    def _request(self, **message: Any) -> fleet_service_pb2.SyncPoolsRequest:
+        """`message` is the one member of the oneof."""
         return fleet_service_pb2.SyncPoolsRequest(
-            operator_id=self._operator_id,
-            epoch=self._epoch(),
-            upsert=upsert,
-            sync_end=sync_end,
-            worker_gone=worker_gone,
-            deleted_uid=deleted_uid,
-            kept_uid=kept_uid,
-            kept_namespace=kept_namespace,
+            operator_id=self._operator_id, epoch=self._epoch(), **message
         )
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
