@@ -7,9 +7,10 @@ an upgrade of the operator would roll every pool. What the user wrote is the tem
 three fields of the spec that shape the pod: the worker's container, its slots and its drain
 time-out.
 
-The operator adds the worker's environment, its token, a readiness probe if there is none, labels,
-an owner reference (so that deleting the pool cleans up, without finalizers), and the settings of
-the Pod Security standard "restricted" wherever the user said nothing. Pure.
+The operator adds the worker's environment, its token, its readiness probe (by which it is seen
+that a worker has drained, so there is no other), labels, an owner reference (so that deleting the
+pool cleans up, without finalizers), and the settings of the Pod Security standard "restricted"
+wherever the user said nothing. Pure.
 """
 
 import copy
@@ -179,7 +180,7 @@ def _equip(
             for name, path in from_pod.items()
         ),
     ]
-    container.setdefault("readinessProbe", copy.deepcopy(dict(READINESS_PROBE)))
+    container["readinessProbe"] = copy.deepcopy(dict(READINESS_PROBE))
 
 
 def _restrict_pod(pod: dict[str, Any]) -> None:

@@ -110,6 +110,13 @@ def _owned_by_operator(
     for path, container in _containers(pod):
         if container.get("name") != worker_container:
             continue
+        if container.get("readinessProbe") is not None:
+            yield fields.Violation(
+                f"{path}.readinessProbe",
+                "belongs to the operator, whose probe shows that a worker has drained: with "
+                "another one drained pods could never be removed. Remove it; a check of your own "
+                "goes into livenessProbe or startupProbe",
+            )
         for variable in container.get("env") or []:
             if variable.get("name") in OWNED_ENVIRONMENT:
                 yield fields.Violation(

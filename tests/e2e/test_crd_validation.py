@@ -118,6 +118,14 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"spec.workerContainer": "main"},
         ["spec.workerContainer", "spec.template.spec.containers", "name the container"],
     ),
+    "readiness probe on the worker": (
+        {
+            "spec.template": {
+                "spec": {"containers": [{"name": "worker", "readinessProbe": {"exec": {}}}]}
+            }
+        },
+        ["spec.template", "belongs to the operator", "livenessProbe"],
+    ),
     "no containers": (
         {"spec.template": {"spec": {"containers": []}}},
         ["spec.template.spec.containers"],
@@ -193,6 +201,16 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "another container": {
         "spec.workerContainer": "main",
         "spec.template": {"spec": {"containers": [{"name": "side"}, {"name": "main"}]}},
+    },
+    "readiness probe beside the worker": {
+        "spec.template": {
+            "spec": {
+                "containers": [
+                    {"name": "worker"},
+                    {"name": "side", "readinessProbe": {"tcpSocket": {"port": 1}}},
+                ]
+            }
+        },
     },
     "name of 40 characters": {"metadata.name": "a" * 40},
 }

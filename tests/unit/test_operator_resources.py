@@ -94,11 +94,11 @@ def test_a_pod_may_finish_what_it_runs_and_has_no_rights() -> None:
 def test_what_the_user_wrote_wins_and_is_not_touched() -> None:
     written = copy.deepcopy(TEMPLATE)
     written["spec"]["securityContext"] = {"runAsUser": 0}
-    written["spec"]["containers"][1]["readinessProbe"] = {"exec": {"command": ["true"]}}
+    written["spec"]["containers"][1]["livenessProbe"] = {"exec": {"command": ["true"]}}
     before = copy.deepcopy(written)
     body = built(dataclasses.replace(POOL, template=written))
     assert "runAsNonRoot" not in body["spec"]["template"]["spec"]["securityContext"]
-    assert containers(body)["worker"]["readinessProbe"] == {"exec": {"command": ["true"]}}
+    assert containers(body)["worker"]["livenessProbe"] == {"exec": {"command": ["true"]}}
     assert written == before
 
 

@@ -125,6 +125,17 @@ def test_what_no_check_foresees_is_a_violation_too() -> None:
     assert "odd" in violation.description
 
 
+def test_a_readiness_probe_on_the_worker_is_the_operators() -> None:
+    probe = {"exec": {"command": ["true"]}}
+    refused = said(manifest(f"{WORKER}.readinessProbe", probe))
+    (field,) = refused
+    assert field == "spec.template.spec.containers[worker].readinessProbe"
+    assert "livenessProbe" in refused[field]
+    side = {"name": "side", "image": "example/side", "readinessProbe": probe}
+    both = [*GOOD["spec"]["template"]["spec"]["containers"], side]
+    assert said(manifest("template.spec.containers", both)) == {}
+
+
 def test_a_file_with_keys_that_are_not_text_is_refused() -> None:
     with pytest.raises(fields.InvalidManifest, match="put it into quotes"):
         spec.parse_manifest(manifest("template.metadata.labels", {1: "x"}))
