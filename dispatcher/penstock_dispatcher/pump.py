@@ -149,6 +149,8 @@ class Pump:
         dirty, self._dirty = self._dirty, {}
         durable_lsn = self.commits.durable_lsn
         for pool in dirty:
+            if self.registry.by_uid.get(pool.config.uid) is not pool:
+                continue  # purged: its streams end, and say so
             for effect in pool.take_effects(durable_lsn, now):
                 self._carry[type(effect)](pool, effect)
             if pool.awaits_journal:
@@ -279,7 +281,8 @@ class Pump:
             self._end_stream(pool, worker.session_id)
         for task in pool.book.tasks.values():
             self.waiters.wake(task)
-        self._dirty.pop(pool, None)
+        for waiting in (self._dirty, self._awaiting, self._armed):
+            waiting.pop(pool, None)
         self.commits.gather()
         self.purged(pool)
 

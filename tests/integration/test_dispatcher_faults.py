@@ -1,10 +1,15 @@
 """What must never silence a dispatcher: faults of its own, and pools that go away under workers."""
 
 import asyncio
+import time
 from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
+from google.protobuf import timestamp_pb2
 
+from penstock.v1 import fleet_service_pb2
 from penstock_dispatcher import server
 from penstock_dispatcher.journal import interface
 
@@ -21,3 +26,32 @@ async def test_a_fault_in_a_turn_ends_the_process_instead_of_silencing_it(make_p
     with pytest.raises(interface.JournalFailed, match="a broken turn"):
         async with asyncio.timeout(20):
             await server.run(settings, pools=[make_pool()], started=started)
+
+
+async def test_a_pool_is_purged_under_its_workers_and_the_others_go_on(
+    dispatcher: Any, make_pool: Any, stubs: Any
+) -> None:
+    name = "namespaces/default/pools/gone"
+    operator = await stubs.sync(
+        make_pool(), make_pool(name, "uid-gone", pool_retention=0.3), epoch=1
+    )
+    await stubs.submit(parent=name)
+    running = await dispatcher.worker("pod-1", pool=name)
+    idle = await dispatcher.worker("pod-2", pool=name)
+    await running.assigned()
+    await operator.write(fleet_service_pb2.SyncPoolsRequest(deleted_uid="uid-gone", epoch=1))
+    for worker in (running, idle):
+        with pytest.raises((EOFError, grpc.aio.AioRpcError)):
+            await worker.read()
+    # Its streams have ended after the purge; timers of other pools still come.
+    await asyncio.sleep(0.2)
+    pump = dispatcher.dispatcher.pump
+    assert not pump.commits.failed.done()
+    assert "uid-gone" not in pump.registry.by_uid
+    assert not any(pool.config.uid == "uid-gone" for pool in (*pump._armed, *pump._awaiting))
+    soon = timestamp_pb2.Timestamp()
+    soon.FromMilliseconds(int((time.time() + 0.3) * 1000))
+    task = await stubs.submit(schedule_time=soon)
+    worker = await dispatcher.worker("pod-3")
+    (one,) = await worker.assigned()
+    assert one.task.name == task.name
