@@ -21,6 +21,10 @@ from report import EXIT_USAGE, ClusterError, progress, say
 NAME = "penstock"
 READY_SECONDS_MAX = 180
 CONFIG = Path(__file__).resolve().parent / "kind.yaml"
+#: Volumes for node images that come without a provisioner of their own.
+STORAGE = Path(__file__).resolve().parent / "manifests" / "storage.yaml"
+#: The controller-manager's own: its folders are root's, whatever the pod's fsGroup.
+HOST_PATH = "kubernetes.io/host-path"
 
 
 def program(name: str) -> Path:
@@ -119,6 +123,16 @@ def _create() -> None:
     # `kind create --wait` waits for the control plane only.
     if not ready(wait_seconds=READY_SECONDS_MAX):
         raise ClusterError("the kind cluster's nodes do not become Ready")
+    _ensure_storage()
+
+
+def _ensure_storage() -> None:
+    """Have volumes that a pod that is not root can write."""
+    kubectl = [program("kubectl"), f"--kubeconfig={kubeconfig_file()}"]
+    listed = run([*kubectl, "get", "storageclasses", "--output=jsonpath={.items[*].provisioner}"])
+    if not set(listed.split()) - {HOST_PATH}:
+        say("the node image brings no volume provisioner; adding one")
+        run([*kubectl, "apply", f"--filename={STORAGE}"])
 
 
 def _config() -> Path:
