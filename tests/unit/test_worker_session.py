@@ -155,7 +155,7 @@ def test_an_outcome_is_sent_again_until_acknowledged(connected: session.Session)
     assert [each.lease_id for each in sent[0].outcomes.outcomes] == ["1"]
     assert sent[0].outcomes.credit == 2
     connected.received(ack("1"), 0.0)
-    assert connected.unacknowledged == 0
+    assert connected.unacknowledged == []
 
 
 def test_running_work_outlives_the_stream_and_takes_no_credit(connected: session.Session) -> None:
@@ -185,14 +185,13 @@ def test_a_lost_lease_whose_outcome_is_ready_is_forgotten(connected: session.Ses
     connected.ended("1", done())
     lost = wire.WorkResponse(lease_state=wire.LeaseState(lost_lease_ids=["1"]))
     assert connected.received(lost, 0.0) == []
-    assert connected.unacknowledged == 0
+    assert connected.unacknowledged == []
 
 
-def test_cancel_asks_for_a_stop_with_its_grace(connected: session.Session) -> None:
+def test_cancel_asks_for_a_stop(connected: session.Session) -> None:
     connected.received(assign("1"), 0.0)
     cancel = wire.WorkResponse(cancel=wire.CancelLease(lease_id="1", reason="because"))
-    cancel.cancel.grace.seconds = 3
-    assert connected.received(cancel, 0.0) == [session.Stop("1", "because", 3.0)]
+    assert connected.received(cancel, 0.0) == [session.Stop("1", "because")]
     assert connected.received(cancel, 0.0), "asking again is harmless"
     connected.ended("1", done())
     assert connected.received(cancel, 0.0) == []

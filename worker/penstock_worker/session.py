@@ -25,8 +25,8 @@ from penstock.v1 import worker_service_pb2 as wire
 PROTOCOL_VERSION: Final = 1
 OUTCOMES_PER_FRAME: Final = 256
 OUTCOME_BYTES_PER_FRAME: Final = 1024 * 1024
+"""An outcome that is larger travels alone; the dispatcher takes frames of 8 MiB."""
 HEARTBEAT_SECONDS_DEFAULT: Final = 5.0
-CANCEL_GRACE_SECONDS_DEFAULT: Final = 10.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,6 @@ class Stop:
 
     lease_id: str
     reason: str
-    grace_seconds: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,7 +97,6 @@ class Session:
         self.identity = identity
         self.session_id = ""
         self.heartbeat_seconds = HEARTBEAT_SECONDS_DEFAULT
-        self.cancel_grace_seconds = CANCEL_GRACE_SECONDS_DEFAULT
         self.welcomed = False
         self._attempts: dict[str, _Attempt] = {}
         self._connected = False
@@ -126,9 +124,13 @@ class Session:
         ]
 
     @property
-    def unacknowledged(self) -> int:
-        """Outcomes that the dispatcher has not acknowledged."""
-        return sum(attempt.place is _Place.ENDED for attempt in self._attempts.values())
+    def unacknowledged(self) -> list[str]:
+        """Lease ids of attempts whose outcome the dispatcher has not acknowledged."""
+        return [
+            lease_id
+            for lease_id, attempt in self._attempts.items()
+            if attempt.place is _Place.ENDED
+        ]
 
     @property
     def leases(self) -> list[str]:
@@ -184,14 +186,7 @@ class Session:
                 attempt = self._attempts.get(frame.cancel.lease_id)
                 if attempt is None or attempt.place is not _Place.RUNNING:
                     return []
-                grace = frame.cancel.grace
-                return [
-                    Stop(
-                        frame.cancel.lease_id,
-                        frame.cancel.reason or "cancelled",
-                        grace.seconds + grace.nanos / 1e9 or self.cancel_grace_seconds,
-                    )
-                ]
+                return [Stop(frame.cancel.lease_id, frame.cancel.reason or "cancelled")]
             case "lease_state":
                 return self._disown(frame.lease_state.lost_lease_ids, "the lease was lost")
             case "drain":
@@ -218,9 +213,6 @@ class Session:
         self.heartbeat_seconds = (
             interval.seconds + interval.nanos / 1e9
         ) or HEARTBEAT_SECONDS_DEFAULT
-        if welcome.HasField("cancel_grace"):
-            grace = welcome.cancel_grace
-            self.cancel_grace_seconds = grace.seconds + grace.nanos / 1e9
         self.welcomed = True
         self._heartbeat_due = now + self.heartbeat_seconds
         for attempt in self._attempts.values():
@@ -255,7 +247,7 @@ class Session:
                 continue
             if attempt.place is _Place.RUNNING:
                 attempt.place = _Place.DISOWNED
-                commands.append(Stop(lease_id, reason, self.cancel_grace_seconds))
+                commands.append(Stop(lease_id, reason))
             elif attempt.place is _Place.ENDED:
                 del self._attempts[lease_id]
         return commands + self._maybe_unready()
@@ -358,7 +350,7 @@ class Session:
         for attempt in self._attempts.values():
             if attempt.outcome is None or attempt.sent:
                 continue
-            size += len(attempt.outcome.completed.result)
+            size += attempt.outcome.ByteSize()
             if outcomes and size > OUTCOME_BYTES_PER_FRAME:
                 break
             attempt.sent = True

@@ -6,13 +6,15 @@ commands; a writer asks the session for the next frame whenever the last write i
 when there is none. Whatever ends a stream, the call is cancelled explicitly (an abandoned one is
 never freed).
 
-Reconnecting never ends: the first try follows within a second, later ones at random within ten. A
-worker that is stopping leaves when its goodbye is said; or, if nothing runs and no dispatcher can
-be reached, after a while without.
+Reconnecting never ends, whatever ended a stream: the first try follows within a second, later ones
+at random within ten. Nothing is waited for without a bound: neither the connection, the Welcome, a
+write, nor the end of a stream on which nothing moves. When a worker that is stopping may exit is
+for `leaving` to say.
 """
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import random
 import time
@@ -25,7 +27,7 @@ import grpc.aio
 
 from penstock.v1 import worker_service_pb2 as wire
 from penstock.v1 import worker_service_pb2_grpc
-from penstock_worker import executor, readiness, session, settings
+from penstock_worker import executor, leaving, readiness, session, settings
 
 logger = logging.getLogger("penstock.worker")
 
@@ -41,13 +43,6 @@ CHANNEL_OPTIONS: Final = (
 )
 FIRST_RECONNECT_SECONDS_MAX: Final = 1.0
 RECONNECT_SECONDS_MAX: Final = 10.0
-CONNECT_SECONDS_MAX: Final = 10.0
-GOODBYE_SECONDS_MAX: Final = 2.0
-ALONE_SECONDS_MAX: Final = 20.0
-"""A stopping worker without work waits this long for a dispatcher."""
-HAND_BACK_SECONDS_MAX: Final = 5.0
-"""After its drain time-out, a worker waits this long for what it handed back to be acknowledged."""
-TICK_SECONDS: Final = 1.0
 
 _REMEDIES: Final = {
     grpc.StatusCode.UNAUTHENTICATED: "check PENSTOCK_TOKEN_FILE and the Secret behind it",
@@ -55,6 +50,21 @@ _REMEDIES: Final = {
     grpc.StatusCode.NOT_FOUND: "check PENSTOCK_POOL, and that the pool exists at the dispatcher",
     grpc.StatusCode.UNAVAILABLE: "check PENSTOCK_ADDRESS, and that the dispatcher runs",
 }
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long each thing may take, in seconds."""
+
+    connect: float = 10.0
+    welcome: float = 20.0
+    """From the Hello on."""
+    write: float = 20.0
+    """Of one frame, while the dispatcher does not read."""
+    goodbye: float = 2.0
+    """Until the dispatcher closes the stream."""
+    tick: float = 1.0
+    """Between two looks at what else may be over."""
 
 
 class Stream:
@@ -67,32 +77,31 @@ class Stream:
         identity: session.Identity,
         ready: readiness.Readiness,
         draw: Callable[[], float] = random.random,
+        patience: Patience = Patience(),
+        hand_back_seconds: float = leaving.HAND_BACK_SECONDS_MAX,
     ) -> None:
         self.session = session.Session(identity)
         self._config = config
+        self._patience = patience
         self._ready = ready
         self._draw = draw
         self._executor: executor.Executor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._stop_time: float | None = None
-        self._left_time = time.monotonic()
+        self._asked_to_stop = ""
+        self._leaving = leaving.Leaving(
+            drain_timeout_seconds=config.drain_timeout_seconds, hand_back_seconds=hand_back_seconds
+        )
         self._reconnect_after = 0.0
-        self._handed_back = False
 
     # ------------------------------------------------------------ from other threads
 
-    def ended(self, lease_id: str, outcome: wire.TaskOutcome) -> None:
-        """An attempt ended."""
-        assert self._loop is not None, "attempts start after the stream"
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
-            self._loop.call_soon_threadsafe(self._ended, lease_id, outcome)
-
     def stop(self, reason: str) -> None:
-        """Begin to leave, because of a signal."""
+        """Begin to leave, because of a signal; if `run` has not begun yet, as soon as it does."""
+        self._asked_to_stop = reason
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(RuntimeError):  # closed: the process is ending
                 self._loop.call_soon_threadsafe(self._stop, reason)
 
     # ------------------------------------------------------------ the loop
@@ -100,6 +109,8 @@ class Stream:
     async def run(self, work: executor.Executor) -> None:
         """Serve until the worker may exit."""
         self._loop, self._executor = asyncio.get_running_loop(), work
+        if self._asked_to_stop:
+            self._stop(self._asked_to_stop)
         ticking = asyncio.create_task(self._tick())
         failures = 0
         try:
@@ -114,62 +125,45 @@ class Stream:
                 await self._pause(delay)
         finally:
             ticking.cancel()
+        if self.session.unacknowledged:
+            logger.error(
+                "nobody has acknowledged the outcomes of leases=%s: these tasks will run again",
+                ",".join(self.session.unacknowledged),
+            )
 
     def _may_exit(self) -> bool:
-        if self._stop_time is None:
-            return False
-        if self.session.finished:
-            return True
-        now = time.monotonic()
-        if self._handed_back and now > self._drain_end + HAND_BACK_SECONDS_MAX:
-            return True
-        alone_since = max(self._stop_time, self._left_time)
-        return (
-            not self.session.welcomed
-            and not self.session.running
-            and now - alone_since >= ALONE_SECONDS_MAX
-        )
-
-    @property
-    def _drain_end(self) -> float:
-        assert self._stop_time is not None, "only asked while stopping"
-        return self._stop_time + self._config.drain_timeout_seconds
+        return self._leaving.may_exit(self.session, time.monotonic())
 
     async def _pause(self, seconds: float) -> None:
         """Wait before the next try; shortly while stopping, and no longer once a signal comes."""
-        if self._stop_time is not None:
-            await asyncio.sleep(min(seconds, TICK_SECONDS))
+        if self._leaving.begun:
+            await asyncio.sleep(min(seconds, self._patience.tick))
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
 
     async def _tick(self) -> None:
-        """Once a second: show that this thread lives, and look at the drain's end."""
+        """Now and then: show that this thread lives, and look at the drain's end."""
         while True:
             self._ready.tick()
-            if (
-                self._stop_time is not None
-                and not self._handed_back
-                and time.monotonic() > self._drain_end
-            ):
+            if self._leaving.hand_back(time.monotonic()):
                 self._hand_back()
             self._wake.set()
-            await asyncio.sleep(TICK_SECONDS)
+            await asyncio.sleep(self._patience.tick)
 
     def _stop(self, reason: str) -> None:
-        if self._stop_time is not None:
+        if self._leaving.begun:
             return
         running = self.session.running
         logger.info("%s received running=%d leases=%s", reason, len(running), ",".join(running))
-        self._stop_time = time.monotonic()
-        self.session.stop(reason, self._config.drain_timeout_seconds)
+        self._leaving.begin(time.monotonic())
+        self.session.stop(reason, self._leaving.drain_timeout_seconds)
         self._stopping.set()
         self._wake.set()
 
     def _hand_back(self) -> None:
         """The drain's time is over: what still runs is handed back, and the process will exit."""
-        self._handed_back = True
         running = self.session.running
         if running:
             logger.warning("drain timed out, handed back leases=%s", ",".join(running))
@@ -180,7 +174,8 @@ class Stream:
             self._carry_out(self.session.ended(lease_id, wire.TaskOutcome(released=released)))
         self._wake.set()
 
-    def _ended(self, lease_id: str, outcome: wire.TaskOutcome) -> None:
+    def ended(self, lease_id: str, outcome: wire.TaskOutcome) -> None:
+        """An attempt ended. In the loop of `run` only."""
         self._carry_out(self.session.ended(lease_id, outcome))
         self._wake.set()
 
@@ -210,9 +205,10 @@ class Stream:
             )
         except grpc.aio.AioRpcError as error:
             self._explain(error)
+        except Exception:
+            # Whatever it is, attempts run: they must be answered for on the next stream.
+            logger.exception("the stream failed; another will be opened")
         finally:
-            if self.session.welcomed:
-                self._left_time = time.monotonic()
             self.session.broke()
         return welcomed
 
@@ -227,7 +223,7 @@ class Stream:
             asyncio.create_task(self._stopping.wait()),
         }
         try:
-            async with asyncio.timeout(CONNECT_SECONDS_MAX):
+            async with asyncio.timeout(self._patience.connect):
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                 if self._may_exit():
                     return False
@@ -243,18 +239,33 @@ class Stream:
         self._wake.set()
         reading = asyncio.create_task(self._read(call))
         writing = asyncio.create_task(self._write(call))
+        parts = (reading, writing, asyncio.create_task(self._watch()))
         try:
-            done, _ = await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             if writing in done and not writing.cancelled() and writing.exception() is None:
                 # The goodbye is sent: let the dispatcher close the stream.
-                await asyncio.wait((reading,), timeout=GOODBYE_SECONDS_MAX)
-            for part in (reading, writing):
+                await asyncio.wait((reading,), timeout=self._patience.goodbye)
+            for part in parts:
                 if part.done() and not part.cancelled():
                     part.result()
         finally:
-            for part in (reading, writing):
+            for part in parts:
                 part.cancel()
-            await asyncio.gather(reading, writing, return_exceptions=True)
+            await asyncio.gather(*parts, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        """Return when a stream on which nothing moves is of no more use to a worker that leaves.
+
+        Raises AioRpcError when no Welcome comes.
+        """
+        opened = time.monotonic()
+        while True:
+            await asyncio.sleep(self._patience.tick)
+            if not self.session.welcomed and time.monotonic() - opened >= self._patience.welcome:
+                raise _as_error(grpc.StatusCode.DEADLINE_EXCEEDED, "no Welcome came")
+            goodbye_under_way = self.session.welcomed and self.session.finished
+            if self._may_exit() and not goodbye_under_way:
+                return
 
     async def _read(self, call: Any) -> None:
         while True:
@@ -287,7 +298,13 @@ class Stream:
             if frame is None:
                 await self._sleep_until_due()
                 continue
-            await call.write(frame)
+            try:
+                async with asyncio.timeout(self._patience.write):
+                    await call.write(frame)
+            except TimeoutError:
+                raise _as_error(
+                    grpc.StatusCode.DEADLINE_EXCEEDED, "the dispatcher does not read"
+                ) from None
             if frame.WhichOneof("message") == "goodbye":
                 await call.done_writing()
                 return
@@ -307,7 +324,7 @@ class Stream:
             match command:
                 case session.Start(assignment):
                     self._executor.start(assignment)
-                case session.Stop(lease_id, reason, _):
+                case session.Stop(lease_id, reason):
                     logger.info("stop lease=%s reason=%s", lease_id, reason)
                     self._executor.stop(lease_id, reason)
                 case session.BecomeUnready():
@@ -326,7 +343,10 @@ class Stream:
         if not self._config.token_file:
             return ()
         # Read anew each time: a projected token is replaced while we run.
-        token = Path(self._config.token_file).read_text(encoding="utf-8").strip()
+        try:
+            token = Path(self._config.token_file).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise _as_error(grpc.StatusCode.UNAUTHENTICATED, f"no token: {error}") from None
         return (("authorization", f"Bearer {token}"),)
 
     def _explain(self, error: grpc.aio.AioRpcError) -> None:

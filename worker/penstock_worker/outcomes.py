@@ -1,0 +1,126 @@
+"""What the end of an attempt means, as the dispatcher hears it. Pure.
+
+What a handler returns or raises is its author's own and may be anything: megabytes, text that is
+not Unicode, a delay that is no number, an exception that cannot be printed. An outcome has to come
+of each, or the attempt would keep its slot and its lease for ever; so `of_error` never raises, and
+`completed` only what `of_error` can then tell. And an outcome has to fit a frame: one that does not
+would end the stream, and be sent again on the next.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from penstock.v1 import worker_service_pb2 as wire
+from penstock_worker import app, errors
+
+ERROR_DOMAIN: Final = "worker.penstock.dev"
+TEXT_CHARACTERS_MAX: Final = 4096
+RESULT_BYTES_MAX: Final = 3 * 1024 * 1024
+"""With a payload of 4 MiB, the largest there can be, a result has to fit one message of 8 MiB, or
+the task could not be read any more."""
+DELAY_SECONDS_MAX: Final = 365 * 86_400.0
+"""Longer than any pool lets a retry wait, and what every duration can say."""
+CODE_CANCELLED, CODE_UNKNOWN, CODE_DEADLINE_EXCEEDED = 1, 2, 4
+CODE_RESOURCE_EXHAUSTED, CODE_UNIMPLEMENTED = 8, 12
+TIMEOUT_REASON: Final = "EXECUTION_TIMEOUT"
+
+
+def completed(result: Any) -> wire.TaskOutcome:
+    """The handler returned `result`. Raises TypeError or ValueError for what cannot be encoded."""
+    content, content_type = app.encode(result)
+    if len(content) > RESULT_BYTES_MAX:
+        return _failed(
+            CODE_RESOURCE_EXHAUSTED,
+            "RESULT_TOO_LARGE",
+            f"the result has {len(content)} bytes, at most {RESULT_BYTES_MAX} are kept: put it"
+            " into storage of its own, and return a reference to it",
+            retryable=False,
+        )
+    return wire.TaskOutcome(
+        completed=wire.TaskOutcome.Completed(result=content, content_type=content_type)
+    )
+
+
+def unknown_type(type_: str, types: tuple[str, ...]) -> wire.TaskOutcome:
+    """There is no handler."""
+    return _failed(
+        CODE_UNIMPLEMENTED,
+        "UNKNOWN_TASK_TYPE",
+        f"no handler for type {type_!r}; this worker has: {', '.join(types) or 'none'}",
+        retryable=False,
+    )
+
+
+def of_error(error: BaseException, *, stopped_for: str, seconds: float) -> wire.TaskOutcome:
+    """The handler raised `error` after `seconds`; `stopped_for` is why it was asked to stop, or
+    empty.
+    """
+    try:
+        return _of_error(error, stopped_for, seconds)
+    except Exception as trouble:
+        return _failed(
+            CODE_UNKNOWN,
+            "UNTELLABLE_ERROR",
+            f"the handler raised {type(error).__name__}, of which no failure could be made:"
+            f" {type(trouble).__name__}",
+            retryable=True,
+        )
+
+
+def _of_error(error: BaseException, stopped_for: str, seconds: float) -> wire.TaskOutcome:
+    reason, message = type(error).__name__, str(error) or repr(error)
+    match error:
+        case asyncio.CancelledError() | errors.Cancelled():
+            return _stopped(reason, stopped_for, seconds)
+        case errors.Release():
+            return wire.TaskOutcome(released=wire.TaskOutcome.Released(reason=_text(message)))
+        case errors.PermanentError():
+            return _failed(CODE_UNKNOWN, reason, message, retryable=False)
+        case errors.RetryLater():
+            failure = _failed(CODE_UNKNOWN, reason, message, retryable=True)
+            failure.failed.retry_delay.CopyFrom(duration(error.delay_seconds))
+            return failure
+        case _:
+            return _failed(CODE_UNKNOWN, reason, message, retryable=True)
+
+
+def _stopped(reason: str, stopped_for: str, seconds: float) -> wire.TaskOutcome:
+    if stopped_for == TIMEOUT_REASON:
+        return _failed(
+            CODE_DEADLINE_EXCEEDED,
+            TIMEOUT_REASON,
+            f"stopped after {seconds:.1f} s: its execution time-out was over",
+            retryable=True,
+        )
+    if stopped_for:
+        return wire.TaskOutcome(cancelled=wire.TaskOutcome.Cancelled())
+    # Told as a cancelled one it would be tried again at once and charge no attempt, for ever.
+    return _failed(
+        CODE_CANCELLED,
+        reason,
+        "the handler was cancelled, and nobody had asked for it: something that it awaits or"
+        " calls cancels it",
+        retryable=True,
+    )
+
+
+def _failed(code: int, reason: str, message: str, *, retryable: bool) -> wire.TaskOutcome:
+    detail = any_pb2.Any()
+    detail.Pack(error_details_pb2.ErrorInfo(reason=_text(reason), domain=ERROR_DOMAIN))
+    status = status_pb2.Status(code=code, message=_text(message), details=[detail])
+    return wire.TaskOutcome(failed=wire.TaskOutcome.Failed(error=status, retryable=retryable))
+
+
+def _text(text: str) -> str:
+    """Short, and Unicode: a lone surrogate, as in the name of a file, cannot travel."""
+    return text[:TEXT_CHARACTERS_MAX].encode("utf-8", "backslashreplace").decode()
+
+
+def duration(seconds: float) -> duration_pb2.Duration:
+    """As it travels: 0 to `DELAY_SECONDS_MAX`."""
+    made = duration_pb2.Duration()
+    made.FromNanoseconds(int(min(max(0.0, seconds), DELAY_SECONDS_MAX) * 1e9))
+    return made
