@@ -22,7 +22,7 @@ from penstock.v1 import fleet_service_pb2, task_pb2, task_service_pb2
 from rig import processes
 
 HANDLERS = """
-import asyncio, time
+import asyncio, os, sys, time
 from penstock_worker import PermanentError, Release, RetryLater, Task, Worker
 
 worker = Worker()
@@ -63,6 +63,27 @@ def later(task: Task) -> int:
     if task.attempt == 1:
         raise RetryLater(0.05)
     return task.attempt
+
+@worker.task
+async def leaves(task: Task) -> None:
+    sys.exit(1)
+
+@worker.task
+async def block_the_loop(task: Task) -> str:
+    time.sleep(float(task.payload))
+    return "blocked"
+
+@worker.task
+def grow(task: Task) -> bytes:
+    return bytes(int(task.payload))
+
+@worker.task
+def name_of_a_file(task: Task) -> None:
+    raise OSError("cannot read " + os.fsdecode(b"caf\\xe9"))
+
+@worker.task
+async def cancels_itself(task: Task) -> None:
+    raise asyncio.CancelledError
 """
 State = task_pb2.Task
 
@@ -160,6 +181,90 @@ async def test_every_kind_of_handler(dispatcher: Any, stubs: Any, start_worker: 
     done = await stubs.wait(later.name)
     assert (done.state, done.result) == (State.SUCCEEDED, b"2")
     assert len(worker.lines("task started")) == 7
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "reason", "attempts"),
+    [
+        ("leaves", b"", "SystemExit", 2),
+        ("name_of_a_file", b"", "OSError", 2),
+        ("cancels_itself", b"", "CancelledError", 2),
+        ("grow", b"20000000", "RESULT_TOO_LARGE", 1),
+    ],
+)
+async def test_a_strange_end_is_an_end(
+    kind: str,
+    payload: bytes,
+    reason: str,
+    attempts: int,
+    dispatcher: Any,
+    stubs: Any,
+    rich: Any,
+    start_worker: Any,
+) -> None:
+    """The slot comes free again, and the attempt was charged."""
+    worker = start_worker(dispatcher.address)
+    twice = task_pb2.RetryPolicy(max_attempts=2)
+    twice.initial_backoff.FromMilliseconds(10)
+    task = await stubs.submit(type=kind, payload=payload, retry_policy=twice)
+    done = await stubs.wait(task.name)
+    assert (done.state, done.attempt) == (State.DEAD_LETTERED, attempts)
+    assert rich(done.error).reason == reason
+    after = await stubs.submit(type="describe")
+    assert (await stubs.wait(after.name)).state == State.SUCCEEDED
+    worker.signal(signal.SIGTERM)
+    assert await asyncio.to_thread(worker.exit_status) == 0
+
+
+async def test_the_largest_result_can_be_read(
+    dispatcher: Any, stubs: Any, start_worker: Any
+) -> None:
+    start_worker(dispatcher.address)
+    size = 3 * 1024 * 1024
+    task = await stubs.submit(type="grow", payload=str(size).encode())
+    assert len((await stubs.wait(task.name)).result) == size
+
+
+async def test_a_task_cancelled_as_it_is_assigned_frees_its_slot(
+    dispatcher: Any, stubs: Any, start_worker: Any
+) -> None:
+    worker = start_worker(dispatcher.address)
+    await asyncio.to_thread(worker.until, "connected")
+    for _ in range(20):
+        task = await stubs.submit(type="doze", payload=b"60")
+        await stubs.tasks.CancelTask(task_service_pb2.CancelTaskRequest(name=task.name), timeout=5)
+        assert (await stubs.wait(task.name)).state == State.CANCELLED
+    after = await stubs.submit(type="echo", payload=b"free again")
+    assert (await stubs.wait(after.name)).state == State.SUCCEEDED
+
+
+async def test_a_blocked_handlers_loop_holds_up_no_plain_function(
+    dispatcher: Any, stubs: Any, start_worker: Any
+) -> None:
+    worker = start_worker(dispatcher.address, slots=2)
+    blocking = await stubs.submit(type="block_the_loop", payload=b"4")
+    await asyncio.to_thread(worker.until, "task started")
+    for _ in range(3):
+        task = await stubs.submit(type="echo", payload=b"through")
+        assert (await stubs.wait(task.name)).state == State.SUCCEEDED
+    assert (await stubs.get(blocking.name)).state == State.RUNNING
+    assert (await stubs.wait(blocking.name)).state == State.SUCCEEDED
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_during_the_start_is_heard(
+    number: int, start_worker: Any, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "handlers.py").write_text(
+        "import time\n"
+        "print('importing', flush=True)\n"
+        "try:\n    time.sleep(60)\nexcept BaseException:\n    time.sleep(60)\n"
+    )
+    worker = start_worker("127.0.0.1:1")
+    await asyncio.to_thread(worker.until, "importing")
+    worker.signal(number)
+    assert await asyncio.to_thread(worker.exit_status, 5) == 0
+    assert worker.lines("received while starting")
 
 
 async def test_sigterm_finishes_what_runs(dispatcher: Any, stubs: Any, start_worker: Any) -> None:
@@ -357,12 +462,17 @@ async def test_reconnecting_leaks_nothing(dispatcher: Any, stubs: Any, start_wor
         (["handlers:missing"], {}, "is not a penstock_worker.Worker"),
         (["handlers"], {"PENSTOCK_POOL": ""}, "PENSTOCK_POOL is not set"),
         (["handlers"], {"PENSTOCK_SLOTS": "many"}, "PENSTOCK_SLOTS must be a number"),
+        (["handlers"], {"PENSTOCK_LOG_LEVEL": "LOUD"}, "PENSTOCK_LOG_LEVEL must be DEBUG"),
+        (["handlers"], {"PENSTOCK_TOKEN_FILE": "/nowhere"}, "PENSTOCK_TOKEN_FILE: cannot read"),
+        (["runs"], {"PENSTOCK_SLOTS": "many"}, "PENSTOCK_SLOTS must be a number"),
     ],
 )
 def test_bad_configuration_is_one_line(
     tmp_path: pathlib.Path, arguments: list[str], environment: dict[str, str], complaint: str
 ) -> None:
-    (tmp_path / "handlers.py").write_text("from penstock_worker import Worker\nworker = Worker()\n")
+    made = "from penstock_worker import Worker\nworker = Worker()\n"
+    (tmp_path / "handlers.py").write_text(made)
+    (tmp_path / "runs.py").write_text(made + "raise SystemExit(worker.run())\n")
     ended = subprocess.run(
         [sys.executable, "-m", "penstock_worker", *arguments],
         cwd=tmp_path,
@@ -375,3 +485,22 @@ def test_bad_configuration_is_one_line(
     assert ended.returncode == 2
     assert complaint in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_module_that_cannot_be_imported_shows_where_and_ends_with_a_line(
+    tmp_path: pathlib.Path,
+) -> None:
+    (tmp_path / "handlers.py").write_text("import no_such_library\n")
+    ended = subprocess.run(
+        [sys.executable, "-m", "penstock_worker", "handlers"],
+        cwd=tmp_path,
+        env={**os.environ, "PENSTOCK_POOL": "p"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 2
+    *traceback, last = ended.stderr.splitlines()
+    assert "handlers.py" in "".join(traceback)
+    assert last.startswith("penstock-worker: cannot import 'handlers': ModuleNotFoundError")

@@ -4,9 +4,10 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 from pathlib import Path
 
-from penstock_worker import app, runtime, settings
+from penstock_worker import app, starting
 
 
 class _UsageError(Exception):
@@ -14,7 +15,10 @@ class _UsageError(Exception):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0 stopped in order, 2 unusable arguments or environment."""
+    """Returns the exit status: 0 stopped in order, 1 could not go on, 2 unusable arguments,
+    environment or handlers' module.
+    """
+    starting.heed_signals()
     parser = argparse.ArgumentParser(
         prog="penstock-worker",
         description="Run tasks of a Penstock pool. The pool and the dispatcher come from PENSTOCK_…"
@@ -31,11 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         worker = load(options.app)
-        config = settings.from_environment()
-    except (_UsageError, settings.SettingsError) as error:
+    except _UsageError as error:
         print(f"penstock-worker: {error}", file=sys.stderr)  # noqa: T201 - a command's answer
         return 2
-    return runtime.run(worker, config)
+    return starting.serve(worker)
 
 
 def load(where: str) -> app.Worker:
@@ -46,10 +49,15 @@ def load(where: str) -> app.Worker:
     sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name != module_name.partition(".")[0]:
-            raise
-        raise _UsageError(f"no module {module_name!r} in {Path.cwd()} or the environment") from None
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == module_name.partition(".")[0]:
+            where = f"{Path.cwd()} or the environment"
+            raise _UsageError(f"no module {module_name!r} in {where}") from None
+        traceback.print_exc()
+        raise _UsageError(
+            f"cannot import {module_name!r}: {type(error).__name__}: {error}: the traceback above"
+            " shows where"
+        ) from None
     worker = getattr(module, attribute or "worker", None)
     if not isinstance(worker, app.Worker):
         raise _UsageError(

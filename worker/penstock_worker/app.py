@@ -67,9 +67,9 @@ class Worker:
 
         The same as `penstock-worker module:worker`.
         """
-        from penstock_worker import runtime, settings
+        from penstock_worker import starting
 
-        return runtime.run(self, settings.from_environment())
+        return starting.serve(self)
 
 
 def is_async(handler: Handler) -> bool:

@@ -4,7 +4,8 @@ Threads: the main one waits for signals and for the end; `penstock-stream` talks
 `penstock-handlers` is the event loop of async handlers; `penstock-task_…` run plain functions.
 
 SIGTERM or SIGINT: take no more work, finish what runs (for at most the drain time-out), wait until
-every outcome is acknowledged, exit 0. A second SIGINT: stop now, exit 130.
+every outcome is acknowledged, exit 0; or 1, if one still is not when the time is over. A second
+SIGINT: stop now, exit 130.
 
 The line `SIGTERM received running=N leases=a,b` tells what a signal found.
 
@@ -36,7 +37,7 @@ _OVER: Final = b"\0"
 def run(worker: app.Worker, config: settings.Settings) -> int:
     """Serve until told to stop; returns the exit status. Main thread only."""
     logging.basicConfig(
-        level=os.environ.get("PENSTOCK_LOG_LEVEL", "INFO").upper(),
+        level=config.log_level,
         format="%(asctime)s %(levelname)s %(message)s",
         stream=sys.stderr,
     )
@@ -77,13 +78,14 @@ def run(worker: app.Worker, config: settings.Settings) -> int:
     thread.join()
     work.close()
     ready.close()
+    status = 1 if failed or talk.session.unacknowledged else 0
     logger.info("worker ends")
     logging.shutdown()
     if any(each.name.startswith("penstock-task") for each in threading.enumerate()):
         # A function that never returns would keep the interpreter from ending.
         sys.stderr.flush()
-        os._exit(1 if failed else 0)
-    return 1 if failed else 0
+        os._exit(status)
+    return status
 
 
 def _identity(worker: app.Worker, config: settings.Settings) -> session.Identity:
