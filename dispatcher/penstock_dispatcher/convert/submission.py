@@ -1,7 +1,8 @@
 """A SubmitTaskRequest, checked field by field, into what the core admits.
 
 The body that is kept and later handed to the worker is the submitted part of the Task, serialized;
-fields that only the dispatcher writes are dropped from it.
+fields that only the dispatcher writes, and those that this version does not know, are dropped from
+it: what is kept beside the payload is what was checked, some 50 KiB at most.
 """
 
 import hashlib
@@ -66,6 +67,8 @@ def submission(
     for field, _ in task.ListFields():
         if field.number not in _SUBMITTED:
             task.ClearField(field.name)  # type: ignore[arg-type]
+    # They were checked by nobody, and would be kept and counted nowhere.
+    task.DiscardUnknownFields()
     # Deterministic: the fingerprint of the same task must be the same, whatever order its maps had.
     body = task.SerializeToString(deterministic=True)
     made = ids.next()
@@ -124,7 +127,8 @@ def _violations(
         bad("task.slots", "must be 0 or 1: tasks of several slots are not supported yet")
     if task.trace_context and (
         len(task.trace_context) > TRACE_ENTRIES_MAX
-        or sum(len(key) + len(value) for key, value in task.trace_context.items()) > TRACE_BYTES_MAX
+        or sum(len(key.encode()) + len(value.encode()) for key, value in task.trace_context.items())
+        > TRACE_BYTES_MAX
     ):
         bad("task.trace_context", f"must have at most {TRACE_BYTES_MAX} bytes")
     _check_times(task, bad)

@@ -2,8 +2,10 @@
 them.
 """
 
+import contextlib
 from typing import Final
 
+from google.protobuf import message
 from google.rpc import error_details_pb2
 
 from penstock.v1 import pool_service_pb2, worker_service_pb2
@@ -15,8 +17,12 @@ from penstock_dispatcher.core import task as tasks
 PROTOCOL_VERSION: Final = 1
 SLOTS_MAX: Final = 10_000
 TYPES_MAX: Final = 1_000
+TYPE_CHARS_MAX: Final = 128
 RUNNING_MAX: Final = 100_000
 ID_CHARS_MAX: Final = 253
+TASK_NAME_CHARS_MAX: Final = 256
+REASON_CHARS_MAX: Final = 256
+MESSAGE_CHARS_MAX: Final = 4096
 TASKS_SHOWN_MAX: Final = 100
 ERROR_BYTES_MAX: Final = 64 * 1024
 
@@ -51,7 +57,21 @@ def check_hello(hello: worker_service_pb2.Hello) -> None:
         )
     want(1 <= hello.slots <= SLOTS_MAX, "slots", f"must be 1 to {SLOTS_MAX}, is {hello.slots}")
     want(len(hello.task_types) <= TYPES_MAX, "task_types", f"must be at most {TYPES_MAX}")
+    want(
+        all(len(type_) <= TYPE_CHARS_MAX for type_ in hello.task_types),
+        "task_types",
+        f"must have at most {TYPE_CHARS_MAX} characters each",
+    )
     want(len(hello.running) <= RUNNING_MAX, "running", f"must be at most {RUNNING_MAX}")
+    want(
+        all(
+            len(lease.task) <= TASK_NAME_CHARS_MAX and len(lease.lease_id) <= ID_CHARS_MAX
+            for lease in hello.running
+        ),
+        "running",
+        f"must name tasks of at most {TASK_NAME_CHARS_MAX} and leases of at most {ID_CHARS_MAX}"
+        " characters",
+    )
     if found:
         raise errors.invalid_fields(found)
 
@@ -130,15 +150,20 @@ def _failure(failed: worker_service_pb2.TaskOutcome.Failed) -> tasks.Failure:
     for detail in status.details:
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             info = error_details_pb2.ErrorInfo()
-            detail.Unpack(info)
-            reason = info.reason
+            # One that cannot be read is no reason to refuse the outcome.
+            with contextlib.suppress(message.DecodeError):
+                detail.Unpack(info)
+            reason = info.reason[:REASON_CHARS_MAX]
             break
     kept = status.SerializeToString()
     if len(kept) > ERROR_BYTES_MAX:
         # The message alone, cut: a stack trace of megabytes helps nobody.
         kept = b""
     return tasks.Failure(
-        status.code or outcome.CODE_UNKNOWN, reason or "UNKNOWN", status.message[:4096], kept
+        status.code or outcome.CODE_UNKNOWN,
+        reason or "UNKNOWN",
+        status.message[:MESSAGE_CHARS_MAX],
+        kept,
     )
 
 

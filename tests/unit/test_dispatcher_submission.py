@@ -1,0 +1,68 @@
+"""What is kept of a submission: what was checked, and nothing else."""
+
+from typing import Any
+
+import pytest
+
+from penstock.v1 import task_pb2, task_service_pb2
+from penstock_dispatcher import errors
+from penstock_dispatcher.convert import submission
+from penstock_dispatcher.core import settings
+from penstock_dispatcher.core import task as tasks
+
+CONFIG = settings.PoolSettings(name="namespaces/a/pools/b", uid="u")
+UNKNOWN = b"\xfa\x3e\x80\x40" + b"x" * 8192
+"""Field 1007, 8 KiB: of no version of a Task."""
+
+
+def submitted(task: task_pb2.Task) -> tasks.Submission:
+    request = task_service_pb2.SubmitTaskRequest(task=task)
+    return submission.submission(request, CONFIG, submission.TaskIds())
+
+
+def test_unknown_fields_are_not_kept() -> None:
+    task = task_pb2.Task(type="t", payload=b"p", retry_policy={"max_attempts": 2})
+    plain = submitted(task_pb2.Task.FromString(task.SerializeToString())).body
+    odd = task_pb2.Task.FromString(task.SerializeToString() + UNKNOWN)
+    odd.retry_policy.MergeFromString(UNKNOWN)
+    assert odd.ByteSize() > 2 * 8192
+    assert submitted(odd).body == plain
+
+
+def test_fields_of_the_dispatcher_are_not_kept() -> None:
+    task = task_pb2.Task(type="t", result=b"r" * 1000, worker="w", attempt=7)
+    assert submitted(task).body == task_pb2.Task(type="t").SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"labels": {"k" * 257: "v"}}, "task.labels"),
+        ({"trace_context": {"traceparent": "ä" * 513}}, "task.trace_context"),
+        ({"trace_context": {str(number): "" for number in range(9)}}, "task.trace_context"),
+        ({"content_type": "x" * 257}, "task.content_type"),
+        ({"fairness_key": "ä" * 33}, "task.fairness_key"),
+        ({"concurrency_key": "ä" * 33}, "task.concurrency_key"),
+        (
+            {"retry_policy": {"non_retryable_reasons": ["x" * 257]}},
+            "task.retry_policy.non_retryable_reasons",
+        ),
+    ],
+)
+def test_every_string_is_bounded(fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(errors.Refusal) as caught:
+        submitted(task_pb2.Task(type="t", **fields))
+    assert [bad.field for bad in caught.value.details.fields] == [named]
+
+
+def test_all_there_can_be_beside_a_payload_is_bounded() -> None:
+    task = task_pb2.Task(
+        type="ä" * submission.TYPE_CHARS_MAX,
+        content_type="x" * submission.CONTENT_TYPE_CHARS_MAX,
+        labels={f"{number:0256}": "v" * 256 for number in range(submission.LABELS_MAX)},
+        fairness_key="k" * submission.KEY_BYTES_MAX,
+        concurrency_key="k" * submission.KEY_BYTES_MAX,
+        trace_context={"k": "v" * (submission.TRACE_BYTES_MAX - 1)},
+        retry_policy={"non_retryable_reasons": ["x" * 256] * 64},
+    )
+    assert len(submitted(task).body) < 56 * 1024
