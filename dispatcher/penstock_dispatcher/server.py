@@ -40,7 +40,9 @@ from penstock_dispatcher.services import (
 
 _log = logging.getLogger(__name__)
 
-MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024
+MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Also what workers and the Python client send and take. A task is read whole: a payload, a result
+and an error of the largest size that is kept fit in; every other answer has a bound of its own."""
 STREAMS_PER_CONNECTION_MAX: Final = 10_000
 STOP_SECONDS: Final = 3.0
 """How long calls may take to end once they were told to."""

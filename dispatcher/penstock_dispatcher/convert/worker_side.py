@@ -25,6 +25,10 @@ REASON_CHARS_MAX: Final = 256
 MESSAGE_CHARS_MAX: Final = 4096
 TASKS_SHOWN_MAX: Final = 100
 ERROR_BYTES_MAX: Final = 64 * 1024
+RESULT_BYTES_MAX: Final = 4 * 1024 * 1024
+CONTENT_TYPE_CHARS_MAX: Final = 256
+RESULT_TOO_LARGE: Final = "RESULT_TOO_LARGE"
+CODE_RESOURCE_EXHAUSTED: Final = 8
 
 _Kind = outcome.OutcomeKind
 
@@ -109,6 +113,17 @@ def outcome_of(ended: worker_service_pb2.TaskOutcome) -> outcome.Outcome:
     match ended.WhichOneof("outcome"):
         case "completed":
             completed = ended.completed
+            too_large = _too_large(completed)
+            if too_large is not None:
+                # Not a broken stream: the worker would send the same outcome again, for ever.
+                return outcome.Outcome(
+                    lease_id=lease_id,
+                    token=token,
+                    kind=_Kind.FAILED,
+                    execution_time_ns=execution_ns,
+                    failure=too_large,
+                    retryable=False,
+                )
             return outcome.Outcome(
                 lease_id=lease_id,
                 token=token,
@@ -142,6 +157,21 @@ def outcome_of(ended: worker_service_pb2.TaskOutcome) -> outcome.Outcome:
     return outcome.Outcome(
         lease_id=lease_id, token=token, kind=kind, execution_time_ns=execution_ns
     )
+
+
+def _too_large(completed: worker_service_pb2.TaskOutcome.Completed) -> tasks.Failure | None:
+    """Why the result cannot be kept, if it cannot."""
+    size = len(completed.result)
+    if size > RESULT_BYTES_MAX:
+        text = (
+            f"the result has {size} bytes, at most {RESULT_BYTES_MAX} are kept:"
+            " return a reference to the data instead"
+        )
+    elif len(completed.content_type) > CONTENT_TYPE_CHARS_MAX:
+        text = f"the result's content type has more than {CONTENT_TYPE_CHARS_MAX} characters"
+    else:
+        return None
+    return tasks.Failure(CODE_RESOURCE_EXHAUSTED, RESULT_TOO_LARGE, text)
 
 
 def _failure(failed: worker_service_pb2.TaskOutcome.Failed) -> tasks.Failure:

@@ -1,12 +1,15 @@
 """Filters and pages for lists of tasks and workers.
 
 A page looks at a bounded number of entries, so that a list over a million tasks never holds the
-loop: a page may be short, or empty, while `next_page_token` says that there is more.
+loop: a page may be short, or empty, while `next_page_token` says that there is more. It is bounded
+in bytes, too (`fitting`), and so small that clients with gRPC's defaults can read it.
 """
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeVar
+
+from google.protobuf import message
 
 from penstock.v1 import task_pb2
 from penstock_dispatcher import errors
@@ -15,9 +18,12 @@ from penstock_dispatcher.core import task as tasks
 PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1_000
 LOOKED_AT_MAX: Final = 20_000
+PAGE_BYTES_MAX: Final = 2 * 1024 * 1024
+"""An entry that passes it begins the next page, unless it is the only one."""
 FILTER_TERMS_MAX: Final = 16
 
 _T = TypeVar("_T")
+_M = TypeVar("_M", bound=message.Message)
 _Test = Callable[[tasks.Task], bool]
 
 
@@ -50,6 +56,19 @@ def page(
                 return found, entry
             found.append(entry)
     return found, next(looked, None)
+
+
+def fitting(entries: Iterable[_T], view: Callable[[_T], _M]) -> list[_M]:
+    """Views of as many entries as fit a page, from the first one on."""
+    shown: list[_M] = []
+    left = PAGE_BYTES_MAX
+    for entry in entries:
+        made = view(entry)
+        left -= made.ByteSize()
+        if left < 0 and shown:
+            break
+        shown.append(made)
+    return shown
 
 
 def task_filter(text: str) -> _Test:

@@ -53,8 +53,15 @@ class PoolService:
             size=listing.page_size(request.page_size),
         )
         now = self._pump.now()
+
+        def view(pool: pools.Pool) -> pool_service_pb2.Pool:
+            return pool_view.pool_view(pool, now)
+
+        shown = listing.fitting(found, view)
+        if len(shown) < len(found):
+            following = found[len(shown)]
         return pool_service_pb2.ListPoolsResponse(
-            pools=[pool_view.pool_view(pool, now) for pool in found],
+            pools=shown,
             next_page_token="" if following is None else following.name,
         )
 
@@ -98,8 +105,15 @@ class PoolService:
             matches=lambda worker: wanted is None or worker.state is wanted,
             size=listing.page_size(request.page_size),
         )
+
+        def view(worker: workers.Worker) -> pool_service_pb2.Worker:
+            return worker_side.worker_view(worker, pool.name)
+
+        shown = listing.fitting(found, view)
+        if len(shown) < len(found):
+            following = found[len(shown)]
         return pool_service_pb2.ListWorkersResponse(
-            workers=[worker_side.worker_view(worker, pool.name) for worker in found],
+            workers=shown,
             next_page_token="" if following is None else following.pod_uid,
         )
 

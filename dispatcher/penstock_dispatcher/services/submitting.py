@@ -16,6 +16,10 @@ from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
 
 BATCH_REQUESTS_MAX: Final = 1_000
+ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024
+"""An answer that would be larger names its tasks, and says no more of them: what was accepted must
+not be made unknown by an answer that cannot be sent."""
+_REQUEST_ID_MAX: Final = submission.REQUEST_ID_CHARS_MAX
 _Decision = admission.Admission | errors.Refusal
 
 
@@ -129,13 +133,18 @@ class Submitting:
         """The answers to a batch, once it is durable."""
         response = task_service_pb2.BatchSubmitTasksResponse()
         for request, decision in zip(decided.requests, decided.decisions, strict=True):
-            entry = response.outcomes.add(request_id=request.request_id)
+            entry = response.outcomes.add(request_id=request.request_id[:_REQUEST_ID_MAX])
             if isinstance(decision, errors.Refusal):
                 entry.error.CopyFrom(decision.status())
             elif decision.admitted:
                 entry.response.CopyFrom(self.answer(decided.pool, request, decision))
             else:
                 entry.error.CopyFrom(refusal_of(decision, decided.pool).status())
+        if response.ByteSize() > ANSWER_BYTES_MAX:
+            for entry in response.outcomes:
+                task = entry.response.task
+                if task.name:
+                    task.CopyFrom(task_pb2.Task(name=task.name, uid=task.uid, state=task.state))
         return response
 
 

@@ -156,8 +156,15 @@ class TaskService:
         )
         for task in found:
             await self._settled(task)
+
+        def view(task: tasks.Task) -> task_pb2.Task:
+            return task_view.view(task, pool.name, payload=False, result=False)
+
+        shown = listing.fitting(found, view)
+        if len(shown) < len(found):
+            following = found[len(shown)]
         return task_service_pb2.ListTasksResponse(
-            tasks=[task_view.view(task, pool.name, payload=False, result=False) for task in found],
+            tasks=shown,
             next_page_token="" if following is None else f"{following.sequence:x}",
             total_size=0 if request.filter.strip() else len(pool.book.tasks),
         )
