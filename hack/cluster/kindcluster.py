@@ -128,7 +128,7 @@ def _create() -> None:
 
 def _ensure_storage() -> None:
     """Have volumes that a pod that is not root can write."""
-    kubectl = [program("kubectl"), f"--kubeconfig={kubeconfig_file()}"]
+    kubectl: list[str | Path] = [program("kubectl"), f"--kubeconfig={kubeconfig_file()}"]
     listed = run([*kubectl, "get", "storageclasses", "--output=jsonpath={.items[*].provisioner}"])
     if not set(listed.split()) - {HOST_PATH}:
         say("the node image brings no volume provisioner; adding one")
