@@ -110,6 +110,9 @@ def task_of(entry: interface.StoredTask, config: settings.PoolSettings) -> tasks
     if isinstance(change, records.TaskRequeued):
         task.not_before = change.not_before
         return task
+    if isinstance(change, records.TaskCancelling):
+        task.not_before, task.cancelling = 0, True
+        return task
     task.state = change.state
     task.start_time = change.start_time
     task.end_time = change.end_time

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from penstock_dispatcher import loading
 from penstock_dispatcher.core import (
     admission,
     effects,
@@ -15,6 +16,7 @@ from penstock_dispatcher.core import (
 )
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
+from rig import simulated
 
 S = units.SECOND
 T0 = 1_000_000 * S
@@ -40,13 +42,41 @@ class Bench:
 
     def __init__(self, epoch: int = 1, **changes: Any) -> None:
         self.now = T0
+        self.epoch = epoch
         self.log = records.RecordLog()
+        self.disk = simulated.Disk()
         self.pool = pools.Pool(
             dataclasses.replace(CONFIG, **changes),
             log=self.log,
             tokens=leases.TokenSource(epoch),
             draw=lambda: 0.0,
             now=self.now,
+        )
+
+    def restarted(self) -> "Bench":
+        """The next run, a moment later, with what this one has written."""
+        self.disk.sync(self.log.take())
+        config = self.pool.config
+        fields = {each.name: getattr(config, each.name) for each in dataclasses.fields(config)}
+        after = Bench(self.epoch + 1, **fields)
+        after.now, after.disk = self.now, self.disk
+        after.pool.restore(
+            stored=[loading.task_of(entry, config) for entry in self.disk.stored_tasks()],
+            requests=(),
+            sessions=self.disk.sessions().items(),
+            tombstones=self.disk.tombstones(),
+            paused=False,
+            closed_time=0,
+            now=self.now,
+        )
+        return after
+
+    def claim(self, task_id: str) -> workers.ClaimedLease:
+        """How the worker that runs the task names it."""
+        task = self.task(task_id)
+        assert task.lease is not None
+        return workers.ClaimedLease(
+            task_id=task_id, lease_id=task.lease.id, token=task.lease.token, attempt=task.attempt
         )
 
     def submit(self, task_id: str, **fields: Any) -> admission.Admission:

@@ -30,6 +30,7 @@ from penstock_worker import session
 
 POOL = "namespaces/default/pools/sim"
 UID = "uid-sim"
+Change = records.TaskRequeued | records.TaskCancelling | records.TaskEnded
 
 
 class Disk:
@@ -42,7 +43,7 @@ class Disk:
     def sync(self, batch: Iterable[records.Record]) -> None:
         """Make records durable. A recorded outcome is never recorded again."""
         for record in batch:
-            if isinstance(record, records.TaskEnded | records.TaskRequeued):
+            if isinstance(record, Change):
                 assert record.sequence not in self.ended(), f"recorded twice: {record}"
             self.synced.append(record)
 
@@ -57,14 +58,16 @@ class Disk:
     def stored_tasks(self) -> list[interface.StoredTask]:
         """Every task with the last thing that became of it."""
         accepted: dict[int, records.TaskAccepted] = {}
-        change: dict[int, records.TaskRequeued | records.TaskEnded] = {}
+        change: dict[int, Change] = {}
         for record in self.synced:
             if isinstance(record, records.TaskAccepted):
                 assert record.sequence not in accepted, "a sequence number is used once"
                 accepted[record.sequence] = record
-            elif isinstance(record, records.TaskRequeued | records.TaskEnded):
+            elif isinstance(record, Change):
                 assert record.sequence in accepted, "nothing becomes of a task that is not there"
                 change[record.sequence] = record
+            elif isinstance(record, records.TaskDeleted):
+                del accepted[record.sequence]
         return [
             interface.StoredTask(number, record, change.get(number))
             for number, record in accepted.items()

@@ -94,12 +94,15 @@ async def test_every_field_of_every_record_survives_a_crash(
     requeued = records.TaskRequeued(
         UID, 2, "t2", 1, 2, 99, tasks.Failure(14, "WORKER_LOST", "gone")
     )
+    cancelling = records.TaskCancelling(UID, 4, "t4", 1, 2, tasks.Failure(2, "OSError", "no"))
     batch: list[records.Record] = [
         accepted(1),
         accepted(2),
         accepted(3),
+        accepted(4),
         requeued,
         ended(3),
+        cancelling,
         records.SessionOpened(UID, "s1", "pod-1", "pod-uid-1"),
         records.SessionOpened(UID, "s2", "pod-2", "pod-uid-2"),
         records.SessionClosed(UID, "s2"),
@@ -118,11 +121,12 @@ async def test_every_field_of_every_record_survives_a_crash(
     assert pool.latched == records.PoolLatched(UID, True, 77)
     assert pool.sessions == (records.SessionOpened(UID, "s1", "pod-1", "pod-uid-1"),)
     assert pool.drained == (records.WorkerDrained(UID, "pod-uid-3"),)
-    assert pool.sequence_max == 3
+    assert pool.sequence_max == 4
     assert [(entry.accepted, entry.change) for entry in found] == [
         (accepted(1), None),
         (accepted(2), requeued),
         (accepted(3), ended(3)),
+        (accepted(4), cancelling),
     ]
 
 

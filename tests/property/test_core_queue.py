@@ -1,9 +1,11 @@
 """Backlog and bucket against naive models."""
 
+import collections
+
 from hypothesis import given, stateful
 from hypothesis import strategies as st
 
-from penstock_dispatcher.core import backlog, bucket, settings, units
+from penstock_dispatcher.core import backlog, bucket, lazy_heap, settings, units
 from penstock_dispatcher.core import task as tasks
 
 TYPES = ("a", "b", "c")
@@ -28,6 +30,10 @@ def make(number: int, *, type_: str, priority: int, not_before: int, expire: int
     )
 
 
+def may_expire(task: tasks.Task) -> bool:
+    return task.expire_time > 0 and task.attempt == 0
+
+
 class BacklogMachine(stateful.RuleBasedStateMachine):
     """The model is a plain list, searched from end to end."""
 
@@ -35,6 +41,7 @@ class BacklogMachine(stateful.RuleBasedStateMachine):
         super().__init__()
         self.real = backlog.Backlog()
         self.model: list[tasks.Task] = []
+        self.running: list[tasks.Task] = []
         self.number = 0
         self.now = 0
 
@@ -61,7 +68,7 @@ class BacklogMachine(stateful.RuleBasedStateMachine):
         self.now += delta
         self.real.promote(self.now)
         expired = {task.id for task in self.real.take_expired(self.now)}
-        wanted = {t.id for t in self.model if t.expire_time and t.expire_time <= self.now}
+        wanted = {t.id for t in self.model if may_expire(t) and t.expire_time <= self.now}
         assert expired == wanted
         self.model = [task for task in self.model if task.id not in expired]
 
@@ -79,6 +86,16 @@ class BacklogMachine(stateful.RuleBasedStateMachine):
             self.real.pop(head)
             head.state = tasks.TaskState.RUNNING
             self.model.remove(head)
+            self.running.append(head)
+
+    @stateful.rule(data=st.data(), charged=st.booleans())
+    def hand_back(self, data: st.DataObject, charged: bool) -> None:
+        if self.running:
+            task = data.draw(st.sampled_from(self.running))
+            self.running.remove(task)
+            task.attempt += charged
+            self.model.append(task)
+            self.real.add(task, self.now)
 
     @stateful.rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
@@ -93,10 +110,14 @@ class BacklogMachine(stateful.RuleBasedStateMachine):
         ready = [task for task in self.model if task.state is tasks.TaskState.PENDING]
         assert len(self.real) == len(self.model)
         assert self.real.ready_count == len(ready)
-        assert sum(self.real.by_priority.values()) == len(ready)
+        counted = collections.Counter(task.priority for task in ready)
+        best = sorted(counted, reverse=True)[:2]
+        assert list(self.real.by_priority.highest(2).items()) == [(p, counted[p]) for p in best]
         assert {task.id for task in self.real.ready_of(TYPES)} == {task.id for task in ready}
         due = [t.not_before for t in self.model if t.state is tasks.TaskState.DELAYED]
-        assert self.real.next_due() <= min(due, default=units.NEVER)
+        due += [t.expire_time for t in self.model if may_expire(t)]
+        assert self.real.next_due() == min(due, default=units.NEVER)
+        assert self.real.dead_entries <= 2 * len(self.model) + 2 * lazy_heap.DEAD_ENTRIES_FREE
 
 
 TestBacklog = BacklogMachine.TestCase

@@ -93,20 +93,12 @@ def test_reserved_idle_workers_get_nothing_and_can_be_taken_back() -> None:
     assert bench.assigned() == []
 
 
-def claim_of(task: tasks.Task) -> workers.ClaimedLease:
-    lease = task.lease
-    assert lease is not None
-    return workers.ClaimedLease(
-        task_id=task.id, lease_id=lease.id, token=lease.token, attempt=task.attempt
-    )
-
-
 def test_a_lease_of_an_earlier_task_with_the_same_id_is_not_taken_for_the_new_ones() -> None:
     bench = Bench()
     bench.worker("away")
     bench.submit("nightly")
     bench.assigned()
-    stale = claim_of(bench.task("nightly"))
+    stale = bench.claim("nightly")
     bench.pool.fleet.disconnected("away", bench.now)
     bench.wait(6)  # the lease is lost, and another worker does it
     bench.worker("other")

@@ -1,6 +1,6 @@
 """One pool, verb by verb: admission, order, outcomes."""
 
-from penstock_dispatcher.core import admission, effects, outcome, units, workers
+from penstock_dispatcher.core import admission, demand, effects, outcome, units, workers
 from penstock_dispatcher.core import task as tasks
 from rig import pool_bench
 
@@ -146,6 +146,20 @@ def test_a_latch_and_a_cap_hold_dispatch() -> None:
     assert bench.assigned() == ["a"]
     bench.end("a")
     assert bench.assigned() == ["b"]
+
+
+def test_many_types_and_priorities_are_shown_and_found_quickly() -> None:
+    count = 20_000
+    bench = Bench(max_pending=count, max_pending_bytes=count)
+    for number in range(count):
+        bench.submit(f"t{number}", type=f"type-{number}", priority=number)
+    bench.effects()
+    shown = bench.pool.stats(bench.now).pending_by_priority
+    assert list(shown) == list(range(count - 1, count - 1 - demand.PRIORITIES_SHOWN_MAX, -1))
+    bench.worker("w", slots=count)
+    # Asking each type for each task would take minutes.
+    assert bench.assigned() == [f"t{number}" for number in reversed(range(count))]
+    assert bench.pool.stats(bench.now).pending_by_priority == {}
 
 
 # ---------------------------------------------------------------- outcomes

@@ -6,8 +6,6 @@ from penstock_dispatcher.core import demand
 from penstock_dispatcher.core import pool as pools
 
 _State = pool_service_pb2.Pool.State
-PRIORITIES_SHOWN_MAX = 100
-"""Distinct priorities in a statistics message: the highest ones."""
 
 
 def stats_view(stats: demand.PoolStats) -> pool_service_pb2.PoolStats:
@@ -29,8 +27,7 @@ def stats_view(stats: demand.PoolStats) -> pool_service_pb2.PoolStats:
         succeeded_total=stats.succeeded_total,
         failed_total=stats.failed_total,
     )
-    for priority in sorted(stats.pending_by_priority, reverse=True)[:PRIORITIES_SHOWN_MAX]:
-        shown.pending_by_priority[priority] = stats.pending_by_priority[priority]
+    shown.pending_by_priority.update(stats.pending_by_priority)
     if stats.mean_execution_ns:
         shown.mean_execution_time.CopyFrom(times.duration(stats.mean_execution_ns))
     if stats.rate_limited_ns:

@@ -1,8 +1,12 @@
 """Snapshots of a pool: what people see (`PoolStats`) and what scaling needs (`Demand`)."""
 
 import dataclasses
+from typing import Final
 
 from penstock_dispatcher.core import workers
+
+PRIORITIES_SHOWN_MAX: Final = 100
+"""Distinct priorities in a snapshot: the highest ones."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +30,7 @@ class PoolStats:
     slots_total: int
     slots_used: int
     pending_by_priority: dict[int, int]
+    """Of the highest priorities, at most `PRIORITIES_SHOWN_MAX`."""
     accepted_total: int
     refused_total: int
     succeeded_total: int

@@ -90,7 +90,7 @@ class Fleet:
         )
         self._book.tell_when_durable(lsn, effects.Welcomed(worker.session_id, revoked))
         for lease in worker.leases.values():
-            if lease.task.state is tasks.TaskState.CANCELLING:
+            if lease.task.cancelling:
                 # The wish may have been lost with the stream.
                 self._book.tell_when_durable(
                     lsn, effects.CancelRequested(worker.session_id, lease.id, "cancelled")
@@ -208,6 +208,9 @@ class Fleet:
             deadline=now + task.execution_timeout_ns + self._config.cancel_grace_ns,
         )
         task.state = tasks.TaskState.RUNNING
+        if task.cancelling:
+            task.state = tasks.TaskState.CANCELLING
+            lease.deadline = min(lease.deadline, now + self._config.cancel_grace_ns)
         task.start_time = now
         task.worker = worker.pod_name
         self.leases.add(lease)
@@ -248,14 +251,13 @@ class Fleet:
         ends.
         """
         assert task.lease is not None, "a running task has a lease"
-        if task.state is tasks.TaskState.CANCELLING:
+        if task.cancelling:
             return
-        task.state = tasks.TaskState.CANCELLING
+        self._book.want_cancelled(task)
         self.leases.hasten(task.lease, now + self._config.cancel_grace_ns)
-        self._book.effects.append(
-            effects.CancelRequested(task.lease.session_id, task.lease.id, reason)
+        self._book.tell_when_durable(
+            task.lsn, effects.CancelRequested(task.lease.session_id, task.lease.id, reason)
         )
-        self._book.effects.append(effects.TaskChanged(task, tasks.TaskState.RUNNING))
 
     # ------------------------------------------------------------ leaving
 
@@ -312,7 +314,7 @@ class Fleet:
 
     def _resolve(self, session_id: str, now: int) -> None:
         if self.expected.pop(session_id, None) is not None and not self.expected:
-            self._book.release_held(now)
+            self._book.release_held(self._config, now)
 
     # ------------------------------------------------------------ time
 

@@ -1,17 +1,16 @@
 """Who may record a task's outcome: one lease at a time, told apart by a fencing token.
 
 A token is the dispatcher's durable epoch (upper bits) and a counter (lower bits): it grows with
-every assignment, across restarts, for ever. Leases are extended by heartbeats that name them;
-expiry times lie in a heap whose entries may be early (an extension only touches the lease), and are
-pushed again when they come up too soon. The same heap carries execution deadlines.
+every assignment, across restarts, for ever. Leases are extended by heartbeats that name them. When
+each is looked at again lies in a heap, which may be early (an extension only touches the lease) and
+is put right when that time has come. Execution deadlines are looked at in the same way.
 """
 
 import dataclasses
-import heapq
 from typing import Final
 
+from penstock_dispatcher.core import lazy_heap, units
 from penstock_dispatcher.core import task as tasks
-from penstock_dispatcher.core import units
 
 COUNTER_BITS: Final = 40
 """A trillion assignments per epoch; leaves 23 bits of epochs in a signed 64-bit token."""
@@ -69,6 +68,15 @@ class Lease:
     deadline: int
     """When the dispatcher gives up on the attempt (execution time-out and the grace to report it).
     """
+    planned: int = 0
+    """When the table looks at it again, 0 = not any more."""
+
+
+_Plan = tuple[int, int, Lease]  # (when, token, lease)
+
+
+def _is_planned(plan: _Plan) -> bool:
+    return plan[0] == plan[2].planned
 
 
 class LeaseTable:
@@ -76,7 +84,7 @@ class LeaseTable:
 
     def __init__(self) -> None:
         self._by_id: dict[str, Lease] = {}
-        self._heap: list[tuple[int, int, str]] = []
+        self._plans: lazy_heap.LazyHeap[_Plan] = lazy_heap.LazyHeap(_is_planned)
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -95,7 +103,11 @@ class LeaseTable:
         lease.task.lease = lease
         lease.task.fencing_token = lease.token
         self._by_id[lease.id] = lease
-        heapq.heappush(self._heap, (min(lease.expires, lease.deadline), lease.token, lease.id))
+        self._plan(lease)
+
+    def _plan(self, lease: Lease) -> None:
+        lease.planned = min(lease.expires, lease.deadline)
+        self._plans.push((lease.planned, lease.token, lease))
 
     def extend(self, lease_id: str, expires: int) -> bool:
         """Move the expiry; False if the lease is not valid (any more)."""
@@ -114,30 +126,37 @@ class LeaseTable:
         """Bring an execution deadline forward (a cancel's grace)."""
         if deadline < lease.deadline:
             lease.deadline = deadline
-            heapq.heappush(self._heap, (deadline, lease.token, lease.id))
+            if deadline < lease.planned:
+                lease.planned = 0
+                self._plans.died()
+                self._plan(lease)
 
     def end(self, lease: Lease) -> None:
         """The lease is over, whatever the reason."""
         del self._by_id[lease.id]
         lease.task.lease = None
+        if lease.planned:
+            lease.planned = 0
+            self._plans.died()
 
     def take_due(self, now: int) -> list[Lease]:
-        """Leases whose expiry or deadline has passed; valid until the caller ends them."""
-        due: dict[str, Lease] = {}  # a lease that was hastened has two entries
-        while self._heap and self._heap[0][0] <= now:
-            _, token, lease_id = heapq.heappop(self._heap)
-            lease = self._by_id.get(lease_id)
-            if lease is None:
-                continue
-            at = min(lease.expires, lease.deadline)
-            if at <= now:
-                due[lease_id] = lease
+        """Leases whose expiry or deadline has passed; the caller ends them."""
+        due: list[Lease] = []
+        while (head := self._plans.head()) is not None and head[0] <= now:
+            lease = self._plans.pop()[2]
+            lease.planned = 0
+            if min(lease.expires, lease.deadline) <= now:
+                due.append(lease)
             else:
-                heapq.heappush(self._heap, (at, token, lease_id))
-        return list(due.values())
+                self._plan(lease)
+        return due
 
     def next_due(self) -> int:
         """When `take_due` should be asked next; may be early, never late."""
-        while self._heap and self._heap[0][2] not in self._by_id:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else units.NEVER
+        head = self._plans.head()
+        return units.NEVER if head is None else head[0]
+
+    @property
+    def dead_entries(self) -> int:
+        """Entries of leases that are over, kept by the heap of times."""
+        return self._plans.dead

@@ -9,17 +9,19 @@ Counts: a task waits while it lies in the backlog, is being committed, or is hel
 restart. The bounds of admission are on those, in tasks and in bytes.
 """
 
-import collections
 from collections.abc import Iterable
 
 from penstock_dispatcher.core import (
     admission,
+    awaiting,
     backlog,
     effects,
     idempotency,
+    lazy_heap,
     leases,
     rates,
     records,
+    retention,
     settings,
 )
 from penstock_dispatcher.core import task as tasks
@@ -50,15 +52,11 @@ class Ledger:
         self.arrivals = rates.EventRate()
         self.completions = rates.EventRate()
         self.execution = rates.Mean()
-        self.dead: dict[str, tasks.Task] = {}
+        self.ended = retention.Retention()
         self._tokens = tokens
         self._sequence = 0
-        self._undurable: collections.deque[
-            tuple[int, effects.Effect | None, tasks.Task | None, int]
-        ] = collections.deque()
-        self._retained: collections.deque[tuple[int, tasks.Task]] = collections.deque()
-        self._dead_retained: collections.deque[tuple[int, tasks.Task]] = collections.deque()
-        self._oldest: collections.deque[tasks.Task] = collections.deque()
+        self._awaiting = awaiting.Awaiting()
+        self._by_sequence: lazy_heap.LazyHeap[lazy_heap.Stay] = lazy_heap.LazyHeap(lazy_heap.waits)
 
     @property
     def waiting(self) -> int:
@@ -196,37 +194,33 @@ class Ledger:
 
     def _commit_then_queue(self, task: tasks.Task, told: effects.Effect) -> None:
         task.place = _Place.COMMITTING
-        task.ticket += 1
         self.committing += 1
+        self._awaiting.hold(task.lsn, told, task)
+        self._came(task)
+
+    def _came(self, task: tasks.Task) -> None:
         self.waiting_bytes += task.size
-        self._undurable.append((task.lsn, told, task, task.ticket))
-        self._oldest.append(task)
+        self._by_sequence.push((task.sequence, task.sequence, task.ticket, task))
 
     def tell_when_durable(self, lsn: int, effect: effects.Effect) -> None:
-        """Hold the effect back until record `lsn` is durable. Calls must come with numbers that
-        never go back by more than the records at hand: an effect waits at most for what was
-        appended before it.
+        """Hold the effect back until record `lsn`, and everything that others wait for already, is
+        durable.
         """
-        self._undurable.append(
-            (max(lsn, self._undurable[-1][0] if self._undurable else 0), effect, None, 0)
-        )
+        self._awaiting.hold(lsn, effect)
 
     def durable(self, lsn: int, now: int) -> None:
         """Every record up to `lsn` is durable: queue what waited for it, tell who waited for it."""
-        waiting = self._undurable
-        while waiting and waiting[0][0] <= lsn:
-            _, effect, task, ticket = waiting.popleft()
-            if task is not None and task.place is _Place.COMMITTING and task.ticket == ticket:
+        for effect, task in self._awaiting.release(lsn):
+            if task is not None:
                 self.committing -= 1
                 task.place = _Place.QUEUED
                 self.backlog.add(task, now)
-            if effect is not None:
-                self.effects.append(effect)
+            self.effects.append(effect)
 
     @property
     def awaits_journal(self) -> bool:
         """Somebody or something waits for a record to become durable."""
-        return bool(self._undurable)
+        return bool(self._awaiting)
 
     def withdraw(self, task: tasks.Task) -> None:
         """Take a waiting task out, wherever it lies; the caller sets its next state."""
@@ -236,6 +230,7 @@ class Ledger:
             task.ticket += 1
             self.committing -= 1
         elif task.place is _Place.HELD:
+            task.ticket += 1
             del self.held[task.id]
         self._left(task)
 
@@ -247,18 +242,27 @@ class Ledger:
     def _left(self, task: tasks.Task) -> None:
         task.place = _Place.NOWHERE
         self.waiting_bytes -= task.size
+        self._by_sequence.died()
 
-    def release_held(self, now: int) -> None:
-        """Nothing of before can still be running: what was held back is ready."""
-        for task in self.held.values():
-            task.place = _Place.QUEUED
-            self.backlog.add(task, now)
-        self.held.clear()
+    def release_held(self, config: settings.PoolSettings, now: int) -> None:
+        """Nothing of before can still be running: what was held back is ready, or is over if that
+        is what somebody waits for.
+        """
+        held, self.held = self.held, {}
+        for task in held.values():
+            if task.cancelling:
+                task.ticket += 1
+                self._left(task)
+                self.end(task, tasks.TaskState.CANCELLED, config, now)
+            else:
+                task.place = _Place.QUEUED
+                self.backlog.add(task, now)
 
     def requeue(
         self, task: tasks.Task, *, failure: tasks.Failure | None, delay_ns: int, now: int
     ) -> None:
         """Wait again, at its original place in the order; never refused."""
+        assert not task.cancelling, "a task that is to be cancelled does not start again"
         previous = task.state
         task.failure = failure or task.failure
         task.not_before = now + delay_ns if delay_ns else 0
@@ -278,19 +282,25 @@ class Ledger:
 
     def oldest_create_time(self) -> int:
         """When the oldest waiting task came, 0 = none waits."""
-        oldest = self._oldest
-        while oldest and oldest[0].place is _Place.NOWHERE:
-            oldest.popleft()
-        if len(oldest) > 2 * self.waiting + 1024:
-            self._oldest = oldest = collections.deque(
-                sorted(
-                    {task for task in oldest if task.place is not _Place.NOWHERE},
-                    key=lambda task: task.sequence,
-                )
-            )
-        return oldest[0].create_time if oldest else 0
+        head = self._by_sequence.head()
+        return 0 if head is None else head[3].create_time
 
     # ------------------------------------------------------------ ending
+
+    def want_cancelled(self, task: tasks.Task) -> None:
+        """Note that a task that runs is to stop: from then on it can only end."""
+        task.cancelling, task.state = True, tasks.TaskState.CANCELLING
+        task.lsn = self.log.append(
+            records.TaskCancelling(
+                self.pool_uid,
+                task.sequence,
+                task.id,
+                task.attempt - 1,
+                task.worker_losses,
+                task.failure,
+            )
+        )
+        self.tell_when_durable(task.lsn, effects.TaskChanged(task, tasks.TaskState.RUNNING))
 
     def end(
         self,
@@ -334,7 +344,7 @@ class Ledger:
                 result_content_type,
             )
         )
-        self.retain(task, config)
+        self._retain(task, config)
         self.tell_when_durable(task.lsn, effects.TaskChanged(task, previous))
 
     def expire(self, task: tasks.Task, config: settings.PoolSettings, now: int) -> None:
@@ -342,43 +352,23 @@ class Ledger:
         self._left(task)
         self.end(task, tasks.TaskState.EXPIRED, config, now)
 
-    def retain(self, task: tasks.Task, config: settings.PoolSettings) -> None:
-        """Plan the deletion of a task that has ended; the oldest dead letters beyond the bound go
-        at once.
-        """
-        if task.state is tasks.TaskState.DEAD_LETTERED:
-            self.dead[task.id] = task
-            self._dead_retained.append((task.end_time + config.dead_letter_retention_ns, task))
-            while len(self.dead) > config.max_dead_letters:
-                self.delete(next(iter(self.dead.values())))
-        else:
-            self._retained.append((task.end_time + config.result_retention_ns, task))
+    def _retain(self, task: tasks.Task, config: settings.PoolSettings) -> None:
+        for surplus in self.ended.keep(task, config):
+            self._delete(surplus)
 
-    def delete(self, task: tasks.Task) -> None:
-        """Forget a task that has ended."""
-        self.dead.pop(task.id, None)
-        if self.tasks.get(task.id) is task:
-            del self.tasks[task.id]
-            self.log.append(records.TaskDeleted(self.pool_uid, task.sequence, task.id))
+    def _delete(self, task: tasks.Task) -> None:
+        del self.tasks[task.id]
+        self.log.append(records.TaskDeleted(self.pool_uid, task.sequence, task.id))
 
     def sweep(self, now: int, limit: int = 1000) -> None:
         """Delete what is past its retention, at most `limit` a kind and call."""
-        for retained in (self._retained, self._dead_retained):
-            for _ in range(min(limit, len(retained))):
-                if retained[0][0] > now:
-                    break
-                task = retained.popleft()[1]
-                if task.terminal:
-                    self.delete(task)
+        for task in self.ended.take_due(now, limit=limit):
+            self._delete(task)
         self.requests.sweep(now, limit=limit)
 
     def next_sweep(self) -> int:
         """When something is past its retention; may be early, never late."""
-        due = self.requests.next_sweep()
-        for retained in (self._retained, self._dead_retained):
-            if retained:
-                due = min(due, retained[0][0])
-        return due
+        return min(self.ended.next_due(), self.requests.next_sweep())
 
     # ------------------------------------------------------------ loading
 
@@ -387,13 +377,14 @@ class Ledger:
         self.tasks[task.id] = task
         self._sequence = max(self._sequence, task.sequence)
         if task.terminal:
-            self.retain(task, config)
+            self._retain(task, config)
         else:
-            task.state = tasks.TaskState.PENDING
+            # Whoever was told that it is being cancelled does not see it going back.
+            waits, stops = tasks.TaskState.PENDING, tasks.TaskState.CANCELLING
+            task.state = stops if task.cancelling else waits
             task.place = _Place.HELD
             self.held[task.id] = task
-            self.waiting_bytes += task.size
-            self._oldest.append(task)
+            self._came(task)
 
     def restore_requests(self, requests: Iterable[tuple[str, idempotency.Request]]) -> None:
         """Take idempotency keys as the journal kept them, oldest first."""

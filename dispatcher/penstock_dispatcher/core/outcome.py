@@ -54,7 +54,6 @@ class Judge:
 
     def outcome(self, task: tasks.Task, outcome: Outcome, now: int) -> None:
         """The worker that held the lease has spoken."""
-        cancelling = task.state is tasks.TaskState.CANCELLING
         task.execution_time_ns = outcome.execution_time_ns
         if outcome.kind in (OutcomeKind.COMPLETED, OutcomeKind.FAILED):
             self._book.execution.add(outcome.execution_time_ns)
@@ -68,7 +67,7 @@ class Judge:
                 result=outcome.result,
                 result_content_type=outcome.content_type,
             )
-        elif cancelling:
+        elif task.cancelling:
             self._book.end(task, tasks.TaskState.CANCELLED, self.config, now)
         elif outcome.kind is OutcomeKind.FAILED:
             failure = outcome.failure or tasks.Failure(
@@ -82,13 +81,16 @@ class Judge:
             self.hand_back(task, now)
 
     def hand_back(self, task: tasks.Task, now: int) -> None:
-        """Nothing is charged; the task waits again."""
+        """Nothing is charged; the task waits again, unless somebody wants it to stop."""
+        if task.cancelling:
+            self._book.end(task, tasks.TaskState.CANCELLED, self.config, now)
+            return
         task.attempt -= 1
         self._book.requeue(task, failure=None, delay_ns=0, now=now)
 
     def lost(self, task: tasks.Task, *, reason: str, cause: str, now: int) -> None:
         """Its worker is lost: charge a loss, not an attempt."""
-        if task.state is tasks.TaskState.CANCELLING:
+        if task.cancelling:
             self._book.end(task, tasks.TaskState.CANCELLED, self.config, now)
             return
         task.attempt -= 1
@@ -101,7 +103,7 @@ class Judge:
 
     def overdue(self, task: tasks.Task, now: int) -> None:
         """Its execution deadline, or the grace of its cancellation, is over without an outcome."""
-        if task.state is tasks.TaskState.CANCELLING:
+        if task.cancelling:
             self._book.end(task, tasks.TaskState.CANCELLED, self.config, now)
             return
         seconds = task.execution_timeout_ns / 1e9

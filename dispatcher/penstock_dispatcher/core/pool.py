@@ -292,7 +292,7 @@ class Pool:
         self.fleet.workers.tombstones = dict.fromkeys(tombstones)
         self.paused, self.closed_time = paused, closed_time
         if not self.fleet.expected:
-            self.book.release_held(now)
+            self.book.release_held(self.config, now)
 
     # ------------------------------------------------------------ looking
 
@@ -304,7 +304,7 @@ class Pool:
             pending=book.waiting - book.backlog.delayed_count,
             delayed=book.backlog.delayed_count,
             in_flight=len(self.fleet.leases),
-            dead_lettered=len(book.dead),
+            dead_lettered=book.ended.dead_letters,
             pending_bytes=book.waiting_bytes,
             oldest_pending_time=book.oldest_create_time(),
             arrival_per_second=book.arrivals.per_second(now),
@@ -314,7 +314,7 @@ class Pool:
             rate_limited_ns=now - self._throttled_since if self._throttled_since else 0,
             slots_total=sum(worker.slots for worker in table.all() if worker.takes_work),
             slots_used=len(self.fleet.leases),
-            pending_by_priority=dict(book.backlog.by_priority),
+            pending_by_priority=book.backlog.by_priority.highest(demand.PRIORITIES_SHOWN_MAX),
             accepted_total=book.accepted_total,
             refused_total=book.refused_total,
             succeeded_total=book.succeeded_total,

@@ -51,6 +51,19 @@ class TaskRequeued(NamedTuple):
     failure: tasks.Failure | None
 
 
+class TaskCancelling(NamedTuple):
+    """Somebody wants it to stop while it runs: it never starts again. The other fields are as if it
+    had been handed back.
+    """
+
+    pool_uid: str
+    sequence: int
+    task_id: str
+    attempt: int
+    worker_losses: int
+    failure: tasks.Failure | None
+
+
 class TaskEnded(NamedTuple):
     """Its one recorded outcome."""
 
@@ -148,6 +161,7 @@ class OperatorSeen(NamedTuple):
 Record = (
     TaskAccepted
     | TaskRequeued
+    | TaskCancelling
     | TaskEnded
     | TaskDeleted
     | RequestForgotten

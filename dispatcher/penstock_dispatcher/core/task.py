@@ -112,7 +112,9 @@ class Task:
     lsn: int = 0
     place: Place = Place.NOWHERE
     ticket: int = 0
-    """Bumped each time it leaves or enters a queue: an older entry in a heap is stale."""
+    """Bumped each time it leaves those that wait: entries of an earlier stay are dead."""
+    cancelling: bool = False
+    """Somebody wants it to stop, durably: whatever becomes of its lease, it never starts again."""
     fencing_token: int = 0
     """The highest token handed out for it that this process knows of; at first, the lowest that it
     can have. A claim of a lower one is out of date, or means an earlier task with the same id.

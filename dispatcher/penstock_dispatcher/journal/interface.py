@@ -43,7 +43,7 @@ class StoredTask:
 
     key: int
     accepted: records.TaskAccepted
-    change: records.TaskRequeued | records.TaskEnded | None
+    change: records.TaskRequeued | records.TaskCancelling | records.TaskEnded | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

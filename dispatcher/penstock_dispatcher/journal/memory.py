@@ -13,7 +13,7 @@ from penstock_dispatcher.core import leases, records, units
 from penstock_dispatcher.journal import interface
 
 EPOCH_NS: Final = 600 * units.SECOND
-"""Leaves out little more than half of an epoch's tokens (`leases.COUNTER_BITS`), and the epochs last
+"""Leaves out little more than half of an epoch's tokens (`leases.COUNTER_BITS`); the epochs last
 for more than a century.
 """
 

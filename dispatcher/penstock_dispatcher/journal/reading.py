@@ -90,6 +90,12 @@ def _task(row: tuple[Any, ...], pool_uid: str) -> interface.StoredTask:
             accepted,
             records.TaskRequeued(pool_uid, sequence, task_id, attempt, losses, not_before, failure),
         )
+    if state == rows.CANCELLING:
+        return interface.StoredTask(
+            key,
+            accepted,
+            records.TaskCancelling(pool_uid, sequence, task_id, attempt, losses, failure),
+        )
     return interface.StoredTask(
         key,
         accepted,

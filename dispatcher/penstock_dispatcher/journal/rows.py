@@ -25,6 +25,8 @@ _Writer = Callable[["RowWriter", Any], None]
 
 WAITS: Final = 0
 """`changes.state` of a task that was queued again."""
+CANCELLING: Final = tasks.TaskState.CANCELLING.value
+"""`changes.state` of a task that has not ended and must not start again."""
 ROWS_LOG2_MAX: Final = 8
 _NO_FAILURE: Final = (None, None, None, None)
 
@@ -116,6 +118,24 @@ class RowWriter:
             record.attempt,
             record.worker_losses,
             record.not_before,
+            0,
+            0,
+            0,
+            "",
+            *_failure(record.failure),
+            b"",
+            "",
+        )
+
+    def task_cancelling(self, record: records.TaskCancelling) -> None:
+        """Replaces what became of it before."""
+        key = self._key(record.pool_uid, record.sequence)
+        self._changed[key] = (
+            key,
+            CANCELLING,
+            record.attempt,
+            record.worker_losses,
+            0,
             0,
             0,
             0,
@@ -229,6 +249,7 @@ _KEEP_REQUESTS: Final = (
 _WRITERS: Final[dict[type, _Writer]] = {
     records.TaskAccepted: RowWriter.task_accepted,
     records.TaskRequeued: RowWriter.task_requeued,
+    records.TaskCancelling: RowWriter.task_cancelling,
     records.TaskEnded: RowWriter.task_ended,
     records.TaskDeleted: RowWriter.task_deleted,
     records.RequestForgotten: RowWriter.request_forgotten,

@@ -52,7 +52,10 @@ def _create(connection: sqlite3.Connection) -> None:
 
 
 def _know_lowest_tokens(connection: sqlite3.Connection) -> None:
-    """Of tasks of before nothing is known: every claim of theirs is believed, as it was then."""
+    """Of tasks of before nothing is known: every claim of theirs is believed, as it was then.
+
+    From this version on `changes.state` may also be CANCELLING: earlier ones would read an outcome.
+    """
     connection.execute("ALTER TABLE tasks ADD COLUMN token_min INTEGER NOT NULL DEFAULT 0")
 
 

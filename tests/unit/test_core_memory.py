@@ -1,0 +1,119 @@
+"""What is over does not stay in memory, whatever time it would have had."""
+
+import collections
+import gc
+import types
+from typing import Any
+
+from penstock_dispatcher.core import effects, leases, outcome, units
+from penstock_dispatcher.core import task as tasks
+from rig import pool_bench
+
+S = units.SECOND
+DAY = 86_400 * S
+T0 = pool_bench.T0
+Kind = outcome.OutcomeKind
+Bench = pool_bench.Bench
+COUNT = 5_000
+FEW = 100
+ELSEWHERE = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType)
+
+
+def held(root: Any) -> collections.Counter[type]:
+    """Objects that can be reached from there, by type."""
+    found: collections.Counter[type] = collections.Counter()
+    seen = {id(root)}
+    left = [root]
+    while left:
+        one = left.pop()
+        found[type(one)] += 1
+        for other in gc.get_referents(one):
+            if id(other) not in seen and not isinstance(other, ELSEWHERE):
+                seen.add(id(other))
+                left.append(other)
+    return found
+
+
+def assert_little_is_held(bench: Bench, *, waiting: int = 0) -> None:
+    bench.log.take()
+    found = held(bench.pool)
+    assert found[tasks.Task] <= waiting + FEW
+    assert found[leases.Lease] <= FEW
+    assert found[tuple] <= 2 * waiting + 2 * FEW
+
+
+def run(bench: Bench, count: int = COUNT, **fields: Any) -> None:
+    """Tasks come, run and succeed, one after the other, in no time."""
+    for number in range(count):
+        bench.submit(f"t{number}", **fields)
+        bench.effects()
+        bench.end(f"t{number}")
+        bench.effects()
+
+
+def test_tasks_that_ran_and_were_deleted() -> None:
+    bench = Bench(ttl_ns=DAY, lease_ns=DAY, execution_timeout_ns=DAY, result_retention_ns=0)
+    bench.worker("w")
+    run(bench)
+    bench.wait(1)
+    for _ in range(COUNT // 1_000):
+        bench.pool.tick(bench.now)
+    assert not bench.pool.book.tasks
+    assert_little_is_held(bench)
+
+
+def test_tasks_that_wait_keep_what_is_over_from_nobody() -> None:
+    bench = Bench(max_pending=COUNT, ttl_ns=DAY, max_pending_bytes=2 * COUNT, result_retention_ns=0)
+    waiting = 200
+    for number in range(COUNT):
+        bench.submit(f"t{number}", not_before=T0 + DAY // 2 if number % 3 else 0)
+    bench.effects()
+    for number in range(COUNT - waiting):
+        bench.pool.cancel(bench.task(f"t{number}"), "", bench.now)
+    bench.effects()
+    for _ in range(COUNT // 1_000):
+        bench.pool.tick(bench.now)
+    assert bench.pool.book.waiting == waiting
+    assert_little_is_held(bench, waiting=4 * waiting)
+
+
+def test_a_task_that_is_handed_back_again_and_again() -> None:
+    bench = Bench(ttl_ns=DAY, execution_timeout_ns=DAY, lease_ns=DAY)
+    bench.worker("w")
+    bench.submit("a")
+    for _ in range(COUNT):
+        assert bench.assigned() == ["a"]
+        bench.end("a", Kind.RELEASED)
+    assert_little_is_held(bench, waiting=1)
+    bench.pool.fleet.stopping("w")
+    bench.effects()
+    bench.wait(86_400)
+    assert bench.task("a").state is tasks.TaskState.EXPIRED
+    assert bench.pool.book.waiting == 0
+
+
+def test_dead_letters_beyond_their_bound() -> None:
+    bench = Bench(max_dead_letters=10)
+    bench.worker("w")
+    for number in range(COUNT):
+        bench.submit(f"t{number}")
+        bench.effects()
+        bench.end(f"t{number}", Kind.FAILED, retryable=False)
+        bench.effects()
+    kept = [f"t{number}" for number in range(COUNT - 10, COUNT)]
+    assert list(bench.pool.book.tasks) == kept, "the newest ones"
+    assert bench.pool.stats(bench.now).dead_lettered == 10
+    assert_little_is_held(bench)
+
+
+def test_the_oldest_one_that_waits_is_known_all_the_time() -> None:
+    bench = Bench()
+    bench.worker("w")
+    bench.submit("first")
+    bench.now += S
+    bench.submit("second")
+    bench.effects(effects.Assigned)
+    assert bench.pool.stats(bench.now).oldest_pending_time == T0 + S
+    bench.end("first", Kind.RELEASED)
+    bench.pool.fleet.stopping("w")
+    assert bench.pool.stats(bench.now).oldest_pending_time == T0, "it waits again"
