@@ -1,6 +1,18 @@
 """One pool, verb by verb: admission, order, outcomes."""
 
-from penstock_dispatcher.core import admission, demand, effects, outcome, units, workers
+import dataclasses
+
+import pytest
+
+from penstock_dispatcher.core import (
+    admission,
+    demand,
+    effects,
+    outcome,
+    settings,
+    units,
+    workers,
+)
 from penstock_dispatcher.core import task as tasks
 from rig import pool_bench
 
@@ -146,6 +158,31 @@ def test_a_latch_and_a_cap_hold_dispatch() -> None:
     assert bench.assigned() == ["a"]
     bench.end("a")
     assert bench.assigned() == ["b"]
+
+
+@pytest.mark.parametrize("obstacle", ["paused", "no credit", "full", "nothing waits"])
+def test_a_token_is_waited_for_only_if_it_is_all_that_is_missing(obstacle: str) -> None:
+    limit = settings.RateLimit(tasks=1, period_ns=S, burst=1)
+    bench = Bench(rate_limit=limit, max_in_flight=2)
+    bench.worker("w", slots=3, credit=2)
+    for name in ("a", "b", "c"):
+        bench.submit(name)
+    assert bench.assigned() == ["a"]
+    assert bench.pool.next_deadline() == T0 + S
+    match obstacle:
+        case "paused":
+            bench.pool.pause(True)
+        case "no credit":
+            bench.pool.fleet.disconnected("w", bench.now)
+        case "full":
+            bench.pool.configure(dataclasses.replace(bench.pool.config, max_in_flight=1), bench.now)
+        case "nothing waits":
+            for name in ("b", "c"):
+                bench.pool.cancel(bench.task(name), "", bench.now)
+    bench.wait(2)
+    assert bench.assigned() == []
+    assert bench.pool.next_deadline() > bench.now, "or the timer would fire all the time"
+    assert bench.pool.stats(bench.now).rate_limited_ns == 0
 
 
 def test_many_types_and_priorities_are_shown_and_found_quickly() -> None:

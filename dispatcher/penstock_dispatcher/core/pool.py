@@ -202,30 +202,30 @@ class Pool:
         Returns how many.
         """
         assigned = 0
-        backlog, fleet_ = self.book.backlog, self.fleet
-        backlog.promote(now)
-        if not self.dispatching:
-            return 0
-        while True:
-            types = fleet_.workers.open_types()
-            if types is not None and not types:
-                break
-            task = backlog.head(types)
-            if task is None:
-                self._throttled_since = 0
-                break
-            if self.config.max_in_flight and len(fleet_.leases) >= self.config.max_in_flight:
-                break
+        self.book.backlog.promote(now)
+        while (task := self._next()) is not None:
             if self._bucket is not None and not self._bucket.take(now):
                 self._throttled_since = self._throttled_since or now
-                break
+                return assigned
             self._throttled_since = 0
-            worker = fleet_.workers.pick(task.type)
+            worker = self.fleet.workers.pick(task.type)
             assert worker is not None, "an open type has an open worker"
             self.book.take_head(task)
-            fleet_.assign(worker, task, now)
+            self.fleet.assign(worker, task, now)
             assigned += 1
+        # Something else is in the way: a token would change nothing, and nobody waits for one.
+        self._throttled_since = 0
         return assigned
+
+    def _next(self) -> tasks.Task | None:
+        """The task that is next, if all that it lacks is a token."""
+        cap = self.config.max_in_flight
+        if not self.dispatching or (cap and len(self.fleet.leases) >= cap):
+            return None
+        types = self.fleet.workers.open_types()
+        if types is not None and not types:
+            return None
+        return self.book.backlog.head(types)
 
     def take_effects(self, durable_lsn: int, now: int) -> list[effects.Effect]:
         """Everything that may be carried out now that records up to `durable_lsn` are durable, in
