@@ -22,7 +22,7 @@ from typing import Final
 
 import grpc
 
-from penstock import _retry, _status, _submission, _times, errors
+from penstock import _payload, _retry, _status, _submission, _times, errors
 from penstock.v1 import task_service_pb2
 
 BATCH_TASKS_MAX: Final = 1000
@@ -32,7 +32,7 @@ BATCHES_IN_FLIGHT_MAX: Final = 4
 WINDOW_TASKS_MAX: Final = BATCHES_IN_FLIGHT_MAX * BATCH_TASKS_MAX
 WINDOW_BYTES_MAX: Final = 8 * BATCH_BYTES_MAX
 _OVERHEAD_BYTES: Final = 256
-"""What a submission weighs beside its payload, roughly."""
+"""What a submission weighs beside what is sent, roughly."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -95,21 +95,30 @@ class Pipeline:
         return bool(self._unsent or self._sent)
 
     def add(self, submission: _submission.Submission) -> None:
-        """Take one more. Raises ValueError or TypeError for what can never be right."""
-        request = _submission.to_wire(
-            submission,
-            parent="",
-            request_id=f"{self._run_id}-{self._added}",
-            now=_submission.utc_now,
-            admission=self._terms.admission,
-            max_wait=self._terms.max_wait,
-        )
+        """Take one more; one that no message can carry has its outcome at once. Raises ValueError
+        or TypeError for what can never be right.
+        """
+        request_id = f"{self._run_id}-{self._added}"
         self._added += 1
-        size = len(request.task.payload) + _OVERHEAD_BYTES
-        entry = _Entry(submission, request, size)
+        try:
+            request = _submission.to_wire(
+                submission,
+                parent="",
+                request_id=request_id,
+                now=_submission.utc_now,
+                admission=self._terms.admission,
+                max_wait=self._terms.max_wait,
+            )
+        except errors.PayloadTooLarge as error:
+            request_id = submission.request_id or request_id
+            size = len(_payload.of(submission.payload).data) + _OVERHEAD_BYTES
+            entry = _Entry(submission, task_service_pb2.SubmitTaskRequest(), size)
+            entry.outcome = _submission.Outcome(submission, request_id, error=error)
+        else:
+            entry = _Entry(submission, request, request.ByteSize() + _OVERHEAD_BYTES)
+            self._unsent.append(entry)
         self._window.append(entry)
-        self._window_bytes += size
-        self._unsent.append(entry)
+        self._window_bytes += entry.size
 
     def take_outcomes(self) -> list[_submission.Outcome]:
         """The outcomes that are next in the caller's order, as far as they are known."""

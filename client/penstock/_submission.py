@@ -7,8 +7,10 @@ the same `request_id`, so that the dispatcher knows it again.
 import dataclasses
 import datetime as dt
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Final, TypedDict
+
+import grpc
 
 from penstock import _payload, _task, _times, errors
 from penstock.v1 import task_pb2, task_service_pb2
@@ -16,6 +18,9 @@ from penstock.v1 import task_pb2, task_service_pb2
 PRIORITY_MIN: Final = -(2**31)
 PRIORITY_MAX: Final = 2**31 - 1
 REQUEST_ID_CHARACTERS_MAX: Final = 128
+REQUEST_BYTES_MAX: Final = 8 * 1024 * 1024 - 64 * 1024
+"""The dispatcher takes messages of 8 MiB; what goes around a request in a batch has room besides.
+gRPC refuses a larger one with a status that looks like a full pool, and ends the stream."""
 
 
 class Admission(enum.Enum):
@@ -146,7 +151,8 @@ def to_wire(
     """The request for it; `parent` is the pool's full name, or empty inside a batch that names it;
     `request_id` is used if the submission has none of its own.
 
-    Raises ValueError or TypeError for what can never be right.
+    Raises ValueError or TypeError for what can never be right, PayloadTooLarge for what no message
+    can carry.
     """
     payload = _payload.of(submission.payload)
     task = task_pb2.Task(
@@ -157,10 +163,8 @@ def to_wire(
         concurrency_key=submission.concurrency_key,
         slots=0 if submission.slots == 1 else submission.slots,
     )
-    if submission.labels:
-        task.labels.update(submission.labels)
-    if submission.trace_context:
-        task.trace_context.update(submission.trace_context)
+    _fill(task.labels, submission.labels, name="labels")
+    _fill(task.trace_context, submission.trace_context, name="trace_context")
     if submission.priority is not None:
         if not PRIORITY_MIN <= submission.priority <= PRIORITY_MAX:
             raise ValueError(f"priority must fit 32 bits, is {submission.priority}")
@@ -187,7 +191,23 @@ def to_wire(
         request.max_queue_time.CopyFrom(
             _times.to_duration(submission.max_queue_time, name="max_queue_time")
         )
+    size = request.ByteSize()
+    if size > REQUEST_BYTES_MAX:
+        raise errors.PayloadTooLarge(
+            f"the submission has {size} bytes, at most {REQUEST_BYTES_MAX} can be sent: put the "
+            "data into storage of its own, and send a reference to it",
+            reason="PAYLOAD_TOO_LARGE",
+            code=grpc.StatusCode.INVALID_ARGUMENT,
+        )
     return request
+
+
+def _fill(field: MutableMapping[str, str], values: Mapping[str, str], *, name: str) -> None:
+    if values:
+        try:
+            field.update(values)
+        except TypeError:
+            raise TypeError(f"{name} must map strings to strings, are {values!r:.200}") from None
 
 
 def _set_times(task: task_pb2.Task, submission: Submission, now: Callable[[], dt.datetime]) -> None:
@@ -196,7 +216,10 @@ def _set_times(task: task_pb2.Task, submission: Submission, now: Callable[[], dt
         if schedule_time is not None:
             raise ValueError("give delay or schedule_time, not both")
         seconds = _times.to_seconds(submission.delay, name="delay")
-        schedule_time = now() + dt.timedelta(seconds=seconds) if seconds else None
+        try:
+            schedule_time = now() + dt.timedelta(seconds=seconds) if seconds else None
+        except OverflowError:
+            raise ValueError(f"delay must end before the year 10000, is {seconds} s") from None
     if schedule_time is not None:
         task.schedule_time.CopyFrom(_times.to_timestamp(schedule_time, name="schedule_time"))
     if submission.expire_time is not None:

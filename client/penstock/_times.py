@@ -10,6 +10,8 @@ from google.protobuf import duration_pb2, timestamp_pb2
 Seconds = float | dt.timedelta
 
 _NANOS = 1_000_000_000
+DURATION_SECONDS_MAX = 315_576_000_000
+"""What protobuf lets a Duration say: 10,000 years."""
 
 
 def to_seconds(value: Seconds, *, name: str) -> float:
@@ -21,8 +23,11 @@ def to_seconds(value: Seconds, *, name: str) -> float:
 
 
 def to_duration(value: Seconds, *, name: str) -> duration_pb2.Duration:
-    """A span as it travels. Raises ValueError like `to_seconds`."""
-    seconds, nanos = divmod(round(to_seconds(value, name=name) * _NANOS), _NANOS)
+    """A span as it travels. Raises ValueError like `to_seconds`, and if it is too long."""
+    span = to_seconds(value, name=name)
+    if span > DURATION_SECONDS_MAX:
+        raise ValueError(f"{name} must be at most {DURATION_SECONDS_MAX} seconds, is {span}")
+    seconds, nanos = divmod(round(span * _NANOS), _NANOS)
     return duration_pb2.Duration(seconds=seconds, nanos=nanos)
 
 

@@ -157,7 +157,7 @@ class InvalidField(InvalidArgument):
 
 
 class PayloadTooLarge(InvalidArgument):
-    """The payload is larger than the pool's `maxPayloadBytes`."""
+    """The payload is larger than the pool's `maxPayloadBytes`, or than any message can be."""
 
 
 class NotFound(PenstockError):

@@ -196,6 +196,47 @@ async def test_the_same_request_ids_make_nothing_new(dispatcher: Any) -> None:
     assert all(outcome.deduplicated for outcome in again)
 
 
+def around_a_large_one() -> Iterator[penstock.Submission]:
+    for payload in (b"a", bytes(9_000_000), b"c"):
+        yield penstock.Submission("t", payload)
+
+
+async def test_what_no_message_can_carry_is_refused_alone(dispatcher: Any) -> None:
+    async with penstock.Client(dispatcher.address, pool="demo") as client:
+        outcomes = [outcome async for outcome in client.submit_many(around_a_large_one())]
+        with pytest.raises(errors.PayloadTooLarge):
+            await client.submit("t", bytes(9_000_000))
+        # What a message can carry, and no pool takes, is for the dispatcher to refuse.
+        with pytest.raises(errors.PayloadTooLarge, match="the pool takes"):
+            await client.submit("t", bytes(7_000_000))
+    assert [outcome.ok for outcome in outcomes] == [True, False, True]
+    assert isinstance(outcomes[1].error, errors.PayloadTooLarge)
+
+
+async def test_the_blocking_client_refuses_it_alone_too(dispatcher: Any) -> None:
+    def run() -> list[penstock.Outcome]:
+        with penstock.SyncClient(dispatcher.address, pool="demo") as client:
+            return list(client.submit_many(around_a_large_one()))
+
+    outcomes = await asyncio.to_thread(run)
+    assert [outcome.ok for outcome in outcomes] == [True, False, True]
+
+
+async def test_nothing_but_what_is_too_large(dispatcher: Any) -> None:
+    async with penstock.Client(dispatcher.address, pool="demo") as client:
+        source = [penstock.Submission("t", bytes(9_000_000), request_id="mine")]
+        (only,) = [outcome async for outcome in client.submit_many(source)]
+    assert (only.ok, only.request_id) == (False, "mine")
+
+
+async def test_a_batch_of_large_labels_fits_a_message(dispatcher: Any) -> None:
+    labels = {f"{number:0256}": "v" * 256 for number in range(64)}
+    submissions = [penstock.Submission("t", labels=labels) for _ in range(600)]
+    async with penstock.Client(dispatcher.address, pool="demo") as client:
+        outcomes = [outcome async for outcome in client.submit_many(submissions)]
+    assert all(outcome.ok for outcome in outcomes)
+
+
 async def test_large_payloads_travel(dispatcher: Any) -> None:
     payloads = [bytes([number]) * 700_000 for number in range(30)]
     async with penstock.Client(dispatcher.address, pool="demo") as client:

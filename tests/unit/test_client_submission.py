@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 import penstock
-from penstock import _calls, _submission
+from penstock import _calls, _submission, errors
 from penstock.v1 import task_service_pb2
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -109,6 +109,10 @@ def test_everything_that_can_be_said_is_sent() -> None:
         (penstock.Submission("t", expire_time=NOW.replace(tzinfo=None)), "must have a time zone"),
         (penstock.Submission("t", priority=2**31), "priority must fit 32 bits"),
         (penstock.Submission("t", request_id="r" * 129), "at most 128 characters"),
+        (penstock.Submission("t", delay=1e12), "delay must end before"),
+        (penstock.Submission("t", delay=1e300), "delay must end before"),
+        (penstock.Submission("t", execution_timeout=1e12), "execution_timeout must be at most"),
+        (penstock.Submission("t", max_queue_time=1e300), "max_queue_time must be at most"),
     ],
 )
 def test_what_can_never_be_right_is_refused_before_it_is_sent(
@@ -116,6 +120,25 @@ def test_what_can_never_be_right_is_refused_before_it_is_sent(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         sent(submission)
+
+
+@pytest.mark.parametrize("name", ["labels", "trace_context"])
+def test_only_strings_go_into_maps(name: str) -> None:
+    wrong: dict[str, typing.Any] = {name: {"a": 1}}
+    with pytest.raises(TypeError, match=f"{name} must map strings to strings"):
+        sent(penstock.Submission("t", **wrong))
+
+
+def test_what_no_message_can_carry_is_refused_before_it_is_sent() -> None:
+    largest = _submission.REQUEST_BYTES_MAX - 100
+    assert sent(penstock.Submission("t", bytes(largest))).task.payload
+    for wrong in (
+        penstock.Submission("t", bytes(_submission.REQUEST_BYTES_MAX)),
+        penstock.Submission("t", labels={"a": "x" * _submission.REQUEST_BYTES_MAX}),
+    ):
+        with pytest.raises(errors.PayloadTooLarge, match="send a reference") as caught:
+            sent(wrong)
+        assert caught.value.reason == "PAYLOAD_TOO_LARGE"
 
 
 def test_max_wait_without_waiting_is_refused() -> None:
