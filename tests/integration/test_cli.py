@@ -129,6 +129,32 @@ def test_many_tasks_from_a_file_and_a_full_pool(penstock: Penstock, tmp_path: pa
     assert penstock("cancel", piped.stdout.strip()).returncode == 0
 
 
+def test_many_tasks_from_what_can_be_read_only_once(
+    penstock: Penstock, standalone: Standalone, tmp_path: pathlib.Path
+) -> None:
+    nothing = penstock("submit", "echo", "-f", "-")
+    assert (nothing.returncode, nothing.stderr) == (0, "0 accepted, 0 refused\n")
+    command = f"""{PROGRAM} submit echo -p demo -o name -f <(echo '{{"payload": 1}}')"""
+    substituted = subprocess.run(
+        ["bash", "-c", command],
+        env={**os.environ, "PENSTOCK_ADDRESS": standalone.address},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert substituted.stderr == "1 accepted, 0 refused\n"
+    assert penstock("cancel", substituted.stdout.strip()).returncode == 0
+    # A wrong line comes after what was accepted: how many is told.
+    wrong = penstock("submit", "echo", "-f", "-", "-o", "name", stdin='{"payload": 1}\n{\n')
+    assert wrong.returncode == 2
+    summary, error = wrong.stderr.splitlines()
+    assert summary == "before that, 1 accepted, 0 refused"
+    assert "line 2" in error
+    assert penstock("cancel", wrong.stdout.strip()).returncode == 0
+    failed(penstock("submit", "echo", "-f", "-", stdin="{\n"), 2, "line 1")
+
+
 def test_the_errors_that_people_meet_first(penstock: Penstock, standalone: Standalone) -> None:
     nobody = f"127.0.0.1:{processes.free_port()}"
     failed(penstock("pools", "--address", nobody, "--request-timeout", "0.5"), 3, nobody)
@@ -141,6 +167,14 @@ def test_the_errors_that_people_meet_first(penstock: Penstock, standalone: Stand
     failed(penstock("submit", "echo", PENSTOCK_POOL=""), 2, "PENSTOCK_POOL")
     failed(penstock("submit", "echo", "-p", "No Pool"), 2, "is not the name of a pool")
     failed(penstock("submit", "x" * 200), 2, "type")
+    failed(penstock("submit", "echo", "--delay", "1e12"), 2, "delay must end before")
+    labels = '{"labels": {"a": 1}}\n'
+    failed(penstock("submit", "echo", "-f", "-", stdin=labels), 2, "line 1", "labels must map")
+    failed(penstock("submit", "echo", "-f", "-", "--priority", "0"), 2, "--priority with --file")
+    failed(penstock("submit", "echo", "-f", "-", "--delay", "0"), 2, "--delay with --file")
+    failed(penstock("submit", "echo", "-f", "-", "--label", "a=b"), 2, "--label with --file")
+    large = penstock("submit", "echo", "--payload-file", "-", stdin="x" * 9_000_000)
+    failed(large, 2, "send a reference")
 
 
 async def test_a_bad_token(serve: Any, tmp_path: pathlib.Path) -> None:

@@ -1,11 +1,13 @@
 """What is to be submitted: from options, and from JSON lines."""
 
 import io
+import os
 import pathlib
 
 import pytest
 
 import penstock
+from penstock import _submission
 from penstock.cli import failures, source
 
 
@@ -44,12 +46,32 @@ def test_lines_become_submissions() -> None:
         ('{"payload": 1}', "has no type"),
         ('{"type": "a", "payload": 1, "payload_base64": "AA=="}', "give one"),
         ('{"type": "a", "payload_base64": "?"}', "not base64"),
+        ('{"type": "a", "labels": {"n": 1}}', "labels must map strings to strings"),
+        ('{"type": "a", "delay": 1e12}', "delay must end before"),
+        ('{"type": "a", "delay": 1e999}', "delay must be"),
+        ('{"type": "a", "execution_timeout": 1e300}', "execution_timeout must be at most"),
+        ('{"type": "a", "priority": 99999999999}', "priority must fit 32 bits"),
+        ('{"type": "\\ud800"}', "surrogates"),
+        ("[" * 100_000, "not JSON"),
     ],
 )
 def test_a_wrong_line_is_named(line: str, words: str) -> None:
     with pytest.raises(failures.InputError, match=r"tasks\.jsonl line 2") as caught:
         read('{"type": "fine"}', line)
     assert words in str(caught.value)
+
+
+def test_a_line_too_large_to_send_is_left_to_its_outcome() -> None:
+    large = "x" * _submission.REQUEST_BYTES_MAX
+    (found,) = read(f'{{"type": "a", "payload": "{large}"}}')
+    assert found.payload == large
+
+
+def test_what_can_be_read_only_once_is_not_counted(tmp_path: pathlib.Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert source.count(str(pipe), default_type="a") is None
+    assert source.count("-", default_type="a") is None
 
 
 def test_a_file_is_read_to_its_end_before_anything_is_sent(tmp_path: pathlib.Path) -> None:

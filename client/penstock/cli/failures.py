@@ -2,7 +2,7 @@
 
 0    done
 1    a task that was waited for did not succeed
-2    the command line or its input is wrong; nothing was sent
+2    the command line or its input is wrong; nothing was accepted, unless it says how many were
 3    no dispatcher answers
 4    the pool refuses more tasks for now
 5    there is no such pool, task or worker

@@ -9,8 +9,6 @@ import yaml
 
 from penstock.cli import failures
 
-_PARTS = ("penstock_dispatcher", "penstock_operator")
-
 
 @click.command(
     "dispatcher",

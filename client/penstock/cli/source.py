@@ -3,7 +3,8 @@
 A line is an object: `type` (or the command's), and any of `payload` (a string is sent as text,
 anything else as JSON), `payload_base64`, `priority`, `labels`, `task_id`, `request_id`,
 `delay` and `execution_timeout` in seconds. A file is read twice, and nothing of it is submitted
-unless every line is right; of standard input the lines before a wrong one are.
+unless every line is right; what can be read only once, standard input or a pipe, is submitted up to
+a wrong line.
 """
 
 import base64
@@ -14,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Any, Final
 
 import penstock
+from penstock import _submission as wire
+from penstock import errors
 from penstock.cli import failures
 
 LINE_CHARACTERS_MAX: Final = 16 * 1024 * 1024
@@ -58,8 +61,12 @@ def labels(pairs: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def count(path: str, *, default_type: str | None) -> int:
-    """How many tasks a file holds. Raises InputError at its first wrong line."""
+def count(path: str, *, default_type: str | None) -> int | None:
+    """How many tasks a file holds; None = it can be read only once. Raises InputError at its first
+    wrong line.
+    """
+    if path == "-" or not pathlib.Path(path).is_file():
+        return None
     with pathlib.Path(path).open(encoding="utf-8") as lines:
         return sum(1 for _ in submissions(lines, default_type=default_type, name=path))
 
@@ -81,7 +88,7 @@ def _submission(line: str, *, default_type: str | None, where: str) -> penstock.
         raise failures.InputError(f"{where} is longer than {LINE_CHARACTERS_MAX} characters")
     try:
         found = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise failures.InputError(
             f"{where} is not JSON ({error}): each line is one object, such as "
             """{"type": "resize", "payload": {"path": "cat.jpg"}}"""
@@ -102,7 +109,14 @@ def _submission(line: str, *, default_type: str | None, where: str) -> penstock.
         raise failures.InputError(f"{where} has no type: add it, or name one on the command line")
     body = _payload(found.pop("payload", None), found.pop("payload_base64", None), where=where)
     options = {field: value for field, value in found.items() if value is not None}
-    return penstock.Submission(kind, body, **options)
+    made = penstock.Submission(kind, body, **options)
+    try:
+        wire.to_wire(made, parent="", request_id="", now=wire.utc_now)
+    except errors.PayloadTooLarge:
+        pass  # that is what becomes of this one, and nothing to hold up the others
+    except (ValueError, TypeError) as error:
+        raise failures.InputError(f"{where}: {error}") from None
+    return made
 
 
 def _payload(value: Any, encoded: str | None, *, where: str) -> Any:

@@ -90,8 +90,11 @@ def submit(
         if wait and not task.succeeded:
             raise click.exceptions.Exit(failures.NOT_SUCCEEDED)
         return
-    if any(single.values()) or text is not None or as_json is not None or payload_file is not None:
-        raise failures.InputError("with --file each line says everything but TYPE")
+    single |= {"payload": text, "json": as_json, "payload_file": payload_file}
+    for option, value in single.items():
+        if value not in (None, "", {}):
+            name = option.rstrip("s").replace("_", "-")
+            raise failures.InputError(f"--{name} with --file: each line says everything but TYPE")
     _submit_file(
         client,
         file,
@@ -115,27 +118,30 @@ def _submit_file(
     timeout: float | None,
     form: str,
 ) -> None:
-    total = None if file == "-" else source.count(file, default_type=default_type)
-    names: list[str] = []
-    refused: list[penstock.PenstockError] = []
-    with contextlib.ExitStack() as stack:
-        lines: Iterable[str] = sys.stdin
-        if file != "-":
-            lines = stack.enter_context(pathlib.Path(file).open(encoding="utf-8"))
-        wanted = source.submissions(lines, default_type=default_type, name=file)
-        step = stack.enter_context(progress("submitted", total))
-        outcomes = client.submit_many(wanted, pool=pool, retry=retry)
-        for outcome in stack.enter_context(contextlib.closing(outcomes)):
-            step()
-            if outcome.error is not None:
-                refused.append(outcome.error)
-            elif wait:
-                names.append(outcome.name)
-            _print_outcome(outcome, form=form)
-            count = step.count
-    if total == 0:
-        count = 0
-    click.echo(f"{count - len(refused)} accepted, {len(refused)} refused", err=True)
+    total = source.count(file, default_type=default_type)
+    accepted, names, refused = 0, list[str](), list[penstock.PenstockError]()
+    summary = "{} accepted, {} refused".format
+    try:
+        with contextlib.ExitStack() as stack:
+            lines: Iterable[str] = sys.stdin
+            if file != "-":
+                lines = stack.enter_context(pathlib.Path(file).open(encoding="utf-8"))
+            wanted = source.submissions(lines, default_type=default_type, name=file)
+            step = stack.enter_context(progress("submitted", total))
+            outcomes = client.submit_many(wanted, pool=pool, retry=retry)
+            for outcome in stack.enter_context(contextlib.closing(outcomes)):
+                step()
+                accepted += outcome.ok
+                if outcome.error is not None:
+                    refused.append(outcome.error)
+                elif wait:
+                    names.append(outcome.name)
+                _print_outcome(outcome, form=form)
+    except (failures.InputError, penstock.PenstockError):
+        if accepted or refused:
+            click.echo(f"before that, {summary(accepted, len(refused))}", err=True)
+        raise
+    click.echo(summary(accepted, len(refused)), err=True)
     failed = 0
     if wait and names:
         with progress("over", len(names)) as step:
