@@ -39,7 +39,7 @@ async def load(journal: interface.Journal, pump_: pump.Pump) -> interface.Opened
         for entry in page:
             accepted = entry.accepted
             pool = made[accepted.pool_uid]
-            pool.book.restore(task_of(entry, pool.config), pool.config)
+            pool.book.restore(task_of(entry, pool.config), pool.config, pump_.now())
             if accepted.request_id:
                 requests[accepted.pool_uid].append((accepted.request_id, _request(accepted)))
     for uid, pool in made.items():
@@ -111,7 +111,8 @@ def task_of(entry: interface.StoredTask, config: settings.PoolSettings) -> tasks
         task.not_before = change.not_before
         return task
     if isinstance(change, records.TaskCancelling):
-        task.not_before, task.cancelling = 0, True
+        # Whoever was told that it is being cancelled does not see it going back.
+        task.not_before, task.cancelling, task.state = 0, True, tasks.TaskState.CANCELLING
         return task
     task.state = change.state
     task.start_time = change.start_time

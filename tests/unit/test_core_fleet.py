@@ -154,3 +154,40 @@ def test_held_back_until_the_workers_of_before_have_spoken(returns: bool) -> Non
     else:
         after.wait(10)
         assert after.assigned() == ["a"]
+
+
+def test_after_a_restart_delayed_tasks_ask_for_no_workers() -> None:
+    before = Bench(max_pending=100)
+    before.worker("w")
+    before.submit("retried")
+    assert before.assigned() == ["retried"]
+    for number in range(10):
+        before.submit(f"later-{number}", not_before=T0 + 60 * S)
+    before.submit("now")
+    before.end("retried", Kind.FAILED)
+    after = before.restarted()
+    assert after.pool.runnable_slots() == 1
+    assert after.pool.stats(after.now).delayed == 11
+    assert after.task("later-0").state is State.DELAYED
+    # Their time comes while others are still held back.
+    after.worker("other", slots=5)
+    after.wait(1)
+    assert after.assigned() == ["retried"]
+    after.worker("w", credit=0)
+    assert after.assigned() == ["now"]
+
+
+def test_a_delayed_task_is_taken_up_again_by_the_worker_that_runs_it() -> None:
+    """The clock of the next run may be behind, so that the delay seems not to be over."""
+    before = Bench()
+    before.now = T0 + 5 * S
+    before.worker("w")
+    before.submit("a", not_before=T0 + 5 * S)
+    assert before.assigned() == ["a"]
+    claim = before.claim("a")
+    before.now = T0
+    after = before.restarted()
+    assert after.task("a").state is State.DELAYED
+    after.worker("w", running=(claim,), credit=0)
+    assert after.task("a").state is State.RUNNING
+    assert after.pool.book.waiting == 0

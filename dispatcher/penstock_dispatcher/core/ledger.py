@@ -372,19 +372,22 @@ class Ledger:
 
     # ------------------------------------------------------------ loading
 
-    def restore(self, task: tasks.Task, config: settings.PoolSettings) -> None:
-        """Take a task as the journal kept it. Waiting ones are held back until `release_held`."""
+    def restore(self, task: tasks.Task, config: settings.PoolSettings, now: int) -> None:
+        """Take a task as the journal kept it. Waiting ones are held back until `release_held`, but
+        for those whose time has not come: nobody can have been given them.
+        """
         self.tasks[task.id] = task
         self._sequence = max(self._sequence, task.sequence)
         if task.terminal:
             self._retain(task, config)
-        else:
-            # Whoever was told that it is being cancelled does not see it going back.
-            waits, stops = tasks.TaskState.PENDING, tasks.TaskState.CANCELLING
-            task.state = stops if task.cancelling else waits
-            task.place = _Place.HELD
-            self.held[task.id] = task
-            self._came(task)
+            return
+        self._came(task)
+        if task.not_before > now:
+            task.place = _Place.QUEUED
+            self.backlog.add(task, now)
+            return
+        task.place = _Place.HELD
+        self.held[task.id] = task
 
     def restore_requests(self, requests: Iterable[tuple[str, idempotency.Request]]) -> None:
         """Take idempotency keys as the journal kept them, oldest first."""

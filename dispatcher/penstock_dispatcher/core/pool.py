@@ -285,7 +285,7 @@ class Pool:
         come back, is reported gone, or the reconnect grace ends.
         """
         for task in stored:
-            self.book.restore(task, self.config)
+            self.book.restore(task, self.config, now)
         self.book.restore_requests(requests)
         self.fleet.expected = dict(sessions)
         self.fleet.expected_until = now + self.config.reconnect_grace_ns
