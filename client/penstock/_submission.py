@@ -18,9 +18,9 @@ from penstock.v1 import task_pb2, task_service_pb2
 PRIORITY_MIN: Final = -(2**31)
 PRIORITY_MAX: Final = 2**31 - 1
 REQUEST_ID_CHARACTERS_MAX: Final = 128
-REQUEST_BYTES_MAX: Final = 8 * 1024 * 1024 - 64 * 1024
-"""The dispatcher takes messages of 8 MiB; what goes around a request in a batch has room besides.
-gRPC refuses a larger one with a status that looks like a full pool, and ends the stream."""
+REQUEST_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Twice what any pool takes as a payload. Past 16 MiB gRPC refuses a message with a status that
+looks like a full pool, and ends the stream."""
 
 
 class Admission(enum.Enum):

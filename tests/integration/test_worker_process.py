@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+import penstock
 from penstock.v1 import fleet_service_pb2, task_pb2, task_service_pb2
 from rig import processes
 
@@ -216,13 +217,12 @@ async def test_a_strange_end_is_an_end(
     assert await asyncio.to_thread(worker.exit_status) == 0
 
 
-async def test_the_largest_result_can_be_read(
-    dispatcher: Any, stubs: Any, start_worker: Any
-) -> None:
+async def test_the_largest_result_can_be_read(dispatcher: Any, start_worker: Any) -> None:
     start_worker(dispatcher.address)
-    size = 3 * 1024 * 1024
-    task = await stubs.submit(type="grow", payload=str(size).encode())
-    assert len((await stubs.wait(task.name)).result) == size
+    size = 4 * 1024 * 1024
+    async with penstock.Client(dispatcher.address, pool="demo") as client:
+        task = await client.submit("grow", str(size))
+        assert len(await client.result(task, timeout=20)) == size
 
 
 async def test_a_task_cancelled_as_it_is_assigned_frees_its_slot(

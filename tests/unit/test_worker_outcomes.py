@@ -10,7 +10,7 @@ from google.rpc import error_details_pb2
 from penstock.v1 import worker_service_pb2 as wire
 from penstock_worker import errors, outcomes, session
 
-FRAME_BYTES_MAX = 8 * 1024 * 1024
+FRAME_BYTES_MAX = 16 * 1024 * 1024
 """What the dispatcher takes."""
 
 

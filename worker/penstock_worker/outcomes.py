@@ -18,9 +18,9 @@ from penstock_worker import app, errors
 
 ERROR_DOMAIN: Final = "worker.penstock.dev"
 TEXT_CHARACTERS_MAX: Final = 4096
-RESULT_BYTES_MAX: Final = 3 * 1024 * 1024
-"""With a payload of 4 MiB, the largest there can be, a result has to fit one message of 8 MiB, or
-the task could not be read any more."""
+RESULT_BYTES_MAX: Final = 4 * 1024 * 1024
+"""What the dispatcher keeps. A larger result is not sent at all: past the bound of a message it
+would end the stream."""
 DELAY_SECONDS_MAX: Final = 365 * 86_400.0
 """Longer than any pool lets a retry wait, and what every duration can say."""
 CODE_CANCELLED, CODE_UNKNOWN, CODE_DEADLINE_EXCEEDED = 1, 2, 4

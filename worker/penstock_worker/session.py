@@ -25,7 +25,7 @@ from penstock.v1 import worker_service_pb2 as wire
 PROTOCOL_VERSION: Final = 1
 OUTCOMES_PER_FRAME: Final = 256
 OUTCOME_BYTES_PER_FRAME: Final = 1024 * 1024
-"""An outcome that is larger travels alone; the dispatcher takes frames of 8 MiB."""
+"""An outcome that is larger travels alone; the dispatcher takes frames of 16 MiB."""
 HEARTBEAT_SECONDS_DEFAULT: Final = 5.0
 
 
