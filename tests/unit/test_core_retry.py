@@ -1,5 +1,7 @@
 """What follows a failure or a loss, and how long after."""
 
+import dataclasses
+
 import pytest
 
 from penstock_dispatcher.core import retry, settings, units
@@ -37,6 +39,24 @@ def test_back_off_is_capped_and_spread_downwards() -> None:
     assert retry.backoff_ns(POLICY, 4, 0.0) == 5 * S
     assert retry.backoff_ns(POLICY, 10_000, 0.0) == 5 * S
     assert retry.backoff_ns(POLICY, 4, 0.999) == pytest.approx(2.5 * S, rel=1e-3)
+
+
+@pytest.mark.parametrize("multiplier", [1.0, 1.5, 1e200, float("inf"), float("nan")])
+@pytest.mark.parametrize("attempt", [1, 2, 3, 10**9])
+@pytest.mark.parametrize("initial", [0, 1, S, 5 * S])
+def test_no_policy_of_any_version_makes_the_arithmetic_fail(
+    multiplier: float, attempt: int, initial: int
+) -> None:
+    policy = dataclasses.replace(POLICY, multiplier=multiplier, initial_backoff_ns=initial)
+    assert 0 <= retry.backoff_ns(policy, attempt, 0.5) <= 5 * S
+
+
+@pytest.mark.parametrize("multiplier", [0.99, 100.1, 1e200, float("inf"), float("nan")])
+def test_a_multiplier_that_no_back_off_can_use_is_refused(multiplier: float) -> None:
+    (bad,) = settings.retry_violations(dataclasses.replace(POLICY, multiplier=multiplier))
+    assert bad.field == "retry_policy.backoff_multiplier"
+    assert "must be 1 to 100" in bad.description
+    assert not settings.retry_violations(dataclasses.replace(POLICY, multiplier=100.0))
 
 
 def test_attempts_are_used_up() -> None:

@@ -14,7 +14,6 @@ from penstock_dispatcher import errors
 from penstock_dispatcher.convert import names, times
 from penstock_dispatcher.core import settings
 
-BACKOFF_MULTIPLIER_MAX: Final = 100
 REASONS_MAX: Final = 64
 REASON_CHARS_MAX: Final = 256
 
@@ -108,12 +107,6 @@ def check_retry_policy(
     """
     times.check_duration(policy.initial_backoff, f"{field}.initial_backoff", bad)
     times.check_duration(policy.max_backoff, f"{field}.max_backoff", bad)
-    # Not "greater than": that would let NaN pass.
-    if not policy.backoff_multiplier <= BACKOFF_MULTIPLIER_MAX:
-        bad(
-            f"{field}.backoff_multiplier",
-            f"must be at most {BACKOFF_MULTIPLIER_MAX}, is {policy.backoff_multiplier}",
-        )
     reasons = policy.non_retryable_reasons
     if len(reasons) > REASONS_MAX or any(len(reason) > REASON_CHARS_MAX for reason in reasons):
         bad(

@@ -2,8 +2,14 @@
 
 import dataclasses
 import enum
+from typing import Final
 
 from penstock_dispatcher.core import settings
+
+STEPS_MAX: Final = 1_000
+"""Attempts after which the back-off grows no more, if a tiny multiplier has not brought it to the
+maximum by then.
+"""
 
 
 class RetryAction(enum.Enum):
@@ -30,9 +36,13 @@ def backoff_ns(policy: settings.RetryPolicy, attempt: int, draw: float) -> int:
     min(initial * multiplier^(attempt-1), max) * (1 - jitter * draw): never longer than max, spread
     downwards.
     """
-    # Exponents are capped: 2.0**2000 is not a float, and the maximum is reached long before.
-    grown = policy.initial_backoff_ns * policy.multiplier ** min(attempt - 1, 64)
-    delay = min(float(policy.max_backoff_ns), grown)
+    longest = float(policy.max_backoff_ns)
+    delay = min(longest, float(policy.initial_backoff_ns))
+    # Step by step, and never beyond the longest: a power may be no float at all.
+    for _ in range(min(attempt - 1, STEPS_MAX)):
+        if delay in (0.0, longest):
+            break
+        delay = min(longest, delay * policy.multiplier)
     return int(delay * (1.0 - policy.jitter * draw))
 
 

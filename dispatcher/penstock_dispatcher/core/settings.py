@@ -12,6 +12,7 @@ from penstock_dispatcher.core import units
 
 PAYLOAD_BYTES_MAX: Final = 4 * 1024 * 1024
 PENDING_MAX: Final = 10_000_000
+MULTIPLIER_MAX: Final = 100.0
 INT32_MAX: Final = 2**31 - 1
 INT32_MIN: Final = -(2**31)
 
@@ -151,8 +152,14 @@ def retry_violations(retry: RetryPolicy) -> list[Violation]:
         found.append(Violation("retry_policy.initial_backoff", "must not be negative"))
     if retry.max_backoff_ns < retry.initial_backoff_ns:
         found.append(Violation("retry_policy.max_backoff", "must be at least initial_backoff"))
-    if retry.multiplier < 1:
-        found.append(Violation("retry_policy.backoff_multiplier", "must be at least 1"))
+    # Not "less than": that would let NaN pass.
+    if not 1 <= retry.multiplier <= MULTIPLIER_MAX:
+        found.append(
+            Violation(
+                "retry_policy.backoff_multiplier",
+                f"must be 1 to {MULTIPLIER_MAX:g}, is {retry.multiplier:g}",
+            )
+        )
     if not 0 <= retry.jitter <= 1:
         found.append(Violation("retry_policy.jitter", "must be 0 to 1"))
     return found
