@@ -9,6 +9,9 @@ is given up, the refused batch is written again in its place, and `full` tells t
 should close; what completes tasks goes on in that room. `compact` wins the reserve back when there
 is space again.
 
+The log is moved into the file (a checkpoint) as soon as it has `CHECKPOINT_PAGES`, by the commit
+that made it so long: SQLite's own way of doing that would pass over a failed write or sync.
+
 Any other error of the file is final: see `interface`.
 """
 
@@ -22,13 +25,16 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from penstock_dispatcher.core import records
-from penstock_dispatcher.journal import filesystem, interface, reading, rows, schema
+from penstock_dispatcher.journal import filesystem, interface, reading, rows, schema, wal
 
 FILE_NAME: Final = "journal.db"
+LOG_NAME: Final = f"{FILE_NAME}-wal"
 RESERVE_NAME: Final = "journal.reserve"
 RESERVE_BYTES: Final = 16 * 1024 * 1024
 PAGE_BYTES: Final = 4096
 CACHE_KIB: Final = 16 * 1024
+CHECKPOINT_PAGES: Final = 1_000
+"""Pages in the write-ahead log; one commit may go beyond, so its file has a few more."""
 VACUUM_PAGES_MAX: Final = 256
 """Pages given back in one step of compaction: about a millisecond each 100."""
 PURGE_ROWS_MAX: Final = 1_000
@@ -57,6 +63,7 @@ class SqliteJournal:
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._connection: sqlite3.Connection | None = None
         self._writer: rows.RowWriter | None = None
+        self._log: wal.Log | None = None
         self._pool_uids: dict[int, str] = {}
         self._full = False
 
@@ -81,9 +88,18 @@ class SqliteJournal:
         """See `interface.Journal`."""
         await self._run(lambda: self._append(batch))
 
+    def _append(self, batch: Sequence[records.Record]) -> None:
+        self._with_reserve(lambda: self._commit(batch))
+        self._checkpoint()
+
     async def compact(self, now: int) -> bool:  # noqa: ARG002 - other journals need it
         """See `interface.Journal`."""
-        return await self._run(self._compact)
+        return await self._run(self._compact_and_move)
+
+    def _compact_and_move(self) -> bool:
+        more = self._compact()
+        self._checkpoint()
+        return more
 
     def full(self) -> bool:
         """See `interface.Journal`."""
@@ -94,6 +110,8 @@ class SqliteJournal:
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await asyncio.get_running_loop().run_in_executor(self._thread, connection.close)
+        if self._log is not None:
+            self._log.close()
         self._thread.shutdown(wait=False)
 
     async def _run(self, work: Callable[[], _T]) -> _T:
@@ -116,6 +134,29 @@ class SqliteJournal:
                 f"{self._folder} lies on {network}, a network file system, where locks and syncs "
                 "cannot be relied on: use a local or block volume"
             )
+        try:
+            connection = self._with_reserve(self._connect)
+        except interface.StorageFull as error:
+            raise interface.JournalFailed(
+                f"{self._folder} has no room to start in ({error}): make room, then start again"
+            ) from error
+        self._connection = connection
+        self._log = wal.Log(
+            self._folder / LOG_NAME,
+            page_bytes=connection.execute("PRAGMA page_size").fetchone()[0],
+        )
+        self._writer = rows.RowWriter(connection)
+        self._reserve()
+        meta = dict(connection.execute("SELECT name, value FROM meta"))
+        self._pool_uids = dict(connection.execute("SELECT id, uid FROM pools"))
+        return interface.Opened(
+            epoch=meta["epoch"],
+            operator_epoch=meta["operator_epoch"],
+            pools=reading.pools(connection),
+        )
+
+    def _connect(self) -> sqlite3.Connection:
+        """A connection that is ready for use. Raises StorageFull, JournalFailed."""
         connection = sqlite3.connect(
             self._folder / FILE_NAME,
             timeout=0,
@@ -127,7 +168,9 @@ class SqliteJournal:
             self._prepare(connection)
         except sqlite3.OperationalError as error:
             connection.close()
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            if _is(error, sqlite3.SQLITE_FULL):
+                raise interface.StorageFull(str(error)) from error
+            if _is(error, sqlite3.SQLITE_BUSY):
                 raise interface.JournalFailed(
                     f"{self._folder / FILE_NAME} is in use by another process"
                 ) from error
@@ -135,16 +178,7 @@ class SqliteJournal:
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
-        self._writer = rows.RowWriter(connection)
-        self._reserve()
-        meta = dict(connection.execute("SELECT name, value FROM meta"))
-        self._pool_uids = dict(connection.execute("SELECT id, uid FROM pools"))
-        return interface.Opened(
-            epoch=meta["epoch"],
-            operator_epoch=meta["operator_epoch"],
-            pools=reading.pools(connection),
-        )
+        return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         run = connection.execute
@@ -153,7 +187,11 @@ class SqliteJournal:
         run("PRAGMA locking_mode = EXCLUSIVE")
         run(f"PRAGMA page_size = {PAGE_BYTES}")
         run("PRAGMA auto_vacuum = INCREMENTAL")
-        wanted = {"journal_mode": ("WAL", "wal"), "synchronous": ("FULL", 2)}
+        wanted = {
+            "journal_mode": ("WAL", "wal"),
+            "synchronous": ("FULL", 2),
+            "wal_autocheckpoint": (0, 0),
+        }
         for name, (value, effect) in wanted.items():
             run(f"PRAGMA {name} = {value}")
             found = run(f"PRAGMA {name}").fetchone()[0]
@@ -172,15 +210,18 @@ class SqliteJournal:
         # Also takes the exclusive lock for good.
         run("UPDATE meta SET value = value + 1 WHERE name = 'epoch'")
 
-    def _append(self, batch: Sequence[records.Record]) -> None:
+    def _with_reserve(self, work: Callable[[], _T]) -> _T:
+        """Do what may need the reserve: it is given up when there is no room. Raises StorageFull if
+        that does not help, or was done already.
+        """
         try:
-            self._commit(batch)
+            return work()
         except interface.StorageFull:
             if self._full:
                 raise
             self._full = True
             self._give_up_reserve()
-            self._commit(batch)
+            return work()
 
     def _commit(self, batch: Sequence[records.Record]) -> None:
         connection = self._opened()
@@ -190,12 +231,34 @@ class SqliteJournal:
             self._writer.write(batch)
             connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+            if not _is(error, sqlite3.SQLITE_FULL):
                 raise
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             self._writer.reload()
             raise interface.StorageFull(str(error)) from error
+
+    def _checkpoint(self) -> None:
+        """Move the log into the file if it is long. What it holds is durable, moved or not."""
+        assert self._log is not None, "open comes first"
+        if self._log.reaches(CHECKPOINT_PAGES):
+            # Without room it stays where it is, and is tried again after the next commit.
+            with contextlib.suppress(interface.StorageFull):
+                self._with_reserve(self._move_log)
+
+    def _move_log(self) -> None:
+        try:
+            found = self._opened().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.OperationalError as error:
+            if not _is(error, sqlite3.SQLITE_FULL):
+                raise
+            raise interface.StorageFull(str(error)) from error
+        busy, pages, moved = found
+        if busy or moved < pages:
+            raise interface.JournalFailed(
+                f"{self._folder / FILE_NAME}: {moved} of {pages} pages of its write-ahead log could"
+                " be moved: another process reads the file"
+            )
 
     def _compact(self) -> bool:
         connection = self._opened()
@@ -210,7 +273,7 @@ class SqliteJournal:
                 return False
             connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES_MAX})").fetchall()
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+            if not _is(error, sqlite3.SQLITE_FULL):
                 raise
             return False
         return True
@@ -264,5 +327,10 @@ class SqliteJournal:
     def _give_up_reserve(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             (self._folder / RESERVE_NAME).unlink()
-        if self._pages_max:
-            self._opened().execute(f"PRAGMA max_page_count = {self._pages_max}")
+        if self._pages_max and self._connection is not None:
+            self._connection.execute(f"PRAGMA max_page_count = {self._pages_max}")
+
+
+def _is(error: sqlite3.Error, code: int) -> bool:
+    # Extended codes have the primary one in their lowest byte.
+    return error.sqlite_errorcode & 0xFF == code

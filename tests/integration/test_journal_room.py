@@ -1,0 +1,199 @@
+"""The SQLite journal and its disk: the log is moved in time, a failed move is final, and a full
+disk is no reason not to start.
+"""
+
+import asyncio
+import pathlib
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+
+from penstock_dispatcher.core import records
+from penstock_dispatcher.core import task as tasks
+from penstock_dispatcher.journal import interface, sqlite, wal
+
+UID = "uid-1"
+CONFIGURED = records.PoolConfigured(UID, "namespaces/a/pools/b", b"config")
+LOG_BYTES_MAX = (sqlite.CHECKPOINT_PAGES + 100) * (sqlite.PAGE_BYTES + wal.FRAME_HEADER_BYTES)
+
+
+def accepted(sequence: int, size: int = 1_000) -> records.TaskAccepted:
+    body = b"x" * size
+    return records.TaskAccepted(
+        pool_uid=UID,
+        task_id=f"t{sequence}",
+        uid="u",
+        sequence=sequence,
+        type="noop",
+        priority=0,
+        body=body,
+        size=size,
+        create_time=1,
+        not_before=0,
+        expire_time=0,
+        execution_timeout_ns=4,
+        request_id="",
+        fingerprint=0,
+        token_min=0,
+    )
+
+
+@pytest_asyncio.fixture
+async def journal(tmp_path: pathlib.Path) -> AsyncIterator[sqlite.SqliteJournal]:
+    made = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=4096)
+    await made.open()
+    await made.append([CONFIGURED])
+    yield made
+    await made.close()
+
+
+async def test_the_length_of_the_log_is_known(
+    journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
+) -> None:
+    log = wal.Log(tmp_path / "data" / sqlite.LOG_NAME, page_bytes=sqlite.PAGE_BYTES)
+    sequence = 1
+    # Rounds of other lengths leave frames of before behind the newest one.
+    for commits in (1, 40, 3, 1, 25):
+        for _ in range(commits):
+            await journal.append([accepted(sequence + n) for n in range(20)])
+            sequence += 20
+        row = await journal._run(
+            lambda: journal._opened().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        )
+        busy, pages, moved = row
+        assert not busy
+        assert pages == moved > 0
+        assert log.reaches(pages)
+        assert not log.reaches(pages + 1)
+    log.close()
+    log.close()
+
+
+async def test_the_log_stays_short_under_steady_load(
+    journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
+) -> None:
+    for start in range(1, 20_000, 100):
+        await journal.append([accepted(start + n) for n in range(100)])
+        assert (tmp_path / "data" / sqlite.LOG_NAME).stat().st_size < LOG_BYTES_MAX
+    # It was moved, not only written over.
+    assert (tmp_path / "data" / sqlite.FILE_NAME).stat().st_size > 15_000_000
+
+
+@pytest.fixture
+def file_bytes_max() -> Iterator[int]:
+    """No file of this process may grow beyond that: writing there fails with EFBIG."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit = LOG_BYTES_MAX + 1024 * 1024
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_a_log_that_cannot_be_moved_is_final(
+    tmp_path: pathlib.Path, file_bytes_max: int
+) -> None:
+    journal = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=0)
+    await journal.open()
+    await journal.append([CONFIGURED])
+    appended = 0
+
+    async def fill() -> None:
+        nonlocal appended
+        for start in range(1, 20_000, 100):
+            await journal.append([accepted(start + n) for n in range(100)])
+            appended = start + 99
+
+    with pytest.raises(interface.JournalFailed, match=r"journal\.db: disk I/O error"):
+        await fill()
+    # At once, and not when there is no room for the log either.
+    assert (tmp_path / "data" / sqlite.LOG_NAME).stat().st_size < LOG_BYTES_MAX
+    await journal.close()
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE,
+        (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]),
+    )
+    again = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=0)
+    assert (await again.open()).pools[0].sequence_max >= appended > 0
+    await again.close()
+
+
+# ---------------------------------------------------------------- a real full disk
+
+
+def on_a_small_disk(test: str, folder: pathlib.Path) -> None:
+    """Run a coroutine function of this module in a process that has a disk of its own at
+    `folder`.
+    """
+    folder.mkdir()
+    mount = f"mount -t tmpfs -o size=4m none {folder}"
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        pytest.skip("needs unshare, of util-linux")
+    probe = subprocess.run([unshare, "-rm", "sh", "-c", mount], capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip("this system lets nobody mount in a namespace of their own")
+    module = pathlib.Path(__file__).stem
+    code = (
+        f"import asyncio, pathlib, {module} as module\n"
+        f"asyncio.run(module.{test}(pathlib.Path({str(folder)!r})))"
+    )
+    done = subprocess.run(
+        [unshare, "-rm", "sh", "-c", f'{mount} && exec "$0" -c "$1"', sys.executable, code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=pathlib.Path(__file__).parent,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+async def start_on_a_full_disk(folder: pathlib.Path) -> None:
+    reserve_bytes = 1024 * 1024
+    journal = sqlite.SqliteJournal(folder, reserve_bytes=reserve_bytes)
+    await journal.open()
+    await journal.append([CONFIGURED, *(accepted(n) for n in range(1, 101))])
+    await journal.close()
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+        except OSError:
+            pass
+    journal = sqlite.SqliteJournal(folder, reserve_bytes=reserve_bytes)
+    opened = await journal.open()
+    assert opened.epoch == 2
+    assert journal.full()
+    assert len(await journal.load_tasks(-1)) == 100
+    # What completes tasks goes on, in the room that the reserve had.
+    end = records.TaskEnded(
+        UID, 1, "t1", tasks.TaskState.SUCCEEDED, 1, 0, 1, 2, 3, "pod", None, b"r" * 100_000, ""
+    )
+    await journal.append([end])
+    await journal.compact(0)
+    assert journal.full()
+    filler.unlink()
+    await journal.compact(0)
+    assert not journal.full()
+    assert (folder / sqlite.RESERVE_NAME).stat().st_size == reserve_bytes
+    await journal.close()
+
+
+async def start_without_a_reserve(folder: pathlib.Path) -> None:
+    (folder / "filler").write_bytes(b"x" * (4 * 1024 * 1024 - 8 * 1024))
+    journal = sqlite.SqliteJournal(folder, reserve_bytes=0)
+    with pytest.raises(interface.JournalFailed, match="make room, then start again"):
+        await journal.open()
+    await journal.close()
+
+
+@pytest.mark.parametrize("test", [start_on_a_full_disk, start_without_a_reserve])
+def test_a_full_disk_at_the_start(test: object, tmp_path: pathlib.Path) -> None:
+    assert asyncio.iscoroutinefunction(test)
+    on_a_small_disk(test.__name__, tmp_path / "disk")
