@@ -78,18 +78,6 @@ def test_the_same_request_is_the_same_task() -> None:
     assert bench.submit("d", request_id="r", fingerprint=8).reason is Reason.ACCEPTED
 
 
-def test_all_or_none() -> None:
-    bench = Bench()
-
-    def batch(*names: str) -> list[admission.Admission]:
-        wanted = [tasks.Submission(task_id=n, type="t", body=b"", size=1) for n in names]
-        return bench.pool.submit_atomically(wanted, bench.now)
-
-    assert [each.reason for each in batch("a", "b", "c", "d")] == [Reason.QUEUE_FULL] * 4
-    assert bench.pool.book.waiting == 0
-    assert all(each.admitted for each in batch("a", "b", "c"))
-
-
 def test_a_closed_pool_admits_nothing_and_works_off_what_it_has() -> None:
     bench = Bench()
     bench.submit("a")

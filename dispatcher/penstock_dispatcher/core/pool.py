@@ -13,7 +13,6 @@ Two latches stop dispatch: `suspended` (the manifest) and `paused` (the API). A 
 manifest is gone) admits nothing and still works off what it has.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
 from penstock_dispatcher.core import (
@@ -30,6 +29,7 @@ from penstock_dispatcher.core import (
     settings,
     units,
 )
+from penstock_dispatcher.core import batch as batches
 from penstock_dispatcher.core import task as tasks
 
 _Reason = admission.AdmissionReason
@@ -139,34 +139,12 @@ class Pool:
         first.
         """
         judged = [self.judge(wanted, now) for wanted in batch]
-        new = {
-            wanted.request_id or wanted.task_id: wanted
-            for wanted, answer in zip(batch, judged, strict=True)
-            if answer is None
-        }
-        refusal = next((answer for answer in judged if answer and not answer.admitted), None)
-        if refusal is None and len({wanted.task_id for wanted in new.values()}) < len(new):
-            refusal = admission.Admission(
-                _Reason.TASK_EXISTS, batch[0].task_id, message="the batch names a task_id twice"
-            )
-        full = self.book.full(
-            self.config, count=len(new), size=sum(wanted.size for wanted in new.values())
-        )
-        if refusal is None and full:
-            refusal = admission.Admission(
-                _Reason.QUEUE_FULL,
-                batch[0].task_id,
-                message=full,
-                retry_after_ns=self.book.retry_after_ns(now),
-            )
-        if refusal is None:
-            return [self.submit(wanted, now) for wanted in batch]
-        self.book.refused_total += len(batch)
+        refused = batches.refusals(batch, judged, book=self.book, config=self.config, now=now)
+        if refused:
+            self.book.refused_total += len(refused)
+            return refused
         return [
-            answer
-            if answer and not answer.admitted
-            else dataclasses.replace(refusal, task_id=wanted.task_id)
-            for wanted, answer in zip(batch, judged, strict=True)
+            answer or self.submit(wanted, now) for wanted, answer in zip(batch, judged, strict=True)
         ]
 
     def _shut(self, wanted: tasks.Submission) -> admission.Admission | None:
