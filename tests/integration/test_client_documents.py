@@ -1,0 +1,107 @@
+"""What the README and the tutorial show runs as it is shown, but for the cluster around it."""
+
+import asyncio
+import hashlib
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from rig import processes
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = pathlib.Path(sys.executable).parent
+README = ROOT / "README.md"
+TUTORIAL = ROOT / "docs" / "tutorial" / "first-pool.md"
+WRITE_A_WORKER = ROOT / "docs" / "how-to" / "write-a-worker.md"
+EXAMPLE = ROOT / "examples" / "01-dynamic-scaling" / "handlers.py"
+ADDRESS = "127.0.0.1:50051"
+
+
+def block(page: pathlib.Path, language: str, text: str) -> str:
+    """The code block of a page that has `text` in it."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    (found,) = [each for each in blocks if text in each]
+    return str(found)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
+    """Start programs; they end with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(*command: str, **more: Any) -> "subprocess.Popen[bytes]":
+        started.append(subprocess.Popen(command, **more))
+        return started[-1]
+
+    yield run
+    for each in started:
+        each.kill()
+        each.wait()
+
+
+class TestReadme:
+    @pytest.fixture
+    def pools(self, make_pool: Callable[..., Any]) -> list[Any]:
+        return [make_pool("namespaces/default/pools/dynamic-scaling", "uid-1")]
+
+    @pytest.mark.parametrize("whose", ["the README's", "the example's"])
+    async def test_client_and_workers_know_the_same_type(
+        self, whose: str, dispatcher: Any, start: Any, tmp_path: pathlib.Path
+    ) -> None:
+        shown = block(README, "python", "Worker()")
+        handlers = shown if whose == "the README's" else EXAMPLE.read_text()
+        (tmp_path / "handlers.py").write_text(handlers)
+        environment = {
+            **os.environ,
+            "PENSTOCK_ADDRESS": dispatcher.address,
+            "PENSTOCK_POOL": "dynamic-scaling",
+        }
+        start(str(BIN / "penstock-worker"), "handlers:worker", cwd=tmp_path, env=environment)
+        client = block(README, "python", "SyncClient")
+        assert ADDRESS in client
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-c", client.replace(ADDRESS, dispatcher.address)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert done.stdout.strip() == hashlib.sha256(b"hello").hexdigest()
+
+
+def test_the_tutorial_without_a_cluster(start: Any, tmp_path: pathlib.Path) -> None:
+    """Its handler, its manifest and its submissions, started as the how-to says."""
+    (tmp_path / "tasks.py").write_text(block(TUTORIAL, "python", "Worker()"))
+    (tmp_path / "pool.yaml").write_text(block(TUTORIAL, "yaml", "kind: WorkerPool"))
+    address = f"127.0.0.1:{processes.free_port()}"
+    environment = {
+        **os.environ,
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "PENSTOCK_ADDRESS": address,
+        "PENSTOCK_POOL": "hashing",
+    }
+    dispatcher, worker, submit = block(WRITE_A_WORKER, "sh", "penstock dispatcher").splitlines()
+    for line in (f"{dispatcher.rstrip('& ')} --listen {address} --http ''", worker.rstrip("& ")):
+        start("bash", "-c", f"exec env {line}", cwd=tmp_path, env=environment)
+    shown = block(TUTORIAL, "sh", "penstock submit hash --payload").splitlines()
+    submissions = [line for line in shown if line.startswith("penstock ")]
+    bulk = block(TUTORIAL, "sh", "tasks.jsonl").replace("seq 1000", "seq 20")
+    for script in (submit, *submissions, bulk):
+        done = subprocess.run(
+            ["bash", "-ec", script],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert "20 succeeded, 0 did not" in done.stderr
