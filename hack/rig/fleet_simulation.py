@@ -1,14 +1,12 @@
 """The simulated world with a cluster in it: the operator's real decisions against a ReplicaSet
 controller that may take any pod its rules allow.
 
-The pool, the sessions and `reconcile` are real. The cluster is a model of what Kubernetes
-documents: a ReplicaSet controller that creates and deletes pods to match replicas, and chooses its
-victims by phase, readiness and deletion cost, and between equals at random; a kubelet that shows a
-probe's answer late, and sometimes a starved probe of a busy pod as not ready; an operator that
-works on old pictures of pods and of demand, loses its memory, and is restarted. Only this is
-granted: between the operator's LIST and the controller's choice, milliseconds later, no probe
-fails. A pod that is told to stop while its worker runs something, or holds a lease, is a
-broken promise; so is a fleet that does not settle.
+The pool, the sessions and `reconcile` are real; the cluster is `rig.cluster_simulation`. The
+operator works on old pictures of pods and of demand, loses its memory, and is restarted. Only this
+is granted: between the operator's LIST and the controller's choice, milliseconds later, no probe
+fails. A pod that is told to stop while its worker runs something, or holds a lease, is a broken
+promise (but for what ran in a pod when it was shut out: that was taken from it long before); so is
+a report that a process has ended which lives; and so is a fleet that does not settle.
 """
 
 import dataclasses
@@ -16,6 +14,7 @@ from collections.abc import Callable
 
 from penstock_dispatcher.convert import pool_view
 from penstock_dispatcher.core import units
+from penstock_dispatcher.services import fleet_service
 from penstock_operator import (
     actions,
     demand,
@@ -27,14 +26,17 @@ from penstock_operator import (
     sections,
     spec,
 )
-from rig import simulated, simulation
+from rig import cluster_simulation, simulated
 
 MAXIMUM = 5
 IDLE_SECONDS = 3
 OPERATOR_TURNS_MAX = 20
 SETTLE_TURNS_MAX = 400
-STARVED_SHARE = 0.1
-"""Of a pod's readiness probes."""
+STARTUP_SECONDS = 20
+LEASE_SECONDS, HEARTBEAT_SECONDS, GRACE_SECONDS = 6, 2, 10
+"""Of the pool, as `simulation.World` configures the dispatcher."""
+BAD_SHARE = 0.3
+"""Of the revisions that come while there are faults; half of them each way."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,19 +47,16 @@ class Seen:
     pods: tuple[observed.Pod, ...] = ()
 
 
-class FleetWorld(simulation.World):
+class FleetWorld(cluster_simulation.ClusterWorld):
     """One history of a pool whose workers are pods; see the module's docstring."""
 
     def _begin(self) -> None:
+        super()._begin()
         self.revision = 1
-        self.deployments: dict[str, observed.Deployment] = {}
-        self.pods: dict[str, observed.Pod] = {}
-        self.processes: dict[str, simulated.WorkerProcess] = {}
-        self.versions = 0
         self.seen = Seen()
         self.demand: demand.Demand | None = None
+        self.heard_epoch, self.heard_since = 0, 0
         self.memory = memory.Memory()
-        self.removed = 0
 
     @property
     def pool(self) -> spec.WorkerPoolSpec:
@@ -70,7 +69,15 @@ class FleetWorld(simulation.World):
             template={"metadata": {"labels": {"edition": str(self.revision)}}},
             slots_per_worker=1,
             scaling=sections.Scaling(
-                min_replicas=1, max_replicas=MAXIMUM, idle_timeout_seconds=IDLE_SECONDS
+                min_replicas=1,
+                max_replicas=MAXIMUM,
+                idle_timeout_seconds=IDLE_SECONDS,
+                startup_timeout_seconds=STARTUP_SECONDS,
+            ),
+            delivery=sections.Delivery(
+                lease_seconds=LEASE_SECONDS,
+                heartbeat_seconds=HEARTBEAT_SECONDS,
+                reconnect_grace_seconds=GRACE_SECONDS,
             ),
         )
 
@@ -95,6 +102,7 @@ class FleetWorld(simulation.World):
             self._replica_sets: 200,
             self._kubelet: 400,
             self._change_template: 2,
+            self._heal: 3,
         }
         return list(table), list(table.values())
 
@@ -114,88 +122,11 @@ class FleetWorld(simulation.World):
             while worker.read(self.now):
                 pass
 
-    # ------------------------------------------------------------ the cluster
-
-    def _version(self) -> str:
-        self.versions += 1
-        return str(self.versions)
-
-    def _replica_sets(self) -> None:
-        """Make the number of pods what each Deployment asks for."""
-        for deployment in list(self.deployments.values()):
-            mine = [pod for pod in self.pods.values() if pod.revision == deployment.revision]
-            active = [pod for pod in mine if pod.active]
-            for _ in range(deployment.replicas - len(active)):
-                self.names += 1
-                name = f"{deployment.name}-{self.names}"
-                self.pods[name] = observed.Pod(
-                    name=name,
-                    uid=f"pod-{self.names}",
-                    resource_version=self._version(),
-                    revision=deployment.revision,
-                    created=self.now / units.SECOND,
-                )
-            excess = len(active) - deployment.replicas
-            if excess > 0:
-                self.rng.shuffle(active)
-                for pod in sorted(active, key=_victim_rank)[:excess]:
-                    self._stop_pod(pod)
-            counted = sum(
-                pod.revision == deployment.revision for pod in self.pods.values() if pod.active
-            )
-            self.deployments[deployment.name] = dataclasses.replace(deployment, pods=counted)
-
-    def _stop_pod(self, pod: observed.Pod) -> None:
-        """SIGTERM."""
-        process = self.processes.get(pod.uid)
-        if process is not None:
-            assert not process.running, f"{pod.name} is stopped while it runs something"
-            assert not process.session.leases, f"{pod.name} is stopped with a lease"
-            process.session.stop("SIGTERM", 60)
-        self.removed += 1
-        self.pods[pod.name] = dataclasses.replace(
-            pod, terminating=True, resource_version=self._version()
-        )
-
-    def _kubelet(self) -> None:
-        """One pod moves on: it starts, its probe is read, or it has ended."""
-        if self.pods:
-            self._kubelet_on(self.rng.choice(list(self.pods.values())))
-
-    def _kubelet_on(self, pod: observed.Pod) -> None:
-        process = self.processes.get(pod.uid)
-        if pod.terminating:
-            if process is None or process.session.finished or self.rng.random() < 0.2:
-                self._end_pod(pod, process)
-            return
-        if process is None:
-            self._new_worker(pod.uid, slots=1, revision=pod.revision)
-            process = self.processes[pod.uid] = self.workers[-1]
-        running = observed.Container(name="worker", running=True)
-        starved = self.faults and self.rng.random() < STARVED_SHARE
-        ready = not (process.session.drained or starved)
-        if (pod.phase, pod.ready) != ("Running", ready):
-            self.pods[pod.name] = dataclasses.replace(
-                pod,
-                phase="Running",
-                ready=ready,
-                containers=(running,),
-                resource_version=self._version(),
-            )
-
-    def _end_pod(self, pod: observed.Pod, process: simulated.WorkerProcess | None) -> None:
-        if process is not None:
-            if process.running or process.session.unacknowledged:
-                return  # it finishes what it runs
-            self._end_process(process)
-            del self.processes[pod.uid]
-        del self.pods[pod.name]
-        if self.server is not None:
-            self.server.pool.fleet.gone(pod.uid, "Completed", self.now)
-            self.server.turn()
-
     def _change_template(self) -> None:
         self.revision += 1
+        if self.faults and self.rng.random() < BAD_SHARE:
+            bad = self.rng.choice([self.unready, self.mute])
+            bad.add(resources.revision_hash(self.pool))
 
     # ------------------------------------------------------------ the operator
 
@@ -208,6 +139,8 @@ class FleetWorld(simulation.World):
         if self.server is None:
             self.demand = None
             return
+        if self.demand is None or self.heard_epoch != self.server.epoch:
+            self.heard_epoch, self.heard_since = self.server.epoch, self.now
         snapshot = self.server.pool.demand(self.now, complete=True)
         message = pool_view.demand_view(self.server.pool, snapshot, self.server.epoch)
         self.demand = demand.merge(None, message, first=True)
@@ -228,6 +161,7 @@ class FleetWorld(simulation.World):
                     deployments=self.seen.deployments,
                     pods=self.seen.pods,
                     demand=self.demand,
+                    known_seconds=(self.now - self.heard_since) / units.SECOND,
                     memory=self.memory,
                     now=now,
                 )
@@ -248,6 +182,8 @@ class FleetWorld(simulation.World):
                 return self._remove(action)
             case actions.ReserveWorkers():
                 return self._reserve_for(action)
+            case actions.ShutOut():
+                return self._shut_out_for(action)
             case actions.ReleaseWorkers():
                 return self._release_for(action)
             case actions.DeleteDeployment():
@@ -309,13 +245,12 @@ class FleetWorld(simulation.World):
         if deployment is None or self.demand is None:
             return False
         verdict = removal.confirm(
+            action,
             replicas=deployment.replicas,
             pods=[pod for pod in self.seen.pods if pod.revision == deployment.revision],
-            drained=action.drained,
-            expendable=action.expendable,
-            expendable_count=action.expendable_count,
             workers=self.demand.workers,
             worker_container="worker",
+            now=self.now / units.SECOND,
         )
         if not verdict.count:
             return False
@@ -345,6 +280,20 @@ class FleetWorld(simulation.World):
         )
         return True
 
+    def _shut_out_for(self, action: actions.ShutOut) -> bool:
+        if self.server is None:
+            return False
+        taken = fleet_service.shut_out(self.server.pool, action.pod_uids)
+        self.server.turn()
+        for uid in taken:
+            process = self.processes.get(uid)
+            runs = set(process.running) | set(process.session.leases) if process else set()
+            self.orphaned.setdefault(uid, runs)
+        self.memory = self.memory.after_shut_out(
+            taken, asked=len(action.pod_uids), now=self.now / units.SECOND
+        )
+        return True
+
     def _release_for(self, action: actions.ReleaseWorkers) -> bool:
         if self.server is None:
             return False
@@ -361,6 +310,8 @@ class FleetWorld(simulation.World):
 
     def _remove_drained(self) -> None:
         """In a quiet turn, the cluster and the operator do all they can do."""
+        if resources.revision_hash(self.pool) in self.unready | self.mute:
+            self._change_template()  # somebody mends it
         self._replica_sets()
         for pod in list(self.pods.values()):
             self._kubelet_on(pod)
@@ -386,11 +337,3 @@ class FleetWorld(simulation.World):
             and self.deployments[wanted].replicas == 1
             and [pod.ready and not pod.terminating for pod in self.pods.values()] == [True]
         )
-
-
-def _victim_rank(pod: observed.Pod) -> tuple[int, bool, int]:
-    """Kubernetes takes the lowest first: Pending before Running, not ready before ready, then the
-    deletion cost. What follows in its list (age, restarts) is chance here.
-    """
-    phases = {"Pending": 0, "Unknown": 1, "Running": 2}
-    return phases.get(pod.phase, 1), pod.ready, int(pod.deletion_cost or 0)

@@ -36,13 +36,16 @@ class RemovePods:
     """Phase three: lower replicas by these pods, if a fresh LIST bears it out.
 
     `drained` have confirmed that they run nothing; of the `expendable`, which hold nothing and do
-    not start, any `expendable_count`. Both hold pod UIDs.
+    not start, any `expendable_count`; and all `strangers`, which are shut out. They hold pod UIDs.
+    `old`: the Deployment is an old revision's.
     """
 
     name: str
     drained: frozenset[str]
     expendable: frozenset[str]
     expendable_count: int
+    strangers: frozenset[str]
+    old: bool
     pool_from: int
     reason: str
     message: str
@@ -50,7 +53,7 @@ class RemovePods:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class MarkPods:
-    """Phase two: give these pods, by name, the lowest deletion cost."""
+    """Give these pods, by name, the lowest deletion cost: phase two, and before strangers go."""
 
     names: tuple[str, ...]
 
@@ -64,6 +67,13 @@ class ReserveWorkers:
     idle_for_seconds: int
     revision: str
     message: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ShutOut:
+    """Have the dispatcher give no work to these pods, which it does not know, if they connect."""
+
+    pod_uids: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +117,7 @@ Action = (
     | RemovePods
     | MarkPods
     | ReserveWorkers
+    | ShutOut
     | ReleaseWorkers
     | DeleteDeployment
     | WriteReplicas

@@ -168,7 +168,9 @@ class Controller:
         pods = self._objects.pods_of(self._key, uid=self._uid)
         if load is None:
             # A new stream brings the whole table: what an earlier one owed us is void.
-            self._hands.memory = dataclasses.replace(self._hands.memory, reserved={}, released={})
+            self._hands.memory = dataclasses.replace(
+                self._hands.memory, reserved={}, released={}, shut_out=frozenset()
+            )
         self._hands.memory = self._hands.memory.settle(
             pods=pods, workers=load.workers if load is not None else {}, now=now
         )
@@ -177,6 +179,7 @@ class Controller:
             deployments=self._objects.deployments_of(self._key, uid=self._uid),
             pods=pods,
             demand=load,
+            known_seconds=self._link.known_for(pool.full_name),
             memory=self._hands.memory,
             now=now,
         )

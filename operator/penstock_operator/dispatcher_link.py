@@ -70,6 +70,8 @@ class _Pool:
     config: fleet_service_pb2.PoolConfig
     load: demand.Demand | None = None
     received_at: float = 0.0
+    known_since: float = 0.0
+    """Since when the table of its workers is whole, while it is in `_seen`."""
 
 
 class DispatcherLink:
@@ -183,6 +185,12 @@ class DispatcherLink:
         """Seconds since the pool's last demand arrived."""
         known = self._pools.get(name)
         return self._clock() - known.received_at if known is not None else 0.0
+
+    def known_for(self, name: str) -> float:
+        """Seconds for which the pool's demand has been known without a gap; 0 = it is not."""
+        if self._synced_at is None or name not in self._seen:
+            return 0.0
+        return self._clock() - max(self._pools[name].known_since, self._synced_at)
 
     def synced_for(self) -> float:
         """Seconds since demand is complete; 0 = it is not."""
@@ -302,7 +310,9 @@ class DispatcherLink:
                 continue  # sent before the dispatcher had our word of the pool: the table follows
             pool.load = demand.merge(pool.load, message, first=whole)
             pool.received_at = now
-            self._seen.add(message.pool)
+            if message.pool not in self._seen:
+                pool.known_since = now
+                self._seen.add(message.pool)
         if answer.synced and self._synced_at is None:
             self._stub, self._synced_at, self._problem = stub, now, ""
             logger.info("connected to the dispatcher at %s", self._address)

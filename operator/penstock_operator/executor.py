@@ -70,6 +70,8 @@ class Executor:
                 return await self._mark(action)
             case actions.ReserveWorkers():
                 return await self._reserve(pool, action)
+            case actions.ShutOut():
+                return await self._shut_out(pool, action)
             case actions.ReleaseWorkers():
                 return await self._release(pool, action)
             case actions.DeleteDeployment():
@@ -179,13 +181,12 @@ class Executor:
             return False
         pods = [observed.pod_of(body) for body in listing.items]
         verdict = removal.confirm(
+            action,
             replicas=deployment.replicas,
             pods=[pod for pod in pods if pod.revision == deployment.revision],
-            drained=action.drained,
-            expendable=action.expendable,
-            expendable_count=action.expendable_count,
             workers=load.workers,
             worker_container=pool.worker_container,
+            now=self._wall(),
         )
         if not verdict.count:
             logger.debug("%s/%s: removal waits: %s", *self._key, verdict.waiting)
@@ -230,6 +231,17 @@ class Executor:
             reservation_id=answer.reservation_id,
             asked=action.count,
             now=self._wall(),
+        )
+        return True
+
+    async def _shut_out(self, pool: spec.WorkerPoolSpec, action: actions.ShutOut) -> bool:
+        answer = await self._link.reserve(
+            fleet_service_pb2.ReserveWorkersRequest(
+                pool=pool.full_name, absent_pod_uids=action.pod_uids
+            )
+        )
+        self.memory = self.memory.after_shut_out(
+            answer.absent_pod_uids, asked=len(action.pod_uids), now=self._wall()
         )
         return True
 

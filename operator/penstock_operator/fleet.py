@@ -5,12 +5,17 @@ says what each is doing. This module brings the three together and decides nothi
 
 * *leaving*: reserved, draining or drained; it gets no more work. Its replica is still there until
   removed.
-* *ready*: would take work.
+* *ready*: its pod is.
+* *serving*: connected, so that it takes work; of the current revision only if its pod is ready,
+  too.
 * *starting*: on its way, for at most the start-up time-out; replicas without a pod count here.
 * *stuck*: not ready for longer than that, or cannot be created. No capacity.
 * *expendable*: a pod that runs nothing and will not soon: never connected (or lost without a
   task) and its worker's container does not run, for the start-up time-out or, in an old revision,
   since it began to fail.
+* *stranger*: in an old revision, a pod past the start-up time-out that the dispatcher does not
+  know, though what it knows has been complete for longer than a lease and the reconnect grace. So
+  it holds no lease, and nothing that it may still run can have an outcome.
 
 Pure.
 """
@@ -49,9 +54,11 @@ class Revision:
     leaving: frozenset[str]
     drained: frozenset[str]
     ready: int
+    serving: int
     starting: int
     stuck: int
     expendable: frozenset[str]
+    strangers: frozenset[str]
 
     @property
     def replicas(self) -> int:
@@ -121,11 +128,14 @@ def build(
     workers: Mapping[str, demand.Worker],
     reserved: frozenset[str],
     released: frozenset[str],
+    absence_tells: bool,
     now: float,
 ) -> Fleet:
     """The fleet now. `revision` is the current one.
 
     `reserved` and `released` are pods of which we know better than the table does yet.
+    `absence_tells`: the table has been complete for long enough that who is not in it holds
+    nothing.
     """
     by_hash = {each.revision: each for each in deployments if not each.deleting}
     pods_of: dict[str, list[observed.Pod]] = {}
@@ -144,6 +154,7 @@ def build(
             workers=workers,
             reserved=reserved,
             released=released,
+            absence_tells=absence_tells,
             now=now,
             timeouts=timeouts,
         )
@@ -170,12 +181,13 @@ def _revision(
     workers: Mapping[str, demand.Worker],
     reserved: frozenset[str],
     released: frozenset[str],
+    absence_tells: bool,
     now: float,
     timeouts: list[float],
 ) -> Revision:
     active = tuple(sorted((pod for pod in pods if pod.active), key=lambda pod: pod.name))
-    leaving, drained, expendable = set(), set(), set()
-    ready = starting = stuck = 0
+    leaving, drained, expendable, strangers = set(), set(), set(), set()
+    ready = serving = starting = stuck = 0
     for pod in active:
         worker = workers.get(pod.uid)
         if worker is not None and worker.state is demand.WorkerState.DRAINED:
@@ -184,19 +196,22 @@ def _revision(
         if pod.uid in drained or pod.uid in reserved or going:
             leaving.add(pod.uid)
             continue
-        if pod.ready:
+        deadline = pod.created + startup_timeout_seconds
+        if worker is not None and worker.connected and (pod.ready or not is_current):
+            serving += 1
+        dead = holds_nothing(pod, worker, worker_container=worker_container)
+        if not pod.ready and dead and (deadline <= now or (not is_current and is_failing(pod))):
+            expendable.add(pod.uid)
+        elif not is_current and worker is None and absence_tells and deadline <= now:
+            strangers.add(pod.uid)
+        elif pod.ready:
             ready += 1
             continue
-        deadline = pod.created + startup_timeout_seconds
         if deadline <= now:
             stuck += 1
         else:
             starting += 1
             timeouts.append(deadline)
-        if holds_nothing(pod, worker, worker_container=worker_container) and (
-            deadline <= now or (not is_current and is_failing(pod))
-        ):
-            expendable.add(pod.uid)
     missing = max(0, (deployment.replicas if deployment is not None else 0) - len(active))
     if deployment is not None and deployment.create_failure:
         stuck += missing
@@ -210,9 +225,11 @@ def _revision(
         leaving=frozenset(leaving),
         drained=frozenset(drained),
         ready=ready,
+        serving=serving,
         starting=starting,
         stuck=stuck,
         expendable=frozenset(expendable),
+        strangers=frozenset(strangers),
     )
 
 

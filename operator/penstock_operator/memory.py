@@ -30,6 +30,8 @@ class Memory:
 
     reserved: Mapping[str, Bridge] = dataclasses.field(default_factory=dict)
     released: Mapping[str, Bridge] = dataclasses.field(default_factory=dict)
+    shut_out: frozenset[str] = frozenset()
+    """Pods that get no work any more, though the table does not know them."""
     reserve_after: float = 0.0
     """The dispatcher had nobody to reserve: do not ask again before then."""
     held: int | None = None
@@ -46,6 +48,15 @@ class Memory:
             self,
             reserved={**self.reserved, **taken},
             released={uid: each for uid, each in self.released.items() if uid not in taken},
+            reserve_after=now + RESERVE_BACKOFF_SECONDS if len(taken) < asked else 0.0,
+        )
+
+    def after_shut_out(self, uids: Iterable[str], *, asked: int, now: float) -> "Memory":
+        """The dispatcher will give these no work; fewer than asked for: not the others for now."""
+        taken = frozenset(uids)
+        return dataclasses.replace(
+            self,
+            shut_out=self.shut_out | taken,
             reserve_after=now + RESERVE_BACKOFF_SECONDS if len(taken) < asked else 0.0,
         )
 
@@ -84,10 +95,14 @@ class Memory:
         reported = frozenset(
             each for each in self.reported if each[0] in there or each[0] in workers
         )
-        if (len(reserved), len(released), len(reported)) == (
+        shut_out = self.shut_out & there
+        if (len(reserved), len(released), len(reported), len(shut_out)) == (
             len(self.reserved),
             len(self.released),
             len(self.reported),
+            len(self.shut_out),
         ):
             return self
-        return dataclasses.replace(self, reserved=reserved, released=released, reported=reported)
+        return dataclasses.replace(
+            self, reserved=reserved, released=released, reported=reported, shut_out=shut_out
+        )

@@ -24,6 +24,10 @@ class Container:
 
     name: str
     running: bool = False
+    started: float = 0.0
+    """Since when it runs."""
+    ready: bool = False
+    """By its own readiness probe."""
     waiting_reason: str = ""
     waiting_message: str = ""
     restarts: int = 0
@@ -141,6 +145,8 @@ def _container(status: Mapping[str, Any], *, image: str) -> Container:
     return Container(
         name=status.get("name", ""),
         running="running" in state,
+        started=timestamp((state.get("running") or {}).get("startedAt")),
+        ready=bool(status.get("ready")),
         waiting_reason=waiting.get("reason") or "",
         waiting_message=waiting.get("message") or "",
         restarts=int(status.get("restartCount") or 0),

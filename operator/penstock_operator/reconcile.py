@@ -8,7 +8,8 @@ the dispatcher, but for `Memory`, which only bridges the moment until an answer 
 and may be lost.
 
 The three phases of a scale-down as seen from here:
-1. `ReserveWorkers`: the dispatcher chooses idle workers and stops giving them work;
+1. `ReserveWorkers`: the dispatcher chooses idle workers and stops giving them work; `ShutOut`:
+   it never will give any to pods of an old revision that it does not know;
 2. a worker that shows up as drained gets the lowest deletion cost (`MarkPods`), and fails its
    readiness probe;
 3. `RemovePods` lowers replicas by the drained pods, after a LIST made for the purpose. A
@@ -44,12 +45,15 @@ ENDED: Final = -1
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """All there is to know. `demand` None = it is unknown."""
+    """All there is to know. `demand` None = it is unknown; `known_seconds`: for how long it has
+    been known without a gap.
+    """
 
     pool: spec.WorkerPoolSpec
     deployments: tuple[observed.Deployment, ...]
     pods: tuple[observed.Pod, ...]
     demand: demand.Demand | None
+    known_seconds: float = 0.0
     memory: memory.Memory
     now: float
 
@@ -83,6 +87,7 @@ def plan(seen: Observation) -> Plan:
         workers=workers,
         reserved=frozenset(seen.memory.reserved),
         released=frozenset(seen.memory.released),
+        absence_tells=seen.demand is not None and seen.known_seconds > _unknown_seconds_max(pool),
         now=seen.now,
     )
     rolling = any(revision.staying for revision in crew.old)
@@ -125,13 +130,19 @@ def plan(seen: Observation) -> Plan:
         steps.append(actions.WriteReplicas(replicas=decision.desired))
     waiting = ""
     if seen.demand is not None:
+        foreign = frozenset[str]().union(*(revision.strangers for revision in crew.old))
+        foreign -= seen.memory.shut_out
+        if foreign and seen.memory.reserve_after <= seen.now:
+            steps.append(actions.ShutOut(pod_uids=tuple(sorted(foreign))))
         removals, waiting = removal.steps(
             crew,
             decision,
+            shut_out=seen.memory.shut_out,
             rolling=rolling,
             workers=seen.demand.workers,
             worker_container=pool.worker_container,
             idle_timeout_seconds=pool.scaling.idle_timeout_seconds,
+            now=seen.now,
         )
         steps += removals
     steps += [
@@ -153,6 +164,11 @@ def plan(seen: Observation) -> Plan:
         waiting=waiting,
         recheck_after_seconds=_recheck(seen, crew, decision, waiting=waiting),
     )
+
+
+def _unknown_seconds_max(pool: spec.WorkerPoolSpec) -> float:
+    """For how long a worker that the dispatcher does not know may hold a lease nevertheless."""
+    return pool.delivery.lease_seconds + pool.delivery.reconnect_grace_seconds
 
 
 def _load(seen: Observation, crew: fleet.Fleet) -> scaling.Load | None:

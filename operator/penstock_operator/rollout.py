@@ -4,14 +4,15 @@ A rollout is a scale-up of the new revision's Deployment and a scale-down of the
 same three phases. `step` says how far to go now, from the present fleet alone:
 
 * new workers come up as far as the surge and the pool's maximum allow;
-* old ones are reserved, busy ones too (they finish what they run), as many as ready new ones make
-  up for;
+* old ones are reserved, busy ones too (they finish what they run), as many as new ones that take
+  work make up for; whether an old one's pod is ready does not matter, it takes work all the same;
 * where the maximum leaves no room for a surge, a surge's worth of workers may be missing
   meanwhile.
 
-Old workers that hold nothing and do not start (a bad image) count for nothing and may go at once:
-they are what a new revision is often meant to mend. New ones that do not become ready stop the
-rollout where it is. Pure.
+Old workers that hold nothing and do not start (a bad image), or that the dispatcher does not know
+(a wrong address), count for nothing and may go at once: they are what a new revision is often
+meant to mend. New ones that do not become ready, or do not connect, stop the rollout where it is.
+Pure.
 """
 
 import dataclasses
@@ -37,13 +38,13 @@ def step(workers: fleet.Fleet, *, wanted: int, maximum: int) -> Step:
     room = max(0, min(maximum, wanted + surge) - workers.replicas)
     grow = min(room, max(0, wanted - workers.current.staying))
     spare = 0 if maximum > wanted else surge
-    available = workers.current.ready + sum(revision.ready for revision in workers.old)
+    available = workers.current.serving + sum(revision.serving for revision in workers.old)
     surplus = max(0, available - (wanted - spare))
     drain = []
     for revision in workers.old:
         # Those that do not take work yet make nobody miss them; they are drained as soon as they
         # can be.
-        count = min(surplus, revision.ready) if wanted > spare else revision.ready
+        count = min(surplus, revision.serving) if wanted > spare else revision.serving
         if count > 0:
             drain.append((revision.hash, count))
             surplus -= count

@@ -1,4 +1,4 @@
-"""Pools that exist but cannot be read: they stay open, and are told in full once they can be."""
+"""Pools that exist but cannot be read, and pods that nobody knows: what the operator may say."""
 
 import asyncio
 import time
@@ -127,3 +127,24 @@ async def test_a_pool_that_cannot_be_read_survives_the_operators_restart_and_is_
         running.cancel()
         await asyncio.wait([running])
     assert list(load.workers) == ["uid-idle"]
+
+
+async def test_a_pod_that_never_connected_gets_no_work_should_it_come(
+    stubs: Any, dispatcher: Any, make_pool: Any
+) -> None:
+    await stubs.sync(make_pool())
+    await dispatcher.worker("known")
+    request = fleet_service_pb2.ReserveWorkersRequest(
+        pool=POOL, absent_pod_uids=["uid-late", "uid-known"], epoch=1
+    )
+    answer = await stubs.fleet.ReserveWorkers(request)
+    assert list(answer.absent_pod_uids) == ["uid-late"]
+    assert not answer.workers
+    await dispatcher.restart()
+    # Its session may come back: nothing is said of it.
+    answer = await stubs.fleet.ReserveWorkers(request)
+    assert list(answer.absent_pod_uids) == ["uid-late"]
+    await stubs.submit()
+    late = await dispatcher.worker("late")
+    assert (await late.read()).WhichOneof("message") == "drain"
+    await late.nothing()

@@ -177,14 +177,17 @@ def test_a_changed_template_grows_beside_the_old_revision_and_drains_it_busy_or_
     ready = dataclasses.replace(
         pods(5)[4], revision=resources.revision_hash(changed), name="new", uid="new"
     )
-    steps = plan(
-        pool=changed,
-        deployments=(deployment(4), there),
-        pods=(*pods(4), ready),
-        demand=known,
-    ).actions
-    (reserve,) = [step for step in steps if isinstance(step, actions.ReserveWorkers)]
+    seen = {"pool": changed, "deployments": (deployment(4), there), "pods": (*pods(4), ready)}
+    # It is ready, but does not connect: no old one leaves for it.
+    assert not reserved(plan(**seen, demand=known))
+    came = dataclasses.replace(known.workers["uid-0"], pod_name="new", pod_uid="new")
+    known = dataclasses.replace(known, workers={**known.workers, "new": came})
+    (reserve,) = reserved(plan(**seen, demand=known))
     assert (reserve.count, reserve.idle_only, reserve.revision) == (1, False, REVISION)
+
+
+def reserved(planned: reconcile.Plan) -> list[actions.ReserveWorkers]:
+    return [step for step in planned.actions if isinstance(step, actions.ReserveWorkers)]
 
 
 def test_an_old_revision_without_pods_is_deleted() -> None:

@@ -403,6 +403,7 @@ class ReserveWorkersRequest(_message.Message):
     IDLE_FOR_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     OPERATOR_ID_FIELD_NUMBER: _builtins.int
+    ABSENT_POD_UIDS_FIELD_NUMBER: _builtins.int
     pool: _builtins.str
     count: _builtins.int
     idle_only: _builtins.bool
@@ -415,6 +416,13 @@ class ReserveWorkersRequest(_message.Message):
     def idle_for(self) -> _duration_pb2.Duration:
         """Idle for at least this long."""
 
+    @_builtins.property
+    def absent_pod_uids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Pods that the operator sees and that never connected, or were forgotten. Those that the dispatcher does not know either
+        MUST never get work from it again, should they connect, over restarts too: they may be removed as if they had confirmed.
+        `count` may be 0 with it.
+        """
+
     def __init__(
         self,
         *,
@@ -425,10 +433,11 @@ class ReserveWorkersRequest(_message.Message):
         idle_for: _duration_pb2.Duration | None = ...,
         epoch: _builtins.int = ...,
         operator_id: _builtins.str = ...,
+        absent_pod_uids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["idle_for", b"idle_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "epoch", b"epoch", "idle_for", b"idle_for", "idle_only", b"idle_only", "operator_id", b"operator_id", "pool", b"pool", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent_pod_uids", b"absent_pod_uids", "count", b"count", "epoch", b"epoch", "idle_for", b"idle_for", "idle_only", b"idle_only", "operator_id", b"operator_id", "pool", b"pool", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -441,21 +450,27 @@ class ReserveWorkersResponse(_message.Message):
     WORKERS_FIELD_NUMBER: _builtins.int
     RESERVATION_ID_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ABSENT_POD_UIDS_FIELD_NUMBER: _builtins.int
     reservation_id: _builtins.str
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[_pool_service_pb2.Worker]: ...
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def absent_pod_uids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of the request's absent pods those that get no work any more; durable. One that is missing here is, or may be, a worker."""
+
     def __init__(
         self,
         *,
         workers: _abc.Iterable[_pool_service_pb2.Worker] | None = ...,
         reservation_id: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        absent_pod_uids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "reservation_id", b"reservation_id", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent_pod_uids", b"absent_pod_uids", "expire_time", b"expire_time", "reservation_id", b"reservation_id", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections.abc import Iterable
 from typing import Any, Final
 
 from google.protobuf import empty_pb2
@@ -17,7 +18,7 @@ from penstock.v1 import fleet_service_pb2
 from penstock_dispatcher import demand_feed, errors, pump
 from penstock_dispatcher.convert import times, worker_side
 from penstock_dispatcher.core import pool as pools
-from penstock_dispatcher.core import workers
+from penstock_dispatcher.core import records, workers
 from penstock_dispatcher.services import answering
 
 _log = logging.getLogger(__name__)
@@ -97,8 +98,11 @@ class FleetService:
         """Choose workers to leave."""
         self._check_epoch(request.epoch)
         pool = self._pump.registry.named(request.pool, "pool")
-        if not 0 < request.count <= workers.SESSIONS_MAX:
-            raise errors.invalid("count", f"must be 1 to {workers.SESSIONS_MAX}")
+        if len(request.absent_pod_uids) > POD_UIDS_MAX:
+            raise errors.invalid("absent_pod_uids", f"must be at most {POD_UIDS_MAX}")
+        fewest = 0 if request.absent_pod_uids else 1
+        if not fewest <= request.count <= workers.SESSIONS_MAX:
+            raise errors.invalid("count", f"must be {fewest} to {workers.SESSIONS_MAX}")
         idle_for_ns = times.duration_ns(request.idle_for)
         if idle_for_ns < 0:
             raise errors.invalid("idle_for", "must not be negative")
@@ -110,10 +114,14 @@ class FleetService:
             reservation_id=reservation_id,
             now=self._pump.now(),
         )
+        absent = shut_out(pool, request.absent_pod_uids)
         self._pump.mark(pool)
+        if absent:
+            await self._pump.everything_durable()
         return fleet_service_pb2.ReserveWorkersResponse(
             workers=[worker_side.worker_view(worker, pool.name) for worker in chosen],
             reservation_id=reservation_id if chosen else "",
+            absent_pod_uids=absent,
         )
 
     @answering.answered
@@ -130,6 +138,21 @@ class FleetService:
         pool.reservations.release(request.reservation_id, frozenset(request.pod_uids))
         self._pump.mark(pool)
         return empty_pb2.Empty()
+
+
+def shut_out(pool: pools.Pool, pod_uids: Iterable[str]) -> list[str]:
+    """Of these pods, those that are no worker of the pool: they get no work any more, should they
+    connect. A pod whose session may come back after a restart is a worker.
+    """
+    table, expected = pool.fleet.workers, frozenset(pool.fleet.expected.values())
+    absent = [uid for uid in pod_uids if table.of_pod(uid) is None and uid not in expected]
+    for uid in absent:
+        if uid not in table.tombstones:
+            pool.book.log.append(records.WorkerDrained(pool.config.uid, uid))
+            removed = table.entomb(uid)
+            if removed is not None:
+                pool.book.log.append(records.WorkerForgotten(pool.config.uid, removed))
+    return absent
 
 
 class _Sync:
