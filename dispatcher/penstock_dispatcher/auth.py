@@ -4,9 +4,9 @@ A token names a role; a role opens services. `submit`: TaskService and reading P
 WorkerService; `fleet`: FleetService; `admin`: TaskService and all of PoolService. Health and
 reflection are open. With `clients: open`, a call without a token counts as `submit` everywhere.
 
-The file is read again when it changes; a file that cannot be read leaves the last good one in
-force. Tokens are looked up by their SHA-256, so that nothing can be learnt from how long a
-comparison takes.
+The file is read again when it changes; one that cannot be read, or does not say what it should,
+leaves the last good one in force. Tokens are looked up by their SHA-256, so that nothing can be
+learnt from how long a comparison takes.
 
 An interceptor decides about the role, before a request is read; handlers ask `check_namespace` when
 they know which pool it is about.
@@ -29,9 +29,11 @@ from penstock_dispatcher import errors
 
 _log = logging.getLogger(__name__)
 
+TOKENS_MAX: Final = 10_000
 LOOK_SECONDS: Final = 1.0
 """The file's time stamp is looked at no more often than this."""
 _BEARER: Final = "bearer "
+_TOKEN_FIELDS: Final = frozenset({"name", "role", "namespaces", "token"})
 _READING: Final = frozenset({"GetPool", "ListPools", "ListWorkers"})
 _TASKS: Final = "penstock.v1.TaskService"
 _POOLS: Final = "penstock.v1.PoolService"
@@ -95,26 +97,58 @@ def parse(text: str) -> Policy:
     """Read a policy from JSON. Raises PolicyError."""
     try:
         content = json.loads(text)
-        clients = content.get("clients", "token")
-        listed = content.get("tokens", [])
-    except (ValueError, AttributeError) as error:
-        raise PolicyError(f"not a JSON object: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise PolicyError(f"not JSON: {error}") from error
+    content = _fields(content, "the file", frozenset({"clients", "tokens"}))
+    clients = content.get("clients", "token")
     if clients not in ("open", "token"):
         raise PolicyError(f'clients must be "open" or "token", is {clients!r}')
+    listed = content.get("tokens", [])
+    if not isinstance(listed, list) or len(listed) > TOKENS_MAX:
+        raise PolicyError(f"tokens must be a list, of at most {TOKENS_MAX}")
     tokens: dict[bytes, Identity] = {}
     for number, entry in enumerate(listed):
-        name = entry.get("name") or f"token {number}"
-        if entry.get("role") not in ROLES:
-            raise PolicyError(f"tokens[{number}].role must be one of {', '.join(sorted(ROLES))}")
-        if not isinstance(entry.get("token"), str) or not entry["token"]:
-            raise PolicyError(f"tokens[{number}].token must not be empty")
-        namespaces = entry.get("namespaces")
-        everywhere = namespaces is None or "*" in namespaces
-        digest = hashlib.sha256(entry["token"].encode()).digest()
-        tokens[digest] = Identity(
-            name, entry["role"], None if everywhere else frozenset(namespaces)
-        )
+        place = f"tokens[{number}]"
+        digest, identity = _token(_fields(entry, place, _TOKEN_FIELDS), place)
+        if digest in tokens:
+            raise PolicyError(f"{place}.token is that of {tokens[digest].name}, too")
+        tokens[digest] = identity
     return Policy(clients_open=clients == "open", tokens=tokens)
+
+
+def _fields(found: Any, place: str, known: frozenset[str]) -> dict[str, Any]:
+    """A JSON object with no other fields: a misspelt one would quietly allow more."""
+    if not isinstance(found, dict):
+        raise PolicyError(f"{place} must be a JSON object")
+    for field in found:
+        if field not in known:
+            raise PolicyError(f"{place} has the fields {', '.join(sorted(known))}, not {field!r}")
+    return found
+
+
+def _token(entry: dict[str, Any], place: str) -> tuple[bytes, Identity]:
+    """One entry: the token's digest, and who it is."""
+    name = entry.get("name") or place
+    role, token, namespaces = entry.get("role"), entry.get("token"), entry.get("namespaces")
+    if not isinstance(name, str):
+        raise PolicyError(f"{place}.name must be text")
+    if not isinstance(role, str) or role not in ROLES:
+        raise PolicyError(f"{place}.role must be one of {', '.join(sorted(ROLES))}")
+    if not isinstance(token, str) or not token:
+        raise PolicyError(f"{place}.token must not be empty")
+    digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+    if namespaces is None:
+        return digest, Identity(name, role)
+    if not isinstance(namespaces, list) or not all(isinstance(one, str) for one in namespaces):
+        raise PolicyError(f"{place}.namespaces must be a list of names")
+    if "*" in namespaces:
+        return digest, Identity(name, role)
+    if role == "fleet":
+        raise PolicyError(
+            f"{place}.namespaces must be left out: an operator configures every pool, and its token"
+            " cannot be held to some namespaces"
+        )
+    return digest, Identity(name, role, frozenset(namespaces))
 
 
 class PolicyFile:
@@ -124,7 +158,13 @@ class PolicyFile:
         self._path = path
         self._stamp = self._now_stamp()
         self._looked = time.monotonic()
-        self._policy = parse(path.read_text(encoding="utf-8"))
+        self._policy = self._read()
+
+    def _read(self) -> Policy:
+        try:
+            return parse(self._path.read_text(encoding="utf-8"))
+        except (PolicyError, UnicodeDecodeError) as error:
+            raise PolicyError(f"{self._path}: {error}") from error
 
     def _now_stamp(self) -> tuple[int, int, int]:
         # Secrets are mounted through links that are swapped: the inode changes, too.
@@ -138,11 +178,14 @@ class PolicyFile:
             try:
                 stamp = self._now_stamp()
                 if stamp != self._stamp:
-                    self._policy = parse(self._path.read_text(encoding="utf-8"))
+                    self._policy = self._read()
                     self._stamp = stamp
                     _log.info("read %s again: %d tokens", self._path, len(self._policy.tokens))
-            except (OSError, PolicyError) as error:
-                _log.warning("keeping the last good tokens: %s: %s", self._path, error)
+            except PolicyError as error:
+                self._stamp = stamp  # said once, not each second until somebody mends it
+                _log.warning("keeping the last good tokens: %s", error)
+            except OSError as error:
+                _log.warning("keeping the last good tokens: %s", error)
         return self._policy
 
 
