@@ -5,6 +5,8 @@ loop: a page may be short, or empty, while `next_page_token` says that there is 
 in bytes, too (`fitting`), and so small that clients with gRPC's defaults can read it.
 """
 
+import array
+import bisect
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeVar
@@ -18,6 +20,8 @@ from penstock_dispatcher.core import task as tasks
 PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1_000
 LOOKED_AT_MAX: Final = 20_000
+STALE_MAX: Final = 1_024
+"""Deleted tasks that an order may hold beside as many as there are tasks."""
 PAGE_BYTES_MAX: Final = 2 * 1024 * 1024
 """An entry that passes it begins the next page, unless it is the only one."""
 FILTER_TERMS_MAX: Final = 16
@@ -42,6 +46,46 @@ def position(page_token: str) -> int:
         return int(page_token, 16)
     except ValueError:
         raise errors.invalid("page_token", "must come from the page before") from None
+
+
+class Order:
+    """A pool's tasks by admission: a page finds its place without looking at those before it.
+
+    It catches up with the ledger at each call, and costs nothing for pools that nobody lists. Tasks
+    that were deleted meanwhile are passed over, and dropped when they are the larger half.
+    """
+
+    def __init__(self) -> None:
+        self._sequences = array.array("q")
+        self._ids: list[str] = []
+        self._first = 0
+        """Everything before it is deleted: retention ends in the order of arrival, more or less."""
+
+    def since(self, sequence: int, by_id: dict[str, tasks.Task]) -> Iterator[tasks.Task]:
+        """Tasks from that sequence on; `by_id` is the ledger's, in the order of admission."""
+        self._catch_up(by_id)
+        begin = max(self._first, bisect.bisect_left(self._sequences, sequence))
+        for index in range(begin, len(self._ids)):
+            task = self._at(index, by_id)
+            if task is not None:
+                yield task
+
+    def _at(self, index: int, by_id: dict[str, tasks.Task]) -> tasks.Task | None:
+        task = by_id.get(self._ids[index])
+        # Another task may have the id of one that was deleted.
+        return task if task is not None and task.sequence == self._sequences[index] else None
+
+    def _catch_up(self, by_id: dict[str, tasks.Task]) -> None:
+        if len(self._ids) > 2 * len(by_id) + STALE_MAX:
+            self._sequences, self._ids, self._first = array.array("q"), [], 0
+        last = self._sequences[-1] if self._sequences else -1
+        newest_first = reversed(by_id.values())
+        newer = list(itertools.takewhile(lambda task: task.sequence > last, newest_first))
+        newer.reverse()
+        self._sequences.extend(task.sequence for task in newer)
+        self._ids.extend(task.id for task in newer)
+        while self._first < len(self._ids) and self._at(self._first, by_id) is None:
+            self._first += 1
 
 
 def page(

@@ -5,6 +5,7 @@ up with its last change.
 """
 
 import asyncio
+import weakref
 from typing import Any, Final
 
 from penstock.v1 import task_pb2, task_service_pb2
@@ -28,6 +29,9 @@ class TaskService:
         self.calls = calls
         self._pump = pump_
         self._submitting = submitting.Submitting(pump_)
+        self._orders: weakref.WeakKeyDictionary[pools.Pool, listing.Order] = (
+            weakref.WeakKeyDictionary()
+        )
 
     # ------------------------------------------------------------ submitting
 
@@ -125,7 +129,7 @@ class TaskService:
         pool, task = self._find(request.name)
         seconds = None
         if request.HasField("timeout"):
-            seconds = times.duration_ns(request.timeout) / 1e9
+            seconds = min(times.duration_ns(request.timeout) / 1e9, times.DURATION_SECONDS_MAX)
             if seconds < 0:
                 raise errors.invalid("timeout", "must not be negative")
         try:
@@ -150,7 +154,7 @@ class TaskService:
             raise errors.invalid("order_by", "must be empty: tasks are listed as they came")
         start = listing.position(request.page_token)
         found, following = listing.page(
-            (task for task in pool.book.tasks.values() if task.sequence >= start),
+            self._orders.setdefault(pool, listing.Order()).since(start, pool.book.tasks),
             matches=listing.task_filter(request.filter),
             size=listing.page_size(request.page_size),
         )
