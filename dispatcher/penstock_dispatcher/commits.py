@@ -32,6 +32,18 @@ class _Group:
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
+def _size(record: records.Record) -> int:
+    """Bytes of the parts that may be large."""
+    if type(record) is records.TaskAccepted:
+        return len(record.body)
+    if type(record) is records.TaskEnded:
+        failure = record.failure
+        return len(record.result) + (len(failure.status) if failure else 0)
+    if isinstance(record, records.TaskRequeued | records.TaskCancelling) and record.failure:
+        return len(record.failure.status)
+    return 0
+
+
 class Commits:
     """Moves records from `log` to `journal`; `committed` is called after each commit."""
 
@@ -109,10 +121,7 @@ class Commits:
         size = 0
         while queue and len(batch) < interface.COMMIT_RECORDS_MAX:
             record = queue[0]
-            if type(record) is records.TaskAccepted:
-                size += len(record.body)
-            elif type(record) is records.TaskEnded:
-                size += len(record.result)
+            size += _size(record)
             if size > interface.COMMIT_BYTES_MAX and batch:
                 break
             batch.append(queue.popleft())

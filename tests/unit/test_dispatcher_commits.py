@@ -7,6 +7,7 @@ import pytest
 
 from penstock_dispatcher import commits
 from penstock_dispatcher.core import records
+from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import interface
 
 
@@ -76,3 +77,23 @@ async def test_a_fault_after_a_commit_is_told_too() -> None:
         raise RuntimeError("a fault")
 
     assert "a fault" in str(await failure_of(GoodJournal(RuntimeError()), committed))
+
+
+async def test_a_commit_is_bounded_in_bytes_of_errors_too() -> None:
+    sizes: list[int] = []
+
+    class Measuring(BadJournal):
+        async def append(self, batch: Sequence[records.Record]) -> None:
+            sizes.append(len(batch))
+
+    log = records.RecordLog()
+    made = commits.Commits(log=log, journal=Measuring(RuntimeError()), committed=lambda: None)
+    failure = tasks.Failure(2, "E", "", b"s" * 64 * 1024)
+    for number in range(100):
+        log.append(records.TaskRequeued("u", number, "t", 1, 0, 0, failure))
+    running = asyncio.ensure_future(made.run())
+    async with asyncio.timeout(5):
+        await made.idle()
+    running.cancel()
+    assert sum(sizes) == 100
+    assert max(sizes) * 64 * 1024 <= interface.COMMIT_BYTES_MAX
