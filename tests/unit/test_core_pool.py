@@ -325,3 +325,13 @@ def test_what_never_started_expires_and_results_are_kept_for_their_time() -> Non
     assert "a" in bench.pool.book.tasks
     bench.wait(1)
     assert "a" not in bench.pool.book.tasks
+
+
+def test_what_must_start_by_a_time_does_not_start_after_it() -> None:
+    bench = Bench()
+    bench.submit("a", expire_time=T0 + 5 * S)
+    bench.effects()
+    bench.now += 5 * S  # the timer is late
+    bench.worker("w")
+    assert bench.assigned() == []
+    assert bench.task("a").state is State.EXPIRED

@@ -181,6 +181,7 @@ class Pool:
         """
         assigned = 0
         self.book.backlog.promote(now)
+        self._expire(now)  # a timer may be late, and a restart may have been long
         while (task := self._next()) is not None:
             if self._bucket is not None and not self._bucket.take(now):
                 self._throttled_since = self._throttled_since or now
@@ -224,9 +225,12 @@ class Pool:
     def tick(self, now: int) -> None:
         """Act on everything whose time has come."""
         self.fleet.tick(now)
+        self._expire(now)
+        self.book.sweep(now)
+
+    def _expire(self, now: int) -> None:
         for task in self.book.backlog.take_expired(now):
             self.book.expire(task, self.config, now)
-        self.book.sweep(now)
 
     def stalled(self, now: int) -> None:
         """The process itself stood still for long: nobody's heartbeat could be read, so no lease is
