@@ -16,7 +16,7 @@ from penstock_dispatcher.core import (
 )
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
-from rig import simulated
+from rig import simulated_disk
 
 S = units.SECOND
 T0 = 1_000_000 * S
@@ -44,7 +44,7 @@ class Bench:
         self.now = T0
         self.epoch = epoch
         self.log = records.RecordLog()
-        self.disk = simulated.Disk()
+        self.disk = simulated_disk.Disk(CONFIG.uid)
         self.pool = pools.Pool(
             dataclasses.replace(CONFIG, **changes),
             log=self.log,

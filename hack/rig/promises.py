@@ -4,28 +4,24 @@ Kept apart from the world that tries to break them: this module only looks.
 """
 
 import collections
-import dataclasses
 
 from penstock.v1 import task_pb2
-from penstock_dispatcher.core import settings
+from penstock_dispatcher.core import settings, units
 from penstock_dispatcher.core import task as tasks
-from rig import simulated
-
-
-@dataclasses.dataclass
-class Call:
-    """What a client wants, and what it was told."""
-
-    wanted: tasks.Submission
-    task_id: str = ""
-    """As the dispatcher answered; empty = not accepted yet."""
+from rig import clients, simulated, simulated_disk
 
 
 class Promises:
     """What has been seen of one history, and what must be true of it."""
 
-    def __init__(self, config: settings.PoolSettings, disk: simulated.Disk) -> None:
+    def __init__(
+        self,
+        config: settings.PoolSettings,
+        disk: simulated_disk.Disk,
+        calls: list[clients.Call],
+    ) -> None:
         self._config = config
+        self._calls = calls
         self._disk = disk
         self._assigned: list[simulated.Assigned] = []
         self._runs: collections.Counter[str] = collections.Counter()
@@ -41,53 +37,67 @@ class Promises:
         if self._assigned:
             assert one.token > self._assigned[-1].token, "tokens only grow"
         self._assigned.append(one)
+        task = one.task
+        assert not any(call.cancelled and call.task_id == task.id for call in self._calls), (
+            "what was cancelled never starts again"
+        )
+        assert one.time >= task.not_before, "delayed tasks wait for their time"
+        assert task.attempt > 1 or one.time < (task.expire_time or units.NEVER), "in time or never"
         if server is None:
             return
-        rank = (-one.task.priority, one.task.sequence)
+        rank = (-task.priority, task.sequence)
         better = [
-            task.id
-            for task in server.pool.book.tasks.values()
-            if task.place is tasks.Place.QUEUED
-            and task.state is tasks.TaskState.PENDING
-            and (-task.priority, task.sequence) < rank
+            other.id
+            for other in server.pool.book.tasks.values()
+            if other.place is tasks.Place.QUEUED
+            and other.state is tasks.TaskState.PENDING
+            and (-other.priority, other.sequence) < rank
         ]
-        assert not better, f"the best task first: {better} before {one.task.id}"
+        assert not better, f"the best task first: {better} before {task.id}"
         running = len(server.pool.fleet.leases)
         assert running <= (self._config.max_in_flight or running), "at most maxInFlight"
 
-    def check(self, server: simulated.Server, calls: list[Call]) -> None:
+    def check(self, server: simulated.Server, now: int) -> None:
         """What must hold after every step."""
         book, valid = server.pool.book, server.pool.fleet.leases.all()
         assert len({lease.task.id for lease in valid}) == len(valid), "one valid lease a task"
         for lease in valid:
             assert lease.task.lease is lease
             assert lease.task.state in tasks.IN_FLIGHT
+        runnable = 0
         for task in book.tasks.values():
+            runnable += task.place is not tasks.Place.NOWHERE and task.not_before <= now
             places = (task.place is not tasks.Place.NOWHERE, task.lease is not None, task.terminal)
             assert sum(places) == 1, f"{task.id} waits, runs or is over, and only one of them"
             if task.terminal and task.lsn <= server.durable_lsn:
                 seen = self._ended.setdefault(task.id, task.state)
                 assert seen is task.state, "an outcome that was seen stays"
-        for call in calls:
+        assert server.pool.runnable_slots() <= runnable, "demand is what could run"
+        for call in self._calls:
             assert not call.task_id or call.task_id in book.tasks, f"{call.task_id} is lost"
         names = {task.request_id for task in book.tasks.values()}
         assert len(names) == len(book.tasks), "one task for a request id"
 
-    def check_end(self, server: simulated.Server, calls: list[Call], *, gentle: bool) -> None:
+    def check_end(self, server: simulated.Server, *, gentle: bool) -> None:
         """What must hold once everything has ended."""
-        book = server.pool.book
+        book, states = server.pool.book, tasks.TaskState
         assert not server.pool.fleet.leases.all()
-        for call in calls:
+        for call in self._calls:
             task = book.tasks[call.task_id]
-            if task.state is tasks.TaskState.SUCCEEDED:
+            if task.state is states.SUCCEEDED:
                 payload = task_pb2.Task.FromString(task.body).payload
                 assert task.result == payload[::-1], "the outcome is the task's own"
+            if call.cancelled:
+                assert task.state in (states.CANCELLED, states.SUCCEEDED), "cancelled, or done"
         assert len(self._disk.ended()) == len(book.tasks), "each task has one recorded outcome"
         self._check_rate()
         if gentle:
             again = {name: count for name, count in self._runs.items() if count > 1}
             assert not again, f"run twice: {again}"
-            assert {task.attempt for task in book.tasks.values()} == {1}
+            attempts = [task.attempt for task in book.tasks.values()]
+            assert max(attempts) <= 1
+            ended = {task.state for task in book.tasks.values()}
+            assert ended <= {states.SUCCEEDED, states.CANCELLED, states.EXPIRED}
 
     def _check_rate(self) -> None:
         """In every window of t: starts <= burst + t * rate, across restarts."""

@@ -1,15 +1,16 @@
-"""The parts of the simulation: a disk, a dispatcher's shell, links, worker processes.
+"""The parts of the simulation: a dispatcher's shell, links, worker processes.
 
 What is under test is real: the pool state machine, the loader's reading of tasks, the worker's
 `session`, and the frames between them, encoded and decoded. What is made here is what a machine
 may do to them: a disk that forgets what was not synced, links that break with frames on them,
-processes that end. Nothing waits and nothing reads a clock: `rig.simulation` says what happens
-next, and when.
+processes that end. A second pool shares the dispatcher: its records and fencing tokens lie between
+those of the pool that is watched. Nothing waits and nothing reads a clock: `rig.simulation` says
+what happens next, and when.
 """
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from penstock.v1 import task_pb2, worker_service_pb2
 from penstock_dispatcher import loading
@@ -25,73 +26,11 @@ from penstock_dispatcher.core import (
 )
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
-from penstock_dispatcher.journal import interface
 from penstock_worker import session
+from rig import neighbour, simulated_disk
 
 POOL = "namespaces/default/pools/sim"
 UID = "uid-sim"
-Change = records.TaskRequeued | records.TaskCancelling | records.TaskEnded
-
-
-class Disk:
-    """Records in their order. `synced` survive a crash; a prefix of the others may."""
-
-    def __init__(self) -> None:
-        self.synced: list[records.Record] = []
-        self.epoch = 0
-
-    def sync(self, batch: Iterable[records.Record]) -> None:
-        """Make records durable. A recorded outcome is never recorded again."""
-        for record in batch:
-            if isinstance(record, Change):
-                assert record.sequence not in self.ended(), f"recorded twice: {record}"
-            self.synced.append(record)
-
-    def ended(self) -> dict[int, records.TaskEnded]:
-        """Recorded outcomes by sequence."""
-        return {
-            record.sequence: record
-            for record in self.synced
-            if isinstance(record, records.TaskEnded)
-        }
-
-    def stored_tasks(self) -> list[interface.StoredTask]:
-        """Every task with the last thing that became of it."""
-        accepted: dict[int, records.TaskAccepted] = {}
-        change: dict[int, Change] = {}
-        for record in self.synced:
-            if isinstance(record, records.TaskAccepted):
-                assert record.sequence not in accepted, "a sequence number is used once"
-                accepted[record.sequence] = record
-            elif isinstance(record, Change):
-                assert record.sequence in accepted, "nothing becomes of a task that is not there"
-                change[record.sequence] = record
-            elif isinstance(record, records.TaskDeleted):
-                del accepted[record.sequence]
-        return [
-            interface.StoredTask(number, record, change.get(number))
-            for number, record in accepted.items()
-        ]
-
-    def sessions(self) -> dict[str, str]:
-        """Sessions that may run something: session id → pod UID."""
-        found: dict[str, str] = {}
-        for record in self.synced:
-            if isinstance(record, records.SessionOpened):
-                found[record.session_id] = record.pod_uid
-            elif isinstance(record, records.SessionClosed):
-                found.pop(record.session_id, None)
-        return found
-
-    def tombstones(self) -> list[str]:
-        """Drained pods."""
-        found: dict[str, None] = {}
-        for record in self.synced:
-            if isinstance(record, records.WorkerDrained):
-                found[record.pod_uid] = None
-            elif isinstance(record, records.WorkerForgotten):
-                found.pop(record.pod_uid, None)
-        return list(found)
 
 
 @dataclasses.dataclass(eq=False)
@@ -123,7 +62,7 @@ class Server:
     def __init__(
         self,
         config: settings.PoolSettings,
-        disk: Disk,
+        disk: simulated_disk.Disk,
         *,
         now: Callable[[], int],
         draw: Callable[[], float],
@@ -139,10 +78,12 @@ class Server:
         self._log = records.RecordLog()
         self._on_assigned = on_assigned
         self._links: dict[str, Link] = {}
+        tokens = leases.TokenSource(disk.epoch)
+        self.neighbour = neighbour.Neighbour(log=self._log, tokens=tokens, now=now())
         self.pool = pools.Pool(
             config,
             log=self._log,
-            tokens=leases.TokenSource(disk.epoch),
+            tokens=tokens,
             draw=draw,
             now=now(),
             fresh=disk.epoch == 1,
@@ -171,6 +112,12 @@ class Server:
         """One call; it is answered when its record is durable."""
         decided = self.pool.submit(wanted, self._now())
         self.answers.append((decided.lsn, lambda: answer(decided)))
+        self.turn()
+
+    def cancel(self, task: tasks.Task, answer: Callable[[], None]) -> None:
+        """One call for a task that has not ended; it is answered when that cannot be lost."""
+        if self.pool.cancel(task, "not wanted any more", self._now()):
+            self.answers.append((task.lsn, answer))
         self.turn()
 
     # ------------------------------------------------------------ workers
@@ -229,11 +176,13 @@ class Server:
         if self.pool.next_deadline() <= self._now():
             self.pool.tick(self._now())
         self.turn()
+        assert self.pool.next_deadline() > self._now(), "or its timer would fire all the time"
 
     def turn(self) -> None:
         """Carry effects out; tell clients what is durable."""
         for effect in self.pool.take_effects(self.durable_lsn, self._now()):
             self._carry(effect)
+        self.neighbour.turn(self.durable_lsn, self._now())
         self.unsynced += self._log.take()
         ready = [told for lsn, told in self.answers if lsn <= self.durable_lsn]
         self.answers = [each for each in self.answers if each[0] > self.durable_lsn]

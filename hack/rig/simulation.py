@@ -7,20 +7,19 @@ history.
 
 Promises (see DESIGN): nothing accepted is lost and nothing is invented; a task is accepted once
 under one request id; it has at most one valid lease, and one recorded outcome, the right one;
-tokens only grow; the bound, the order and the rate are exact; a drained pod gets no more work; and
-in a gentle world (dispatcher crashes and broken streams only) no task runs twice.
+tokens only grow; the bound, the order, the delays and the rate are exact; a cancelled task never
+starts again; a drained pod gets no more work; no timer fires without need; and in a gentle world
+(dispatcher crashes and broken streams only) no task runs twice.
 """
 
 import collections
 import dataclasses
-import functools
 import random
 from collections.abc import Callable
 
-from penstock.v1 import task_pb2, worker_service_pb2
-from penstock_dispatcher.core import admission, settings, units
-from penstock_dispatcher.core import task as tasks
-from rig import promises, simulated
+from penstock.v1 import worker_service_pb2
+from penstock_dispatcher.core import settings, units
+from rig import clients, promises, simulated, simulated_disk
 
 Outcome = worker_service_pb2.TaskOutcome
 TURNS_TO_END_MAX = 5_000
@@ -41,14 +40,22 @@ class World:
     def __init__(self, seed: int, scenario: Scenario) -> None:
         self.rng = random.Random(seed)
         self.scenario = scenario
+        self.timed = self.rng.random() < 0.5
+        """Tasks may be delayed, and may have to start by a certain time."""
         self.now = 1_000_000 * units.SECOND
         self.config = self._config()
-        self.disk = simulated.Disk()
+        self.disk = simulated_disk.Disk(simulated.UID)
         self.server: simulated.Server | None = None
-        self.calls = [self._call(number) for number in range(scenario.clients)]
+        self.clients = clients.Clients(
+            [
+                clients.call(number, self.rng, timed=self.timed)
+                for number in range(scenario.clients)
+            ],
+            self.rng,
+        )
         self.workers: list[simulated.WorkerProcess] = []
         self.links: list[simulated.Link] = []
-        self.promises = promises.Promises(self.config, self.disk)
+        self.promises = promises.Promises(self.config, self.disk, self.clients.calls)
         self.names = 0
         self.faults = True
         self._begin()
@@ -67,6 +74,7 @@ class World:
             name=simulated.POOL,
             uid=simulated.UID,
             max_pending=rng.choice([3, 10, 1000]),
+            ttl_ns=rng.choice([0, 60]) * units.SECOND if self.timed else 0,
             rate_limit=rate if rng.random() < 0.5 else None,
             max_in_flight=rng.choice([0, 0, 2]),
             lease_ns=(3600 if long else 6) * units.SECOND,
@@ -77,21 +85,6 @@ class World:
             retry=settings.RetryPolicy(max_attempts=3, initial_backoff_ns=units.SECOND),
             max_worker_losses=rng.choice([1, 3, 100]),
             result_retention_ns=10_000 * 3600 * units.SECOND,
-        )
-
-    def _call(self, number: int) -> promises.Call:
-        payload = f"payload-{number}".encode()
-        body = task_pb2.Task(type="work", payload=payload)
-        return promises.Call(
-            tasks.Submission(
-                task_id="",
-                type="work",
-                body=body.SerializeToString(),
-                size=len(payload),
-                priority=self.rng.choice([None, 0, 5, -(2**31), 2**31 - 1]),
-                request_id=f"request-{number}",
-                fingerprint=number,
-            )
         )
 
     # ------------------------------------------------------------ what may happen
@@ -114,6 +107,8 @@ class World:
         table: dict[Callable[[], None], int] = {
             self._pass_time: 12,
             self._submit: 12,
+            self._submit_next_door: 3,
+            self._cancel: 1,
             self._deliver: 30,
             self._write: 30,
             self._read: 30,
@@ -127,7 +122,6 @@ class World:
         }
         if not self.scenario.gentle:
             table |= {
-                self._cancel: 1,
                 self._kill_worker: 1,
                 self._jump: 1,
                 self._reserve: 1,
@@ -178,36 +172,16 @@ class World:
     # ---- clients
 
     def _submit(self) -> None:
-        """One client's call: new, repeated after a lost answer, or simply twice."""
-        if self.server is None:
-            return
-        call = self.rng.choice(self.calls)
-        book = self.server.pool.book
-        waiting = sum(task.place is not tasks.Place.NOWHERE for task in book.tasks.values())
-        self.names += 1
-        wanted = dataclasses.replace(call.wanted, task_id=f"t{self.names}")
-        answered: list[admission.Admission] = []
+        if self.server is not None:
+            self.clients.submit(self.server, self.now)
 
-        def answer(decided: admission.Admission) -> None:
-            answered.append(decided)
-            if decided.admitted:
-                assert call.task_id in ("", decided.task_id), "one request id, one task"
-                call.task_id = decided.task_id
-            else:
-                assert not call.task_id, "what was accepted is never refused later"
-
-        known = book.requests.find(call.wanted.request_id, self.now) is not None
-        self.server.submit(wanted, answer)
-        if not known:
-            accepted = wanted.task_id in book.tasks
-            assert accepted == (waiting < self.config.max_pending), "the bound is exact"
+    def _submit_next_door(self) -> None:
+        if self.server is not None:
+            self.server.neighbour.submit(self.now)
 
     def _cancel(self) -> None:
-        accepted = [call.task_id for call in self.calls if call.task_id]
-        if self.server is not None and accepted:
-            task = self.server.pool.book.tasks[self.rng.choice(accepted)]
-            self.server.pool.cancel(task, "not wanted any more", self.now)
-            self.server.turn()
+        if self.server is not None:
+            self.clients.cancel(self.server)
 
     # ---- streams
 
@@ -279,7 +253,7 @@ class World:
     def _end_attempt(self, worker: simulated.WorkerProcess, lease_id: str) -> None:
         task = worker.running[lease_id]
         done = Outcome(completed=Outcome.Completed(result=task.payload[::-1]))
-        if lease_id in worker.stopped:
+        if lease_id in worker.stopped and self.rng.random() < 0.8:
             done = Outcome(cancelled=Outcome.Cancelled())
         elif self.faults and not self.scenario.gentle and self.rng.random() < 0.3:
             done = self.rng.choice(
@@ -343,11 +317,7 @@ class World:
         self._start()
         assert self.server is not None
         self._remove_drained()
-        for call in self.calls:
-            if not call.task_id and self.server.pool.book.waiting < self.config.max_pending:
-                self.names += 1
-                wanted = dataclasses.replace(call.wanted, task_id=f"t{self.names}")
-                self.server.submit(wanted, functools.partial(_note, call))
+        self.clients.submit_missing(self.server, self.now)
         for worker in self.workers:
             self._connect_worker(worker)
             while worker.write(self.now):
@@ -369,7 +339,7 @@ class World:
             return False
         book = self.server.pool.book
         return (
-            all(call.task_id for call in self.calls)
+            self.clients.satisfied
             and all(task.terminal for task in book.tasks.values())
             and not any(worker.running for worker in self.workers)
             and not any(worker.session.unacknowledged for worker in self.workers)
@@ -380,19 +350,14 @@ class World:
     def check(self) -> None:
         """What must hold after every step."""
         if self.server is not None:
-            self.promises.check(self.server, self.calls)
+            self.promises.check(self.server, self.now)
 
     def _check_end(self) -> None:
         assert self._over(), self._why_not_over()
         assert self.server is not None
-        self.promises.check_end(self.server, self.calls, gentle=self.scenario.gentle)
+        self.promises.check_end(self.server, gentle=self.scenario.gentle)
 
     def _why_not_over(self) -> str:
         assert self.server is not None
         left = [task for task in self.server.pool.book.tasks.values() if not task.terminal]
         return f"not over: {left}; {len(self.server.unsynced)} unsynced; {self.workers}"
-
-
-def _note(call: promises.Call, decided: admission.Admission) -> None:
-    if decided.admitted:
-        call.task_id = decided.task_id
