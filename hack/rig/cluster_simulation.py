@@ -52,7 +52,7 @@ class ClusterWorld(simulation.World):
                 name = f"{deployment.name}-{self.names}"
                 self.pods[name] = observed.Pod(
                     name=name,
-                    uid=f"pod-{self.names}",
+                    uid=name,  # what a worker of the simulation says as its name, too
                     resource_version=self._version(),
                     revision=deployment.revision,
                     created=self.now / units.SECOND,

@@ -193,12 +193,21 @@ class FleetWorld(cluster_simulation.ClusterWorld):
                 self._look()
                 return False
             case actions.ReportGone():
-                if self.server is not None:
-                    self.server.pool.fleet.gone(action.pod_uid, action.reason, self.now)
-                    self.server.turn()
-                self.memory = self.memory.after_report(action.pod_uid, restarts=action.restarts)
-                return True
+                return self._report_gone(action)
         raise AssertionError(f"not expected here: {action}")
+
+    def _report_gone(self, action: actions.ReportGone) -> bool:
+        there = any(pod.uid == action.pod_uid for pod in self.pods.values())
+        if action.absent and there:
+            self._look()
+            self.memory = self.memory.after_found(action.pod_uid, now=self.now / units.SECOND)
+            return False
+        assert action.pod_uid not in self.processes, f"{action.pod_name} lives and is given up"
+        if self.server is not None:
+            self.server.pool.fleet.gone(action.pod_uid, action.reason, self.now)
+            self.server.turn()
+        self.memory = self.memory.after_report(action.pod_uid, restarts=action.restarts)
+        return True
 
     def _create(self, action: actions.CreateDeployment) -> bool:
         if action.name not in self.deployments:

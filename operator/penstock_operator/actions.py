@@ -102,8 +102,11 @@ class WriteReplicas:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ReportGone:
-    """Tell the dispatcher that a worker's process has ended, though its pod goes on."""
+    """Tell the dispatcher that a worker's process has ended, once the pod itself bears it out. Its
+    pod goes on and its container is being restarted; or, `absent`, it is not in the picture.
+    """
 
+    absent: bool
     pod_name: str
     pod_uid: str
     restarts: int

@@ -7,7 +7,7 @@ Least rights that it needs (watches are kopf's, with the same credentials):
     penstock.dev          workerpools/status    patch
     apps                  deployments           get, list, watch, create, delete
     apps                  deployments/scale     update
-    (core)                pods                  list, watch, patch
+    (core)                pods                  get, list, watch, patch
     events.k8s.io         events                create
     coordination.k8s.io   leases                get, list, watch, create, update
         only `penstock-operator-watch`; `create` cannot be limited to a name
@@ -16,9 +16,9 @@ Least rights that it needs (watches are kopf's, with the same credentials):
         only `penstock-operator` (--lease-name); `create` cannot be limited to a name
 
 `workerpools: patch` writes the first spec.replicas in mode External and nothing else; `pods:
-patch` the deletion cost. Replicas are written through the scale subresource, so no right to
-change a template is needed. Never Secrets, never exec. Nothing cluster-wide but discovery, which
-every service account may do.
+patch` the deletion cost; `pods: get` finds out whether a worker that seems to have ended has.
+Replicas are written through the scale subresource, so no right to change a template is needed.
+Never Secrets, never exec. Nothing cluster-wide but discovery, which every service account may do.
 
 Writes to a Deployment carry the resourceVersion they were decided on. A conflict is the caller's
 business: look again, decide again. What may pass by itself (429, 5xx, a broken connection) is
@@ -209,6 +209,10 @@ class Cluster:
     async def list_pods(self, namespace: str, *, selector: str = observed.POOL_LABEL) -> Listing:
         """Worker pods of a namespace, as they are now (a consistent read)."""
         return await self._list(_pods(namespace), "pods", selector=selector)
+
+    async def get_pod(self, namespace: str, name: str) -> Body:
+        """One pod, whatever labels it has."""
+        return await self._request("GET", f"{_pods(namespace)}/{name}", "pods", safe=True)
 
     async def mark_pod(self, namespace: str, name: str) -> Body:
         """Give a pod the lowest deletion cost."""

@@ -14,6 +14,7 @@ from penstock.v1 import fleet_service_pb2
 from penstock_operator import (
     actions,
     cluster,
+    departures,
     dispatcher_link,
     memory,
     metrics,
@@ -41,6 +42,7 @@ class Executor:
         api: cluster.Cluster,
         objects: store.Store,
         link: dispatcher_link.DispatcherLink,
+        gone: departures.Departures,
         workers: resources.WorkerSettings,
         numbers: metrics.Metrics,
         scaled: Callable[[status.LastScale], None],
@@ -51,6 +53,7 @@ class Executor:
         self._api = api
         self._objects = objects
         self._link = link
+        self._departures = gone
         self._workers = workers
         self._numbers = numbers
         self._tell_scaled = scaled
@@ -83,15 +86,29 @@ class Executor:
                 self._objects.put_pool(answer)
                 return False  # the spec is another one
             case actions.ReportGone():
-                self._link.worker_gone(
-                    pool=pool.full_name,
-                    pod_name=action.pod_name,
-                    pod_uid=action.pod_uid,
-                    reason=action.reason,
-                    exit_code=action.exit_code,
-                )
-                self.memory = self.memory.after_report(action.pod_uid, restarts=action.restarts)
-                return True
+                return await self._report_gone(pool, action)
+
+    async def _report_gone(self, pool: spec.WorkerPoolSpec, action: actions.ReportGone) -> bool:
+        pod = observed.Pod(name=action.pod_name, uid=action.pod_uid)
+        if action.absent:
+            if not await self._departures.confirm(self._key, pod):
+                self.memory = self.memory.after_found(action.pod_uid, now=self._wall())
+                return False
+        else:
+            body = await self._departures.read(self._key, pod)
+            now = observed.pod_of(body).container(pool.worker_container) if body else None
+            if body and now and (now.running or now.restarts != action.restarts):
+                self._objects.put_pod(body)  # another process runs there by now
+                return False
+            self._link.worker_gone(
+                pool=pool.full_name,
+                pod_name=action.pod_name,
+                pod_uid=action.pod_uid,
+                reason=action.reason,
+                exit_code=action.exit_code,
+            )
+        self.memory = self.memory.after_report(action.pod_uid, restarts=action.restarts)
+        return True
 
     async def _create(self, pool: spec.WorkerPoolSpec, action: actions.CreateDeployment) -> bool:
         body = resources.build_deployment(pool, replicas=action.replicas, settings=self._workers)
@@ -168,14 +185,8 @@ class Executor:
         missed = self._objects.missing_pods(
             self._key.namespace, listing.items, version=listing.version, only=self._key
         )
-        for _, pod in missed:
-            self._link.worker_gone(
-                pool=pool.full_name,
-                pod_name=pod.name,
-                pod_uid=pod.uid,
-                reason="Deleted",
-                exit_code=0,
-            )
+        for key, pod in missed:
+            self._departures.missing(key, pod)
         load = self._link.demand(pool.full_name, uid=self._uid)
         if deployment is None or load is None:
             return False

@@ -8,8 +8,8 @@ per WorkerPool object.
 it in the first sync is closed. `resync` does the same each `RESYNC_SECONDS` for what a watch has
 missed (after a 410 nobody reports deletions); watches make it unnecessary, not wrong.
 
-The end of a pod is reported to the dispatcher from here at once, whether its pool still exists or
-not.
+The end of a pod is reported to the dispatcher from here at once (see `departures`), whether its
+pool still exists or not.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from typing import Any, Final
 from penstock_operator import (
     cluster,
     controller,
+    departures,
     dispatcher_link,
     metrics,
     observed,
@@ -55,6 +56,9 @@ class Hub:
         self._controllers: dict[
             store.Key, tuple[str, controller.Controller, asyncio.Task[None]]
         ] = {}
+        self._departures = departures.Departures(
+            api=api, objects=self._objects, link=lambda: self.link, wake=self._wake
+        )
         self._link: dispatcher_link.DispatcherLink | None = None
         self.primed = False
 
@@ -87,14 +91,14 @@ class Hub:
         if kind == "DELETED":
             key = self._objects.drop_pod(body)
             if key is not None:
-                self._report_gone(key, observed.pod_of(body), deleted=True)
+                self._departures.missing(key, observed.pod_of(body))
             self._wake(key)
             return
         key = self._objects.put_pod(body)
         if key is not None:
             pod = observed.pod_of(body)
             if pod.phase in observed.ENDED_PHASES:
-                self._report_gone(key, pod, deleted=False)
+                self._departures.ended(key, pod)
         self._wake(key)
 
     # ------------------------------------------------------------ what the dispatcher says
@@ -134,7 +138,7 @@ class Hub:
         for body in pods.items:
             self.pod_event(None, body)
         for key, pod in self._objects.missing_pods(namespace, pods.items, version=pods.version):
-            self._report_gone(key, pod, deleted=True)
+            self._departures.missing(key, pod)
             self._wake(key)
         deployments = await self._api.list_deployments(namespace)
         for body in deployments.items:
@@ -186,6 +190,7 @@ class Hub:
             api=self._api,
             objects=self._objects,
             link=self.link,
+            gone=self._departures,
             config=self._config,
             numbers=self._numbers,
             wall=self._wall,
@@ -214,21 +219,9 @@ class Hub:
         if found is not None:
             found[1].wake()
 
-    def _report_gone(self, key: store.Key, pod: observed.Pod, *, deleted: bool) -> None:
-        ended = next((each for each in pod.containers if each.ended_reason), None)
-        reason = pod.reason or (ended.ended_reason if ended is not None else "")
-        if not reason or (deleted and reason == "Completed"):
-            reason = "Deleted" if deleted else pod.phase
-        self.link.worker_gone(
-            pool=spec.pool_name(namespace=key.namespace, name=key.name),
-            pod_name=pod.name,
-            pod_uid=pod.uid,
-            reason=reason,
-            exit_code=ended.ended_exit_code if ended is not None else 0,
-        )
-
     async def stop(self) -> None:
         """Stop every pool's task. Nothing is undone: the next operator goes on from here."""
+        await self._departures.stop()
         tasks = [task for _, _, task in self._controllers.values()]
         for task in tasks:
             task.cancel()

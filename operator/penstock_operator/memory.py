@@ -14,6 +14,8 @@ from penstock_operator import demand, observed
 
 BRIDGE_SECONDS: Final = 10.0
 RESERVE_BACKOFF_SECONDS: Final = 1.0
+ALIVE_SECONDS: Final = 10.0
+"""A pod that was looked for and lives is not looked for again within this."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Memory:
     """The dispatcher had nobody to reserve: do not ask again before then."""
     held: int | None = None
     """The number of workers last decided on."""
+    alive: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Pods that are not in the picture and live, and until when that is believed."""
     reported: frozenset[tuple[str, int]] = frozenset()
     """(Pod UID, restarts) of worker processes that were reported gone."""
 
@@ -73,6 +77,10 @@ class Memory:
         """A worker process was reported gone."""
         return dataclasses.replace(self, reported=self.reported | {(uid, restarts)})
 
+    def after_found(self, uid: str, *, now: float) -> "Memory":
+        """A pod was missing and lives."""
+        return dataclasses.replace(self, alive={**self.alive, uid: now + ALIVE_SECONDS})
+
     def settle(
         self, *, pods: Iterable[observed.Pod], workers: Mapping[str, demand.Worker], now: float
     ) -> "Memory":
@@ -95,14 +103,12 @@ class Memory:
         reported = frozenset(
             each for each in self.reported if each[0] in there or each[0] in workers
         )
-        shut_out = self.shut_out & there
-        if (len(reserved), len(released), len(reported), len(shut_out)) == (
-            len(self.reserved),
-            len(self.released),
-            len(self.reported),
-            len(self.shut_out),
-        ):
-            return self
-        return dataclasses.replace(
-            self, reserved=reserved, released=released, reported=reported, shut_out=shut_out
+        after = dataclasses.replace(
+            self,
+            reserved=reserved,
+            released=released,
+            reported=reported,
+            shut_out=self.shut_out & there,
+            alive={uid: until for uid, until in self.alive.items() if until > now},
         )
+        return self if after == self else after

@@ -154,9 +154,9 @@ def plan(seen: Observation) -> Plan:
         for revision in crew.old
         if revision.deployment is not None and revision.empty
     ]
-    steps += _gone(seen)
     return Plan(
-        actions=tuple(steps),
+        # First what frees tasks: it must not wait for what Kubernetes may refuse.
+        actions=(*_gone(seen), *steps),
         decision=decision,
         fleet=crew,
         wanted=wanted,
@@ -316,14 +316,16 @@ def _roll(
 def _gone(seen: Observation) -> Iterable[actions.Action]:
     """Worker processes that have ended: their leases need not run out.
 
-    Either the pod goes on (its container is being restarted), or its end was missed: nobody
-    watched. A worker that is no pod of ours at all is none of our business.
+    Either the pod goes on (its container is being restarted), or it is not in the picture: its end
+    was missed, or the picture is behind. A worker that is no pod of ours at all is none of our
+    business.
     """
     if seen.demand is None:
         return
     pods = {pod.uid: pod for pod in seen.pods}
     for uid, worker in seen.demand.workers.items():
-        if uid in pods:
+        absent = uid not in pods
+        if not absent:
             container = pods[uid].container(seen.pool.worker_container)
             if worker.state is not demand.WorkerState.LOST or container is None:
                 continue
@@ -331,12 +333,13 @@ def _gone(seen: Observation) -> Iterable[actions.Action]:
                 continue
             restarts, reason = container.restarts, container.ended_reason
             exit_code = container.ended_exit_code
-        elif _was_ours(seen.pool, worker):
+        elif _was_ours(seen.pool, worker) and seen.memory.alive.get(uid, 0.0) <= seen.now:
             restarts, reason, exit_code = ENDED, "Deleted", 0
         else:
             continue
         if (uid, restarts) not in seen.memory.reported:
             yield actions.ReportGone(
+                absent=absent,
                 pod_name=worker.pod_name,
                 pod_uid=uid,
                 restarts=restarts,

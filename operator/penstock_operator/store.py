@@ -137,6 +137,11 @@ class Store:
             self._pods.get(key, {}).pop(_uid(body), None)
         return key
 
+    def revive_pod(self, body: Mapping[str, Any]) -> Key | None:
+        """A pod that was taken for gone and lives. None = it does not say whose it is."""
+        self._graves.pop(_uid(body), None)
+        return self.put_pod(body)
+
     def forget_pod(self, key: Key, *, name: str) -> None:
         """A pod that was not found."""
         for uid, each in list(self._pods.get(key, {}).items()):

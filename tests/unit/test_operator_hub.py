@@ -52,6 +52,12 @@ class Kubernetes:
     async def list_pods(self, namespace: str, **_: Any) -> cluster.Listing:
         return self._listing(namespace, self.pods)
 
+    async def get_pod(self, namespace: str, name: str) -> dict[str, Any]:
+        for item in self.pods:
+            if item["metadata"]["name"] == name:
+                return item
+        raise cluster.NotFound(404, f"{name} was not found")
+
     async def list_deployments(self, namespace: str) -> cluster.Listing:
         return self._listing(namespace, [])
 
@@ -185,3 +191,16 @@ async def test_a_malformed_pool_is_told_so_and_the_others_are_served(world: Worl
     assert (ready["status"], ready["reason"]) == ("False", "InvalidSpec")
     assert "spec.template.spec.containers[0].env[0]" in ready["message"]
     assert (await world.condition("good"))["reason"] != "InvalidSpec"
+
+
+async def test_a_running_pod_that_leaves_the_watch_is_not_given_up(world: World) -> None:
+    labels = {"penstock.dev/pool": "a", "penstock.dev/pool-uid": "u-1"}
+    meta = {"name": "a-1", "namespace": NAMESPACE, "uid": "p-1", "resourceVersion": "5"}
+    body = {"metadata": {**meta, "labels": labels}, "status": {"phase": "Running"}}
+    world.api.pods = [{**body, "metadata": {**meta, "resourceVersion": "6"}}]
+    world.hub.pod_event("ADDED", body)
+    world.hub.pod_event("DELETED", body)
+    async with asyncio.timeout(5):
+        while world.hub._departures._checks:
+            await asyncio.sleep(0)
+    assert not world.link._gone

@@ -208,6 +208,19 @@ def test_a_worker_whose_container_has_ended_is_reported_once() -> None:
     assert again.actions == ()
 
 
+def test_what_frees_tasks_comes_first_and_a_pod_that_lives_is_left_in_peace() -> None:
+    known = load(2, runnable=9, busy=2, uid_1=State.LOST)
+    lost = dataclasses.replace(known.workers["uid-1"], pod_name=f"{NAME}-x", revision=REVISION)
+    known = dataclasses.replace(known, workers={**known.workers, "uid-1": lost})
+    first, *others = plan(deployments=(deployment(1),), pods=pods(1), demand=known).actions
+    assert isinstance(first, actions.ReportGone)
+    assert (first.absent, first.pod_uid) == (True, "uid-1")
+    assert others
+    found = memory.Memory().after_found("uid-1", now=NOW)
+    seen = plan(deployments=(deployment(1),), pods=pods(1), demand=known, memory=found)
+    assert not any(isinstance(step, actions.ReportGone) for step in seen.actions)
+
+
 def test_a_deployment_that_somebody_deletes_is_awaited() -> None:
     decided = plan(deployments=(deployment(2, deleting=True),), pods=pods(2), demand=load(2))
     assert not any(isinstance(step, actions.CreateDeployment) for step in decided.actions)
