@@ -5,10 +5,10 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 import urllib.error
@@ -22,70 +22,7 @@ import penstock
 from penstock.v1 import fleet_service_pb2, task_pb2, task_service_pb2
 from rig import processes
 
-HANDLERS = """
-import asyncio, os, sys, time
-from penstock_worker import PermanentError, Release, RetryLater, Task, Worker
-
-worker = Worker()
-
-@worker.task("echo")
-def echo(task: Task) -> bytes:
-    return task.payload
-
-@worker.task
-async def describe(task: Task):
-    return {"attempt": task.attempt, "labels": dict(task.labels), "type": task.type}
-
-@worker.task
-def block(task: Task) -> str:
-    time.sleep(float(task.payload))
-    return "blocked"
-
-@worker.task
-async def doze(task: Task) -> str:
-    await asyncio.sleep(float(task.payload))
-    return "dozed"
-
-@worker.task
-def patient(task: Task) -> str:
-    task.sleep(float(task.payload))
-    return "slept"
-
-@worker.task
-def broken(task: Task) -> None:
-    raise ValueError("no good")
-
-@worker.task
-def hopeless(task: Task) -> None:
-    raise PermanentError("never")
-
-@worker.task
-def later(task: Task) -> int:
-    if task.attempt == 1:
-        raise RetryLater(0.05)
-    return task.attempt
-
-@worker.task
-async def leaves(task: Task) -> None:
-    sys.exit(1)
-
-@worker.task
-async def block_the_loop(task: Task) -> str:
-    time.sleep(float(task.payload))
-    return "blocked"
-
-@worker.task
-def grow(task: Task) -> bytes:
-    return bytes(int(task.payload))
-
-@worker.task
-def name_of_a_file(task: Task) -> None:
-    raise OSError("cannot read " + os.fsdecode(b"caf\\xe9"))
-
-@worker.task
-async def cancels_itself(task: Task) -> None:
-    raise asyncio.CancelledError
-"""
+HANDLERS = pathlib.Path(__file__).with_name("worker_handlers.py")
 State = task_pb2.Task
 
 
@@ -129,7 +66,7 @@ class WorkerProcess:
 @pytest.fixture
 def start_worker(tmp_path: pathlib.Path) -> Iterator[Callable[..., WorkerProcess]]:
     """Start worker processes; whatever is left of them ends with the test."""
-    (tmp_path / "handlers.py").write_text(textwrap.dedent(HANDLERS))
+    shutil.copy(HANDLERS, tmp_path / "handlers.py")
     started: list[WorkerProcess] = []
 
     def start(address: str, *, slots: int = 1, **environment: str) -> WorkerProcess:
@@ -249,22 +186,6 @@ async def test_a_blocked_handlers_loop_holds_up_no_plain_function(
         assert (await stubs.wait(task.name)).state == State.SUCCEEDED
     assert (await stubs.get(blocking.name)).state == State.RUNNING
     assert (await stubs.wait(blocking.name)).state == State.SUCCEEDED
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_during_the_start_is_heard(
-    number: int, start_worker: Any, tmp_path: pathlib.Path
-) -> None:
-    (tmp_path / "handlers.py").write_text(
-        "import time\n"
-        "print('importing', flush=True)\n"
-        "try:\n    time.sleep(60)\nexcept BaseException:\n    time.sleep(60)\n"
-    )
-    worker = start_worker("127.0.0.1:1")
-    await asyncio.to_thread(worker.until, "importing")
-    worker.signal(number)
-    assert await asyncio.to_thread(worker.exit_status, 5) == 0
-    assert worker.lines("received while starting")
 
 
 async def test_sigterm_finishes_what_runs(dispatcher: Any, stubs: Any, start_worker: Any) -> None:
@@ -452,55 +373,3 @@ async def test_reconnecting_leaks_nothing(dispatcher: Any, stubs: Any, start_wor
     after = held()
     assert after[0] <= before[0] + 3, f"descriptors grew from {before[0]} to {after[0]}"
     assert after[1] <= before[1] + 2, f"threads grew from {before[1]} to {after[1]}"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "environment", "complaint"),
-    [
-        ([], {}, "name the handlers"),
-        (["nowhere:worker"], {}, "no module 'nowhere'"),
-        (["handlers:missing"], {}, "is not a penstock_worker.Worker"),
-        (["handlers"], {"PENSTOCK_POOL": ""}, "PENSTOCK_POOL is not set"),
-        (["handlers"], {"PENSTOCK_SLOTS": "many"}, "PENSTOCK_SLOTS must be a number"),
-        (["handlers"], {"PENSTOCK_LOG_LEVEL": "LOUD"}, "PENSTOCK_LOG_LEVEL must be DEBUG"),
-        (["handlers"], {"PENSTOCK_TOKEN_FILE": "/nowhere"}, "PENSTOCK_TOKEN_FILE: cannot read"),
-        (["runs"], {"PENSTOCK_SLOTS": "many"}, "PENSTOCK_SLOTS must be a number"),
-    ],
-)
-def test_bad_configuration_is_one_line(
-    tmp_path: pathlib.Path, arguments: list[str], environment: dict[str, str], complaint: str
-) -> None:
-    made = "from penstock_worker import Worker\nworker = Worker()\n"
-    (tmp_path / "handlers.py").write_text(made)
-    (tmp_path / "runs.py").write_text(made + "raise SystemExit(worker.run())\n")
-    ended = subprocess.run(
-        [sys.executable, "-m", "penstock_worker", *arguments],
-        cwd=tmp_path,
-        env={**os.environ, "PENSTOCK_POOL": "p", "PENSTOCK_APP": "", **environment},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert ended.returncode == 2
-    assert complaint in ended.stderr
-    assert len(ended.stderr.splitlines()) == 1
-
-
-def test_a_module_that_cannot_be_imported_shows_where_and_ends_with_a_line(
-    tmp_path: pathlib.Path,
-) -> None:
-    (tmp_path / "handlers.py").write_text("import no_such_library\n")
-    ended = subprocess.run(
-        [sys.executable, "-m", "penstock_worker", "handlers"],
-        cwd=tmp_path,
-        env={**os.environ, "PENSTOCK_POOL": "p"},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert ended.returncode == 2
-    *traceback, last = ended.stderr.splitlines()
-    assert "handlers.py" in "".join(traceback)
-    assert last.startswith("penstock-worker: cannot import 'handlers': ModuleNotFoundError")
