@@ -8,6 +8,11 @@ passes; a conflict refreshes the object and is one pass.
 Nothing is read before a scale-up: the Deployment's last observed version is the precondition of
 the write, and a conflict says that it was too old. A scale-down is in no hurry and reads
 everything first.
+
+What Kubernetes or the dispatcher refuses is tried again, later each time (see `backoff`). Until
+then whatever wakes the pool only makes it look and report: demand comes ten times a second, and
+must not become ten refused writes a second. Another generation of the spec, or another stream to a
+dispatcher that had failed, is a reason to try at once.
 """
 
 import asyncio
@@ -18,6 +23,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from penstock_operator import (
+    backoff,
     cluster,
     conditions,
     demand,
@@ -37,7 +43,6 @@ from penstock_operator import (
 
 PASSES_MAX: Final = 16
 RETRY_SECONDS: Final = 1.0
-RETRY_SECONDS_MAX: Final = 30.0
 RECHECK_SECONDS_MIN: Final = 0.05
 
 logger = logging.getLogger(__name__)
@@ -88,12 +93,20 @@ class Controller:
             (),
         )
         self._api_error = ""
-        self._failures = 0
+        self._acting = backoff.Backoff()
+        self._telling = backoff.Backoff()
+        self._link_failed = False
         self._waiting_since: float | None = None
 
     def wake(self) -> None:
         """Something changed: look at everything once more."""
         self._dirty.set()
+
+    def link_changed(self) -> None:
+        """The dispatcher came or went."""
+        if self._link_failed:
+            self._acting.reset()
+        self.wake()
 
     async def run(self) -> None:
         """Reconcile for ever; ends by cancellation only."""
@@ -111,50 +124,62 @@ class Controller:
     async def _guarded_turn(self) -> float | None:
         try:
             with self._numbers.turn_seconds.time():
-                recheck = await self._turn()
-        except Exception as error:
+                outcome, recheck = await self._turn()
+        except Exception:
             # Of whatever kind, it must not end the pool's task: it is told, and tried again.
-            expected = isinstance(error, cluster.ApiError | dispatcher_link.LinkDown)
-            logger.warning(
-                "%s/%s: the reconcile failed: %s", *self._key, error, exc_info=not expected
-            )
-            self._numbers.turns.labels(*self._key, "failed").inc()
-            self._failures += 1
-            longest = min(RETRY_SECONDS_MAX, RETRY_SECONDS * 2.0**self._failures)
-            return random.uniform(RETRY_SECONDS / 2, longest)
-        self._numbers.turns.labels(*self._key, "done").inc()
-        self._failures = 0
+            logger.warning("%s/%s: the reconcile failed", *self._key, exc_info=True)
+            self._acting.failed(self._wall(), draw=random.random())
+            outcome, recheck = "failed", self._acting.left(self._wall())
+        self._numbers.turns.labels(*self._key, outcome).inc()
         return recheck
 
     # ------------------------------------------------------------ one turn
 
-    async def _turn(self) -> float | None:
+    async def _turn(self) -> tuple[str, float | None]:
+        """Answers with the outcome, and the seconds after which to come back."""
         body = self._objects.pools.get(self._key)
         if body is None or body["metadata"].get("uid") != self._uid:
-            return None
+            return "done", None
         pool, violations = self._parse(body)
-        plan, error = None, ""
+        outcome, plan = "done", None
         if pool is not None and not violations:
-            try:
-                plan = await self._carry_out(pool)
-            except (cluster.ApiError, dispatcher_link.LinkDown) as failed:
-                logger.warning("%s/%s: %s", *self._key, failed)
-                error = str(failed) if isinstance(failed, cluster.ApiError) else ""
-                plan = reconcile.plan(self._look(pool))
-                self._failures += 1
-            else:
-                self._failures = 0
-        self._api_error = error
+            outcome, plan = await self._act(pool)
         now = self._wall()
-        come_back = await self._report(body, pool, violations, plan, now=now)
-        retry = None
-        if self._failures and plan is not None and (error or plan.actions):
-            longest = min(RETRY_SECONDS_MAX, RETRY_SECONDS * 2.0**self._failures)
-            retry = random.uniform(RETRY_SECONDS / 2, longest)
-        due = [come_back, retry, plan.recheck_after_seconds if plan is not None else None]
-        return min(
+        come_back = None
+        if not self._telling.left(now):
+            try:
+                come_back = await self._report(body, pool, violations, plan, now=now)
+            except cluster.ApiError as error:
+                logger.warning("%s/%s: the status was not written: %s", *self._key, error)
+                self._telling.failed(now, draw=random.random())
+                outcome = "failed"
+            else:
+                self._telling.reset()
+        due = [
+            come_back,
+            self._acting.left(now) or None,
+            self._telling.left(now) or None,
+            plan.recheck_after_seconds if plan is not None else None,
+        ]
+        return outcome, min(
             (max(RECHECK_SECONDS_MIN, each) for each in due if each is not None), default=None
         )
+
+    async def _act(self, pool: spec.WorkerPoolSpec) -> tuple[str, reconcile.Plan]:
+        """Carry the plan out, or only make one while the last failure is fresh."""
+        if self._acting.left(self._wall()):
+            return "held", reconcile.plan(self._look(pool))
+        try:
+            plan = await self._carry_out(pool)
+        except (cluster.ApiError, dispatcher_link.LinkDown) as failed:
+            logger.warning("%s/%s: %s", *self._key, failed)
+            self._link_failed = isinstance(failed, dispatcher_link.LinkDown)
+            self._api_error = "" if self._link_failed else str(failed)
+            self._acting.failed(self._wall(), draw=random.random())
+            return "failed", reconcile.plan(self._look(pool))
+        self._link_failed, self._api_error = False, ""
+        self._acting.reset()
+        return "done", plan
 
     def _parse(
         self, body: Mapping[str, Any]
@@ -163,6 +188,7 @@ class Controller:
         if body and self._parsed[0] != generation:
             examined = spec.examine(body, policy=self._config.security)
             self._parsed = (generation, examined.pool, examined.violations)
+            self._acting.reset()
         return self._parsed[1], self._parsed[2]
 
     def _look(self, pool: spec.WorkerPoolSpec) -> reconcile.Observation:

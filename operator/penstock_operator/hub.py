@@ -112,7 +112,7 @@ class Hub:
     def link_changed(self) -> None:
         """The dispatcher came or went."""
         for _, each, _ in self._controllers.values():
-            each.wake()
+            each.link_changed()
 
     # ------------------------------------------------------------ reading everything
 

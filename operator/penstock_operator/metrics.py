@@ -16,7 +16,7 @@ class Metrics:
         pool = ("namespace", "pool")
         self.turns = prometheus_client.Counter(
             "penstock_operator_reconciles",
-            "Reconciles, by outcome (done, failed).",
+            "Reconciles, by outcome (done, failed, held: a failure is fresh, it only looked).",
             (*pool, "outcome"),
             registry=self.registry,
         )
