@@ -6,10 +6,12 @@ so that nothing is held twice. The loop runs between pages: health checks are an
 
 import logging
 
+from google.protobuf import duration_pb2, message
+
 from penstock.v1 import fleet_service_pb2, task_pb2
 from penstock_dispatcher import errors, pump
-from penstock_dispatcher.convert import pool_config
-from penstock_dispatcher.core import idempotency, records, settings
+from penstock_dispatcher.convert import pool_config, times
+from penstock_dispatcher.core import idempotency, records, settings, units
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import interface
@@ -28,7 +30,8 @@ async def load(journal: interface.Journal, pump_: pump.Pump) -> interface.Opened
     pump_.operator_epoch = opened.operator_epoch
     stored = {pool.configured.pool_uid: pool for pool in opened.pools}
     made = {
-        uid: registry.make(_settings(pool.configured), fresh=False) for uid, pool in stored.items()
+        uid: registry.make(settings_of(pool.configured), fresh=False)
+        for uid, pool in stored.items()
     }
     requests: dict[str, _Requests] = {uid: list(pool.requests) for uid, pool in stored.items()}
     count = 0
@@ -50,8 +53,17 @@ async def load(journal: interface.Journal, pump_: pump.Pump) -> interface.Opened
     return opened
 
 
-def _settings(configured: records.PoolConfigured) -> settings.PoolSettings:
+def settings_of(configured: records.PoolConfigured) -> settings.PoolSettings:
+    """The settings that were in force. Raises JournalFailed.
+
+    An earlier version may have taken what is beyond a bound by now. It counts as the bound until
+    the operator sends the configuration again, and is told which field to mend; a dispatcher that
+    does not start could be told nothing.
+    """
     config = fleet_service_pb2.PoolConfig.FromString(configured.config)
+    cut = _cut(config) + _cut(config.rate_limit) + _cut(config.retry_policy)
+    if cut:
+        _log.warning("%s: cut to what is allowed by now: %s", configured.name, ", ".join(cut))
     try:
         return pool_config.settings_of(config)
     except errors.Refusal as refusal:
@@ -59,6 +71,20 @@ def _settings(configured: records.PoolConfigured) -> settings.PoolSettings:
         raise interface.JournalFailed(
             f"the journalled configuration of {configured.name} is not usable: {refusal.text}"
         ) from refusal
+
+
+def _cut(part: message.Message) -> list[str]:
+    """Bring down what is beyond its bound; returns the fields' names. Unset ones stay unset."""
+    cut = []
+    for field, value in part.ListFields():
+        if isinstance(value, duration_pb2.Duration):
+            if times.duration_ns(value) > times.DURATION_SECONDS_MAX * units.SECOND:
+                value.FromSeconds(times.DURATION_SECONDS_MAX)
+                cut.append(field.name)
+        elif field.name == "backoff_multiplier" and not value <= settings.MULTIPLIER_MAX:
+            setattr(part, field.name, settings.MULTIPLIER_MAX)
+            cut.append(field.name)
+    return cut
 
 
 def _request(accepted: records.TaskAccepted) -> idempotency.Request:

@@ -51,6 +51,15 @@ def test_no_policy_of_any_version_makes_the_arithmetic_fail(
     assert 0 <= retry.backoff_ns(policy, attempt, 0.5) <= 5 * S
 
 
+def test_no_delay_is_beyond_what_a_journal_can_hold() -> None:
+    policy = dataclasses.replace(POLICY, initial_backoff_ns=2**70, max_backoff_ns=2**70)
+    assert retry.backoff_ns(policy, 1, 0.0) == retry.DELAY_NS_MAX
+    decision = retry.after_failure(
+        policy, attempt=1, reason="", retryable=True, wanted_delay_ns=2**70, draw=0.0
+    )
+    assert decision.delay_ns == retry.DELAY_NS_MAX
+
+
 @pytest.mark.parametrize("multiplier", [0.99, 100.1, 1e200, float("inf"), float("nan")])
 def test_a_multiplier_that_no_back_off_can_use_is_refused(multiplier: float) -> None:
     (bad,) = settings.retry_violations(dataclasses.replace(POLICY, multiplier=multiplier))

@@ -4,8 +4,10 @@ import dataclasses
 import enum
 from typing import Final
 
-from penstock_dispatcher.core import settings
+from penstock_dispatcher.core import settings, units
 
+DELAY_NS_MAX: Final = 10 * 365 * 86_400 * units.SECOND
+"""Whatever a policy says: a time that is further away fits no journal."""
 STEPS_MAX: Final = 1_000
 """Attempts after which the back-off grows no more, if a tiny multiplier has not brought it to the
 maximum by then.
@@ -36,7 +38,7 @@ def backoff_ns(policy: settings.RetryPolicy, attempt: int, draw: float) -> int:
     min(initial * multiplier^(attempt-1), max) * (1 - jitter * draw): never longer than max, spread
     downwards.
     """
-    longest = float(policy.max_backoff_ns)
+    longest = float(min(policy.max_backoff_ns, DELAY_NS_MAX))
     delay = min(longest, float(policy.initial_backoff_ns))
     # Step by step, and never beyond the longest: a power may be no float at all.
     for _ in range(min(attempt - 1, STEPS_MAX)):
@@ -75,7 +77,7 @@ def after_failure(
     if wanted_delay_ns is not None:
         return RetryDecision(
             RetryAction.REQUEUE,
-            min(wanted_delay_ns, policy.max_backoff_ns),
+            min(wanted_delay_ns, policy.max_backoff_ns, DELAY_NS_MAX),
             "the handler asked for this delay",
         )
     return RetryDecision(
