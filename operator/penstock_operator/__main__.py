@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 
-from penstock_operator import app, cluster, dispatcher_link, leader, settings
+from penstock_operator import app, cluster, dispatcher_link, hub, leader, settings
 
 logger = logging.getLogger("penstock_operator")
 
@@ -27,6 +27,9 @@ def main() -> None:
         logger.error(  # noqa: TRY400  a traceback tells people nothing here
             "the WorkerPool resource is not installed (apply the chart's CRD): %s", error
         )
+        code = 1
+    except hub.NamespaceCame as news:
+        logger.info("%s", news)
         code = 1
     except (cluster.ApiError, leader.Lost, dispatcher_link.Deposed) as error:
         logger.error("%s", error)  # noqa: TRY400  nor here

@@ -76,7 +76,6 @@ class _Operator:
         )
         self._guard = watchdog.Watchdog(
             api=api,
-            namespaces=config.namespaces,
             identity=config.operator_id,
             wall=time.time,
             clock=time.monotonic,
@@ -124,12 +123,14 @@ class _Operator:
     async def _work(self, stop: asyncio.Event) -> None:
         await self._api.check_resource()
         await self._leader.acquire()
+        await _first_of(self._leader.hold(), self._serve(stop))
+
+    async def _serve(self, stop: asyncio.Event) -> None:
         await self._pools.prime()
         await _first_of(
-            self._leader.hold(),
             self._link.run(),
             self._pools.resync(),
-            self._guard.run(),
+            self._guard.run(self._pools.namespaces),
             self._watch(stop),
         )
 
@@ -142,7 +143,7 @@ class _Operator:
         tasks = await kopf.spawn_tasks(
             registry=registry,
             settings=tuning,
-            namespaces=self._config.namespaces,
+            namespaces=self._pools.namespaces,
             standalone=True,
         )
         _on_signals(stop)  # kopf has put in its own

@@ -4,6 +4,9 @@ Kopf watches, relists after a 410, reconnects and logs in; it decides nothing he
 handlers only: no finalizer, no daemon, no timer, no last-handled annotation, no Events of its
 own, no peering. So kopf never writes. Only objects that carry our labels are watched, on the
 server's side.
+
+An event without a type is from a list, with which a watch begins, at first and after a 410: what
+was deleted before it has no event, so the hub reads again.
 """
 
 from typing import Any, Final
@@ -41,16 +44,23 @@ def register(registry: kopf.OperatorRegistry, *, pools: hub.Hub, guard: watchdog
     async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
+    def look(event: kopf.RawEvent) -> None:
+        if event["type"] is None:
+            pools.relisted()
+
     @kopf.on.event("penstock.dev", "v1alpha1", "workerpools", registry=registry)
     async def on_pool(event: kopf.RawEvent, **_: Any) -> None:
+        look(event)
         pools.pool_event(event["type"], event["object"])
 
     @kopf.on.event("apps", "v1", "deployments", registry=registry)
     async def on_deployment(event: kopf.RawEvent, **_: Any) -> None:
+        look(event)
         pools.deployment_event(event["type"], event["object"])
 
     @kopf.on.event("", "v1", "pods", registry=registry)
     async def on_pod(event: kopf.RawEvent, **_: Any) -> None:
+        look(event)
         pools.pod_event(event["type"], event["object"])
 
     @kopf.on.event("coordination.k8s.io", "v1", "leases", registry=registry)

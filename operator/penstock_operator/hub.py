@@ -5,8 +5,11 @@ set the pool's flag. Nothing is decided here, and nothing waits. There is one `C
 per WorkerPool object.
 
 `prime` reads everything once before the dispatcher is told anything, because what is not named to
-it in the first sync is closed. `resync` does the same each `RESYNC_SECONDS` for what a watch has
-missed (after a 410 nobody reports deletions); watches make it unnecessary, not wrong.
+it in the first sync is closed. A namespace that may not be read (it was deleted, or its Role) is
+left out: its pools are kept at the dispatcher, all other namespaces are served. `resync` reads
+again each `RESYNC_SECONDS`, and soon after a watch has begun anew with a list: nobody reports what
+was deleted before it. When it can read a namespace that was left out, it ends the process, for the
+next one to watch that namespace, too.
 
 The end of a pod is reported to the dispatcher from here at once (see `departures`), whether its
 pool still exists or not.
@@ -31,10 +34,17 @@ from penstock_operator import (
 )
 
 RESYNC_SECONDS: Final = 60.0
+RELIST_SECONDS: Final = 1.0
+"""After a watch's new list, for the rest of it to arrive."""
+UNREADABLE: Final = (403, 404)
 POOLS_MAX: Final = 5_000
 """Pools served by one operator; more are left alone and said so."""
 
 logger = logging.getLogger(__name__)
+
+
+class NamespaceCame(Exception):  # noqa: N818  it says what happened
+    """A served namespace can be read now and is not watched: the process must begin anew."""
 
 
 class Hub:
@@ -60,7 +70,10 @@ class Hub:
             api=api, objects=self._objects, link=lambda: self.link, wake=self._wake
         )
         self._link: dispatcher_link.DispatcherLink | None = None
+        self._relisted = asyncio.Event()
         self.primed = False
+        self.namespaces: tuple[str, ...] = ()
+        """Served ones that could be read."""
 
     @property
     def link(self) -> dispatcher_link.DispatcherLink:
@@ -101,6 +114,10 @@ class Hub:
                 self._departures.ended(key, pod)
         self._wake(key)
 
+    def relisted(self) -> None:
+        """A watch has begun with a list: what ended before it is reported by nobody."""
+        self._relisted.set()
+
     # ------------------------------------------------------------ what the dispatcher says
 
     def demand_changed(self, pool_name: str) -> None:
@@ -117,20 +134,51 @@ class Hub:
     # ------------------------------------------------------------ reading everything
 
     async def prime(self) -> None:
-        """Read everything, and start."""
+        """Read everything, and start. Raises ApiError where nothing can be read."""
+        refused: cluster.ApiError | None = None
+        readable = []
         for namespace in self._config.namespaces:
-            await self._read(namespace)
+            try:
+                await self._read(namespace)
+            except cluster.ApiError as error:
+                if error.status not in UNREADABLE:
+                    raise
+                refused = error
+                logger.error(  # noqa: TRY400  a traceback tells people nothing here
+                    "namespace %s is not served: it does not exist, or the operator's Role there "
+                    "is missing (%s)",
+                    namespace,
+                    error,
+                )
+                self.link.keep_namespace(namespace)
+            else:
+                readable.append(namespace)
+        if refused is not None and not readable:
+            raise refused
+        self.namespaces = tuple(readable)
         self.primed = True
 
     async def resync(self) -> None:
-        """Read everything again and again."""
+        """Read everything again and again. Raises NamespaceCame."""
         while True:
-            await asyncio.sleep(RESYNC_SECONDS * random.uniform(0.8, 1.2))
+            await self._until_due()
             for namespace in self._config.namespaces:
                 try:
                     await self._read(namespace)
                 except cluster.ApiError as error:
                     logger.warning("cannot read %s: %s", namespace, error)
+                else:
+                    if namespace not in self.namespaces:
+                        raise NamespaceCame(f"{namespace} can be read now: starting anew with it")
+
+    async def _until_due(self) -> None:
+        try:
+            async with asyncio.timeout(RESYNC_SECONDS * random.uniform(0.8, 1.2)):
+                await self._relisted.wait()
+            await asyncio.sleep(RELIST_SECONDS)
+        except TimeoutError:
+            logger.debug("time to read everything again")
+        self._relisted.clear()
 
     async def _read(self, namespace: str) -> None:
         # Pods and Deployments first: a pool's first look should find them.

@@ -28,13 +28,11 @@ class Watchdog:
         self,
         *,
         api: cluster.Cluster,
-        namespaces: Iterable[str],
         identity: str,
         wall: Callable[[], float],
         clock: Callable[[], float],
     ) -> None:
         self._api = api
-        self._namespaces = tuple(namespaces)
         self._identity = identity
         self._wall = wall
         self._clock = clock
@@ -58,10 +56,11 @@ class Watchdog:
             if now - since > LATE_SECONDS
         )
 
-    async def run(self) -> None:
-        """Beat for ever."""
+    async def run(self, namespaces: Iterable[str]) -> None:
+        """Beat for ever in the namespaces that are watched."""
+        watched = tuple(namespaces)
         while True:
-            for namespace in self._namespaces:
+            for namespace in watched:
                 try:
                     await self._beat(namespace)
                 except cluster.ApiError as error:

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from penstock.v1 import fleet_service_pb2
 from penstock_operator import cluster, dispatcher_link, hub, metrics, settings
+from rig import virtual_time
 
 NAMESPACE = "team"
 
@@ -204,3 +206,84 @@ async def test_a_running_pod_that_leaves_the_watch_is_not_given_up(world: World)
         while world.hub._departures._checks:
             await asyncio.sleep(0)
     assert not world.link._gone
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_namespace_that_cannot_be_read_takes_nobody_else_down(status: int) -> None:
+    world = World("away", NAMESPACE)
+    world.api.refused["away"] = cluster.ApiError(status, "no")
+    world.api.pools = [pool("good", "u-2")]
+    await world.hub.prime()
+    assert (world.hub.primed, world.hub.namespaces) == (True, (NAMESPACE,))
+    assert await first_words(world.link) == [
+        ("upsert", "u-2"),
+        ("kept_namespace", "away"),
+        ("sync_end", ""),
+    ]
+    await world.hub.stop()
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "status"), [((NAMESPACE,), 403), (("other", NAMESPACE), 500)]
+)
+async def test_but_a_start_that_reads_nothing_or_half_fails(
+    namespaces: tuple[str, ...], status: int
+) -> None:
+    world = World(*namespaces)
+    world.api.refused[NAMESPACE] = cluster.ApiError(status, "no")
+    with pytest.raises(cluster.ApiError, match="no"):
+        await world.hub.prime()
+    assert not world.hub.primed
+
+
+def test_a_namespace_that_comes_back_ends_the_process_for_a_new_one_to_watch_it() -> None:
+    async def history() -> float:
+        world = World("away", NAMESPACE)
+        world.api.refused["away"] = cluster.ApiError(403, "no")
+        await world.hub.prime()
+        resyncing = asyncio.ensure_future(world.hub.resync())
+        await asyncio.sleep(1000)
+        assert not resyncing.done()
+        del world.api.refused["away"]
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(hub.NamespaceCame, match="away"):
+            await resyncing
+        return asyncio.get_running_loop().time() - began
+
+    assert virtual_time.run(history()) <= 72
+
+
+def test_a_watch_that_begins_anew_makes_everything_be_read_soon_and_once() -> None:
+    async def history() -> list[float]:
+        world = World()
+        await world.hub.prime()
+        loop = asyncio.get_running_loop()
+        resyncing = asyncio.ensure_future(world.hub.resync())
+        began, reads = loop.time(), []
+        await asyncio.sleep(10)
+        before = world.api.lists
+        for _ in range(50):
+            world.hub.relisted()
+            await asyncio.sleep(0.01)
+        while loop.time() - began < 30:
+            await asyncio.sleep(0.1)
+            if world.api.lists > before:
+                reads.append(loop.time() - began - 10)
+                before = world.api.lists
+        resyncing.cancel()
+        return reads
+
+    (read,) = virtual_time.run(history())
+    assert read < 1.2
+
+
+async def test_a_pod_whose_deletion_was_missed_leaves_the_picture_with_the_next_list(
+    world: World,
+) -> None:
+    labels = {"penstock.dev/pool": "a", "penstock.dev/pool-uid": "u-1"}
+    meta = {"name": "a-1", "namespace": NAMESPACE, "uid": "p-1", "resourceVersion": "5"}
+    world.hub.pod_event(
+        "ADDED", {"metadata": {**meta, "labels": labels}, "status": {"phase": "Running"}}
+    )
+    await world.hub.prime()
+    assert not world.hub._objects.pods_of(("team", "a"), uid="u-1")  # type: ignore[arg-type]
