@@ -2,7 +2,9 @@
 
 `acquire` returns when this process leads; `hold` renews until that fails for
 `RENEW_DEADLINE_SECONDS` or somebody else has it, and then raises `Lost`: the process must end,
-for another one may act already. See `lease`.
+for another one may act already. A renewal counts from before its request, and neither a wait nor a
+request goes past the deadline: whatever happens, this process has said `Lost` a third of a Lease's
+duration before somebody else can take it. See `lease`.
 """
 
 import asyncio
@@ -42,6 +44,8 @@ class Leader:
         self._wall = wall
         self._clock = clock
         self._held: cluster.Body | None = None
+        self._renewed = 0.0
+        """Before the last request that the Lease was written with."""
         self.epoch = 0
         """Of the leadership; 0 = not the leader yet."""
 
@@ -63,6 +67,7 @@ class Leader:
                     now=self._wall(),
                 )
                 if claim is not None:
+                    self._renewed = self._clock()
                     self._held = await self._api.write_lease(
                         self._namespace, claim.body, create=claim.create
                     )
@@ -78,16 +83,20 @@ class Leader:
 
     async def hold(self) -> None:
         """Renew until it is lost."""
-        renewed = self._clock()
         while True:
-            await asyncio.sleep(lease.RENEW_SECONDS)
-            try:
-                await self._renew()
-                renewed = self._clock()
-            except cluster.ApiError as error:
-                logger.warning("cannot renew the Lease: %s", error)
-            if self._clock() - renewed > lease.RENEW_DEADLINE_SECONDS:
+            await asyncio.sleep(max(0.0, min(lease.RENEW_SECONDS, self._left())))
+            if self._left() <= 0:
                 raise Lost(f"the Lease was not renewed for {lease.RENEW_DEADLINE_SECONDS:.0f} s")
+            began = self._clock()
+            try:
+                async with asyncio.timeout(self._left()):
+                    await self._renew()
+                self._renewed = began
+            except (cluster.ApiError, TimeoutError) as error:
+                logger.warning("cannot renew the Lease: %s", str(error) or "no answer in time")
+
+    def _left(self) -> float:
+        return self._renewed + lease.RENEW_DEADLINE_SECONDS - self._clock()
 
     async def _renew(self) -> None:
         assert self._held is not None, "acquire comes first"
