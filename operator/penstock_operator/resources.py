@@ -186,7 +186,7 @@ def _equip(
 def _restrict_pod(pod: dict[str, Any]) -> None:
     context = pod.setdefault("securityContext", None) or {}
     pod["securityContext"] = context
-    if "runAsUser" not in context:
+    if context.get("runAsUser") != 0:
         context.setdefault("runAsNonRoot", True)
     context.setdefault("seccompProfile", {"type": "RuntimeDefault"})
 
@@ -196,4 +196,9 @@ def _restrict_container(container: dict[str, Any]) -> None:
     container["securityContext"] = context
     if not context.get("privileged"):
         context.setdefault("allowPrivilegeEscalation", False)
-    context.setdefault("capabilities", {"drop": ["ALL"]})
+    if context.get("runAsUser") == 0:
+        # The pod's runAsNonRoot would keep the container that is to run as root from starting.
+        context.setdefault("runAsNonRoot", False)
+    capabilities = context.setdefault("capabilities", None) or {}
+    context["capabilities"] = capabilities
+    capabilities.setdefault("drop", ["ALL"])

@@ -91,6 +91,47 @@ def test_a_pod_may_finish_what_it_runs_and_has_no_rights() -> None:
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
 
 
+@pytest.mark.parametrize(
+    ("pod", "container", "shown"),
+    [
+        ({"runAsUser": 1000}, {}, {"runAsUser": 1000, "runAsNonRoot": True}),
+        ({"runAsUser": 0}, {}, {"runAsUser": 0}),
+        ({"runAsNonRoot": False}, {}, {"runAsNonRoot": False}),
+        ({}, {"runAsUser": 0, "runAsNonRoot": False}, {"runAsNonRoot": True}),
+    ],
+)
+def test_a_pod_runs_as_root_only_if_the_user_says_so(
+    pod: dict[str, Any], container: dict[str, Any], shown: dict[str, Any]
+) -> None:
+    written = copy.deepcopy(TEMPLATE)
+    written["spec"]["securityContext"] = pod
+    written["spec"]["containers"][1]["securityContext"] = {
+        key: value for key, value in container.items() if key == "runAsUser"
+    }
+    body = built(dataclasses.replace(POOL, template=written))
+    found = body["spec"]["template"]["spec"]["securityContext"]
+    assert {key: value for key, value in found.items() if key != "seccompProfile"} == shown
+    mine = containers(body)["worker"]["securityContext"]
+    assert {key: mine.get(key) for key in container} == container
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shown"),
+    [
+        ({"add": ["NET_BIND_SERVICE"]}, {"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]}),
+        ({"drop": ["NET_RAW"]}, {"drop": ["NET_RAW"]}),
+        (None, {"drop": ["ALL"]}),
+    ],
+)
+def test_capabilities_that_are_added_do_not_bring_the_others_back(
+    wanted: dict[str, Any] | None, shown: dict[str, Any]
+) -> None:
+    written = copy.deepcopy(TEMPLATE)
+    written["spec"]["containers"][1]["securityContext"] = {"capabilities": wanted}
+    body = built(dataclasses.replace(POOL, template=written))
+    assert containers(body)["worker"]["securityContext"]["capabilities"] == shown
+
+
 def test_what_the_user_wrote_wins_and_is_not_touched() -> None:
     written = copy.deepcopy(TEMPLATE)
     written["spec"]["securityContext"] = {"runAsUser": 0}
