@@ -3,9 +3,11 @@
 import ast
 import pathlib
 import re
+import shlex
 from collections.abc import Callable
 from typing import Any
 
+from penstock.cli import submitting
 from penstock_dispatcher import __main__ as dispatcher_main
 from penstock_operator import settings as operator_settings
 from penstock_operator import template as pod_template
@@ -102,3 +104,10 @@ def test_the_programs_know_the_flags_and_variables_they_are_given(rendered: Rend
     assert read.security.protected_secrets == {"penstock-auth"}
     source = (ROOT / "operator" / "penstock_operator" / "settings.py").read_text()
     assert [name for name in environment if f'"{name}"' not in source] == []
+
+
+def test_what_the_notes_tell_people_to_submit_is_a_command() -> None:
+    notes = (ROOT / "charts" / "penstock" / "templates" / "NOTES.txt").read_text()
+    (line,) = re.findall(r"^ *penstock submit (.+)$", notes, re.MULTILINE)
+    context = submitting.submit.make_context("submit", shlex.split(line))
+    assert (context.params["task_type"], context.params["text"]) == ("sleep", "1")
