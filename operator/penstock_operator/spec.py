@@ -24,6 +24,12 @@ DEFAULT_SCALING: Final = sections.Scaling()
 DEFAULT_QUEUE: Final = sections.Queue()
 NO_RATE_LIMIT: Final = sections.RateLimit()
 DEFAULT_DELIVERY: Final = sections.Delivery()
+BACK_TO_AUTO: Final = (
+    "kubectl patch wpool NAME --type=json -p "
+    """'[{"op":"add","path":"/spec/scaling/mode","value":"Auto"},"""
+    """{"op":"remove","path":"/spec/replicas"}]'"""
+)
+"""Both at once: in mode External the operator writes replicas anew, without it Auto is refused."""
 NAME: Final = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
 
 
@@ -116,8 +122,8 @@ def _read_spec(
         reader.refuse(
             "replicas",
             "is owned by the autoscaler while spec.scaling.mode is Auto: leave spec.replicas "
-            "out, or set "
-            "spec.scaling.mode to Manual or External",
+            "out, or set spec.scaling.mode to Manual or External. Where it is the number that the "
+            f"mode External has left behind, go back with {BACK_TO_AUTO}",
         )
     if scaling.mode is sections.Mode.MANUAL and not reader.has("replicas"):
         reader.refuse(
@@ -125,7 +131,10 @@ def _read_spec(
             "is required while spec.scaling.mode is Manual: set it to the number of workers you "
             "want",
         )
-    if replicas is not None and replicas > scaling.max_replicas:
+    # In mode External somebody else writes replicas: the maximum bounds what is made of it, and
+    # lowering it drains the surplus.
+    manual = scaling.mode is sections.Mode.MANUAL
+    if manual and replicas is not None and replicas > scaling.max_replicas:
         reader.refuse(
             "replicas",
             f"must not be above spec.scaling.maxReplicas ({scaling.max_replicas}), is "

@@ -206,6 +206,20 @@ def test_a_size_has_the_same_bounds_on_both_sides(schema: dict[str, Any]) -> Non
     assert spec.parse_manifest(smallest).queue.max_pending_bytes == field["minimum"]
 
 
+def test_replicas_are_bounded_where_a_person_sets_them(schema: dict[str, Any]) -> None:
+    def said(mode: str, replicas: int) -> list[str]:
+        manifest = with_field(".spec.replicas", replicas)
+        manifest["spec"]["scaling"] = {"mode": mode, "maxReplicas": 3}
+        return refusals(manifest, "spec.replicas")
+
+    assert said("Manual", 4)
+    assert not said("External", 4)
+    (refused,) = said("Auto", 2)
+    assert spec.BACK_TO_AUTO in refused
+    rules = schema["properties"]["spec"]["x-kubernetes-validations"]
+    assert [rule for rule in rules if spec.BACK_TO_AUTO in rule["message"]]
+
+
 def test_the_reference_page_is_fresh() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "hack/gen_crd_reference.py", "--check"],

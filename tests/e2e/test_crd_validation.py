@@ -155,7 +155,10 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["spec.queue.defaultPriority", "2147483647"],
     ),
     "unknown mode": ({"spec.scaling.mode": "Magic"}, ["spec.scaling.mode", "Auto"]),
-    "replicas in Auto": ({"spec.replicas": 3}, ["spec.replicas", "set spec.scaling.mode"]),
+    "replicas in Auto": (
+        {"spec.replicas": 3},
+        ["spec.replicas", "set spec.scaling.mode", "kubectl patch wpool"],
+    ),
     "no replicas in Manual": (
         {"spec.scaling.mode": "Manual"},
         ["spec.replicas", "is required"],
@@ -197,6 +200,10 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "only a cap on what runs": {"spec.rateLimit": {"maxInFlight": 3}},
     "down to nothing": {"spec.scaling.minReplicas": 0},
     "manual": {"spec.scaling.mode": "Manual", "spec.replicas": 3},
+    "external, with more than the maximum asked for": {
+        "spec.scaling.mode": "External",
+        "spec.replicas": 11,
+    },
     "external, before the operator's first value": {"spec.scaling.mode": "External"},
     "another container": {
         "spec.workerContainer": "main",
