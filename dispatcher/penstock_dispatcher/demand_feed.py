@@ -1,10 +1,12 @@
 """Demand for one operator stream: pushed when it changes, never asked for.
 
-A pool's change goes out at once if nothing was sent for it within `COALESCE_NS`, else when that
-time is over (leading edge, then at most ten a second); what does not differ from what was sent is
-left out. Every pool goes out at least each `REFRESH_NS`, so that the operator can tell silence from
-calm. A pool's first message has all its workers, and so has the first one after the operator has
-made it known (`introduce`); the others have those that changed.
+A pool's change goes out at once after a calm. A burst of submissions is seen in two or three steps
+(the first task starts, the rest is committed), and the fleet must not wait for the last of them: so
+a few messages may follow each other after `SPACING_NS`, and ten a second from then on (`PACE`, a
+token bucket for each pool). What does not differ from what was sent is left out. Every pool goes
+out at least each `REFRESH_NS`, so that the operator can tell silence from calm. A pool's first
+message has all its workers, and so has the first one after the operator has made it known
+(`introduce`); the others have those that changed.
 """
 
 import asyncio
@@ -14,10 +16,11 @@ from typing import Final
 from penstock.v1 import fleet_service_pb2
 from penstock_dispatcher import registry
 from penstock_dispatcher.convert import pool_view
-from penstock_dispatcher.core import demand, units
+from penstock_dispatcher.core import bucket, demand, settings, units
 from penstock_dispatcher.core import pool as pools
 
-COALESCE_NS: Final = 100 * units.MILLISECOND
+PACE: Final = settings.RateLimit(tasks=10, period_ns=units.SECOND, burst=4)
+SPACING_NS: Final = 5 * units.MILLISECOND
 REFRESH_NS: Final = 5 * units.SECOND
 DEMANDS_MAX: Final = 64
 """Pools in one message."""
@@ -33,6 +36,7 @@ class DemandFeed:
         self._now = now
         self._changed: dict[str, None] = {}
         self._sent: dict[str, tuple[int, _Signature]] = {}
+        self._pace: dict[str, bucket.TokenBucket] = {}
         self._whole: set[str] = set()
         """Pools whose next message has the whole table."""
         self._wake = asyncio.Event()
@@ -78,7 +82,7 @@ class DemandFeed:
             for uid, (at, _) in self._sent.items():
                 if now - at >= REFRESH_NS:
                     self._changed[uid] = None
-            due = [uid for uid in self._changed if now - self._sent_at(uid) >= COALESCE_NS]
+            due = [uid for uid in self._changed if self._free_at(uid, now) <= now]
             made = []
             for uid in due[:DEMANDS_MAX]:
                 del self._changed[uid]
@@ -89,14 +93,26 @@ class DemandFeed:
             if made:
                 return made
 
-    def _sent_at(self, uid: str) -> int:
-        return self._sent[uid][0] if uid in self._sent else 0
+    def _free_at(self, uid: str, now: int) -> int:
+        """When the pool's next message may go out."""
+        if uid not in self._sent:
+            return now
+        return max(self._sent[uid][0] + SPACING_NS, self._pace[uid].ready_at(now))
+
+    def _mark_sent(self, uid: str, signature: _Signature, now: int) -> None:
+        self._sent[uid] = (now, signature)
+        # A refresh goes out in any case; it may find the bucket empty.
+        self._pace.setdefault(uid, bucket.TokenBucket(PACE, now=now)).take(now)
+        self._whole.discard(uid)
+
+    def _forget(self, uid: str) -> None:
+        self._sent.pop(uid, None)
+        self._pace.pop(uid, None)
+        self._whole.discard(uid)
 
     def _wake_later(self, now: int) -> None:
         """One timer, for the earliest pool that waits or must be refreshed."""
-        soonest = min(
-            (self._sent_at(uid) + COALESCE_NS for uid in self._changed), default=units.NEVER
-        )
+        soonest = min((self._free_at(uid, now) for uid in self._changed), default=units.NEVER)
         refresh = min((at + REFRESH_NS for at, _ in self._sent.values()), default=units.NEVER)
         due = min(soonest, refresh)
         if self._timer is not None:
@@ -112,15 +128,14 @@ class DemandFeed:
         refusal = self._registry.config_errors.get(uid)
         now = self._now()
         if pool is None:
-            self._sent.pop(uid, None)
-            self._whole.discard(uid)
+            self._forget(uid)
             if refusal is None:
                 return None
             return fleet_service_pb2.PoolDemand(
                 pool=refusal.pool, uid=uid, config_error=refusal.status
             )
         if pool.closed_time and not first:
-            self._sent.pop(uid, None)
+            self._forget(uid)
             return None
         complete = first or uid in self._whole or uid not in self._sent
         snapshot = pool.demand(now, complete=complete)
@@ -128,8 +143,7 @@ class DemandFeed:
         at, before = self._sent.get(uid, (0, ()))
         if not complete and signature == before and not snapshot.workers and now - at < REFRESH_NS:
             return None
-        self._sent[uid] = (now, signature)
-        self._whole.discard(uid)
+        self._mark_sent(uid, signature, now)
         shown = pool_view.demand_view(pool, snapshot, self._registry.tokens.epoch)
         shown.complete = complete
         if refusal is not None:
