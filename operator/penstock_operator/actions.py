@@ -12,6 +12,7 @@ class CreateDeployment:
     """Create the Deployment of the pool's current revision."""
 
     name: str
+    revision: str
     replicas: int
     reason: str
     message: str

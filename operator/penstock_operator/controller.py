@@ -210,6 +210,7 @@ class Controller:
             demand=load,
             known_seconds=self._link.known_for(pool.full_name),
             memory=self._hands.memory,
+            address=self._config.workers.address,
             now=now,
         )
 

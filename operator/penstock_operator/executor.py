@@ -111,7 +111,9 @@ class Executor:
         return True
 
     async def _create(self, pool: spec.WorkerPoolSpec, action: actions.CreateDeployment) -> bool:
-        body = resources.build_deployment(pool, replicas=action.replicas, settings=self._workers)
+        body = resources.build_deployment(
+            pool, replicas=action.replicas, settings=self._workers, revision=action.revision
+        )
         before = sum(each.replicas for each in self._deployments())
         try:
             self._objects.put_deployment(

@@ -14,6 +14,7 @@ POOL_LABEL: Final = "penstock.dev/pool"
 POOL_UID_LABEL: Final = "penstock.dev/pool-uid"
 REVISION_LABEL: Final = "penstock.dev/revision"
 DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
+ADDRESS: Final = "PENSTOCK_ADDRESS"
 LOWEST_DELETION_COST: Final = "-2147483647"
 ENDED_PHASES: Final = ("Succeeded", "Failed")
 
@@ -78,6 +79,8 @@ class Deployment:
     deleting: bool = False
     pods: int = 0
     """That its controller last counted."""
+    address: str = ""
+    """That its workers connect to; empty = none is set."""
     create_failure: str = ""
     """Why pods cannot be created (quota, admission), as its controller says."""
 
@@ -102,8 +105,18 @@ def deployment_of(body: Mapping[str, Any]) -> Deployment:
         created=timestamp(meta.get("creationTimestamp")),
         deleting=bool(meta.get("deletionTimestamp")),
         pods=int(status.get("replicas") or 0),
+        address=_address((spec.get("template") or {}).get("spec") or {}),
         create_failure=failure,
     )
+
+
+def _address(pod: Mapping[str, Any]) -> str:
+    variables = (
+        variable
+        for container in pod.get("containers") or []
+        for variable in container.get("env") or []
+    )
+    return next((str(each.get("value", "")) for each in variables if each["name"] == ADDRESS), "")
 
 
 def pod_of(body: Mapping[str, Any]) -> Pod:

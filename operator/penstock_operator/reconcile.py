@@ -55,6 +55,8 @@ class Observation:
     demand: demand.Demand | None
     known_seconds: float = 0.0
     memory: memory.Memory
+    address: str = ""
+    """That workers should connect to; empty = any will do."""
     now: float
 
 
@@ -78,8 +80,9 @@ def plan(seen: Observation) -> Plan:
     """The next steps for a pool."""
     pool = seen.pool
     workers = seen.demand.workers if seen.demand is not None else {}
+    revision = resources.current_revision(pool, deployments=seen.deployments, address=seen.address)
     crew = fleet.build(
-        revision=resources.revision_hash(pool),
+        revision=revision,
         worker_container=pool.worker_container,
         startup_timeout_seconds=pool.scaling.startup_timeout_seconds,
         deployments=seen.deployments,
@@ -105,7 +108,7 @@ def plan(seen: Observation) -> Plan:
         now=seen.now,
     )
     wanted = decision.target if rolling else decision.desired
-    name = resources.deployment_name(pool)
+    name = resources.deployment_name(pool, revision=revision)
     if any(each.deleting and each.name == name for each in seen.deployments):
         steps: list[actions.Action] = []  # somebody deleted it: its name is taken until it is gone
     elif rolling:
@@ -115,6 +118,7 @@ def plan(seen: Observation) -> Plan:
         steps = [
             actions.CreateDeployment(
                 name=name,
+                revision=revision,
                 replicas=min(decision.desired, room),
                 reason=decision.reason.value,
                 message=decision.message,
@@ -296,7 +300,8 @@ def _roll(
     text = f"rollout to revision {crew.current.hash}: {wanted} workers wanted"
     if crew.current.deployment is None:
         yield actions.CreateDeployment(
-            name=resources.deployment_name(pool),
+            name=resources.deployment_name(pool, revision=crew.current.hash),
+            revision=crew.current.hash,
             replicas=move.grow if known else min(move.grow, pool.scaling.min_replicas),
             reason="Rollout",
             message=text,

@@ -5,7 +5,9 @@ A pool has one Deployment per revision of what the user wrote about its pods, na
 another Deployment. So the hash covers what the user wrote and nothing that the operator adds, or
 an upgrade of the operator would roll every pool. What the user wrote is the template and the
 three fields of the spec that shape the pod: the worker's container, its slots and its drain
-time-out.
+time-out. One thing of the operator's own makes a new revision, too: another address of the
+dispatcher, because workers that go on with the old one are lost with their next connection
+(`current_revision`).
 
 The operator adds the worker's environment, its token, its readiness probe (by which it is seen
 that a worker has drained, so there is no other), labels, an owner reference (so that deleting the
@@ -17,7 +19,7 @@ import copy
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from penstock_operator import observed, spec, template
@@ -46,14 +48,18 @@ class WorkerSettings:
     token_secret: str = "penstock-worker"  # noqa: S105  the name of a Secret, not a secret
 
 
-def revision_hash(pool: spec.WorkerPoolSpec) -> str:
-    """Ten characters that stand for what the user wrote about the pods."""
-    written = {
+def revision_hash(pool: spec.WorkerPoolSpec, *, address: str = "") -> str:
+    """Ten characters that stand for what the user wrote about the pods, and for an address if one
+    is given.
+    """
+    written: dict[str, Any] = {
         "template": pool.template,
         "workerContainer": pool.worker_container,
         "slotsPerWorker": pool.slots_per_worker,
         "drainTimeoutSeconds": pool.drain_timeout_seconds,
     }
+    if address:
+        written["address"] = address
     canonical = json.dumps(written, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     number = int.from_bytes(hashlib.sha256(canonical.encode()).digest(), "big")
     characters = []
@@ -63,9 +69,25 @@ def revision_hash(pool: spec.WorkerPoolSpec) -> str:
     return "".join(characters)
 
 
-def deployment_name(pool: spec.WorkerPoolSpec) -> str:
-    """The name of the pool's current Deployment."""
-    return f"{pool.name}-{revision_hash(pool)}"
+def current_revision(
+    pool: spec.WorkerPoolSpec, *, deployments: Iterable[observed.Deployment], address: str
+) -> str:
+    """The revision that the pool's workers should be of.
+
+    That is the hash of what the user wrote, unless its Deployment exists and has another address:
+    then a hash with the address, which stays the current one for as long as it exists. Empty
+    `address` = any will do.
+    """
+    plain, moved = revision_hash(pool), revision_hash(pool, address=address)
+    known = {each.revision: each for each in deployments}
+    if plain in known:
+        return plain if known[plain].address in ("", address) or not address else moved
+    return moved if moved in known else plain
+
+
+def deployment_name(pool: spec.WorkerPoolSpec, *, revision: str = "") -> str:
+    """The name of a revision's Deployment; without one, of what the user wrote."""
+    return f"{pool.name}-{revision or revision_hash(pool)}"
 
 
 def pod_selector(*, pool_name: str) -> str:
@@ -74,10 +96,10 @@ def pod_selector(*, pool_name: str) -> str:
 
 
 def build_deployment(
-    pool: spec.WorkerPoolSpec, *, replicas: int, settings: WorkerSettings
+    pool: spec.WorkerPoolSpec, *, replicas: int, settings: WorkerSettings, revision: str = ""
 ) -> dict[str, Any]:
-    """The body of the pool's current Deployment."""
-    revision = revision_hash(pool)
+    """The body of the pool's current Deployment; `revision` is `revision_hash` unless given."""
+    revision = revision or revision_hash(pool)
     identity = {
         observed.POOL_LABEL: pool.name,
         observed.POOL_UID_LABEL: pool.uid,
@@ -88,7 +110,7 @@ def build_deployment(
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {
-            "name": f"{pool.name}-{revision}",
+            "name": deployment_name(pool, revision=revision),
             "namespace": pool.namespace,
             "labels": labels,
             "ownerReferences": [
@@ -157,7 +179,7 @@ def _equip(
     settings: WorkerSettings,
 ) -> None:
     plain = {
-        "PENSTOCK_ADDRESS": settings.address,
+        observed.ADDRESS: settings.address,
         "PENSTOCK_POOL": pool.full_name,
         "PENSTOCK_POOL_UID": pool.uid,
         "PENSTOCK_REVISION": revision,

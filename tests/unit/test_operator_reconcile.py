@@ -186,6 +186,16 @@ def test_a_changed_template_grows_beside_the_old_revision_and_drains_it_busy_or_
     assert (reserve.count, reserve.idle_only, reserve.revision) == (1, False, REVISION)
 
 
+def test_another_address_rolls_the_pool() -> None:
+    there = deployment(1, address="old:1")
+    (first,) = plan(deployments=(there,), pods=pods(1), demand=load(1), address="new:1").actions
+    assert isinstance(first, actions.CreateDeployment)
+    assert (first.name, first.reason) == (f"p-{first.revision}", "Rollout")
+    assert first.revision not in ("", REVISION)
+    same = plan(deployments=(there,), pods=pods(1), demand=load(1), address="old:1")
+    assert same.actions == ()
+
+
 def reserved(planned: reconcile.Plan) -> list[actions.ReserveWorkers]:
     return [step for step in planned.actions if isinstance(step, actions.ReserveWorkers)]
 

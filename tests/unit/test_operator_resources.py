@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock_operator import resources, spec
+from penstock_operator import observed, resources, spec
 
 TEMPLATE: dict[str, Any] = {
     "metadata": {"labels": {"team": "maps"}},
@@ -164,3 +164,34 @@ def test_only_what_shapes_the_pod_makes_a_new_revision(
 
 def test_the_operators_own_settings_roll_nothing() -> None:
     assert built(address="elsewhere:1")["metadata"]["name"] == built()["metadata"]["name"]
+
+
+def deployed(**changes: Any) -> observed.Deployment:
+    body = built(**changes)
+    body["metadata"] |= {"uid": "d", "resourceVersion": "1"}
+    return observed.deployment_of(body)
+
+
+def test_another_address_of_the_dispatcher_makes_a_revision_and_nothing_else_does() -> None:
+    def current(*there: observed.Deployment, address: str = SETTINGS.address) -> str:
+        return resources.current_revision(POOL, deployments=there, address=address)
+
+    first = deployed()
+    assert first.address == SETTINGS.address
+    plain = resources.revision_hash(POOL)
+    assert current() == current(first) == current(first, address="") == plain
+    assert current(deployed(token_secret="other")) == plain
+    moved = current(first, address="new:1")
+    assert moved != plain
+    # It stays the current one when the old Deployment has gone, and until the address is back.
+    second = dataclasses.replace(deployed(address="new:1"), revision=moved)
+    assert current(first, second, address="new:1") == current(second, address="new:1") == moved
+    assert current(first, second) == plain
+    assert current(second) not in ("", moved)
+
+
+def test_the_moved_revision_is_told_its_own_name() -> None:
+    body = resources.build_deployment(POOL, replicas=1, settings=SETTINGS, revision="moved")
+    assert body["metadata"]["name"] == "tiles-moved"
+    told = {each["name"]: each.get("value") for each in containers(body)["worker"]["env"]}
+    assert told["PENSTOCK_REVISION"] == "moved"
