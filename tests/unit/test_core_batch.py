@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock_dispatcher.core import admission
+from penstock_dispatcher.core import admission, outcome
 from penstock_dispatcher.core import task as tasks
 from rig import pool_bench
 
@@ -76,3 +76,16 @@ def test_a_request_id_is_not_taken_for_a_task_id() -> None:
     bench = Bench(max_pending=1)
     assert reasons(bench, wanted("a"), wanted("b", "a")) == [Reason.QUEUE_FULL] * 2
     assert not bench.pool.book.tasks
+
+
+def test_what_adds_nothing_needs_no_room() -> None:
+    bench = Bench(max_pending=1)
+    bench.worker("w")
+    bench.submit("a", request_id="r", fingerprint=1)
+    assert bench.assigned() == ["a"]
+    bench.submit("b")
+    bench.pool.fleet.stopping("w")
+    bench.end("a", outcome.OutcomeKind.RELEASED)
+    assert bench.pool.book.waiting == 2, "over the bound"
+    assert reasons(bench, wanted("x", "r", 1)) == [Reason.DUPLICATE]
+    assert reasons(bench) == []

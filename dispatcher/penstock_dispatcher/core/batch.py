@@ -29,7 +29,8 @@ def refusals(
     new, found = _apart(batch, judged)
     first = next((answer for answer in found if answer is not None), None)
     if first is None:
-        full = book.full(config, count=len(new), size=sum(wanted.size for wanted in new))
+        size = sum(wanted.size for wanted in new)
+        full = book.full(config, count=len(new), size=size) if new else ""
         if not full:
             return []
         first = admission.Admission(
