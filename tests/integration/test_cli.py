@@ -196,7 +196,11 @@ def test_interrupted_and_closed_pipes_are_quiet(penstock: Penstock, standalone: 
     name = penstock("submit", "echo", "-o", "name").stdout.strip()
     environment = {**os.environ, "PENSTOCK_ADDRESS": standalone.address}
     waiting = subprocess.Popen(
-        [PROGRAM, "wait", name], env=environment, stderr=subprocess.PIPE, text=True
+        [PROGRAM, "wait", name],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=processes.hear_interrupts,  # noqa: PLW1509 - no threads that matter here
     )
     # gRPC's threads are there once the call is under way.
     threads = pathlib.Path(f"/proc/{waiting.pid}/task")
