@@ -6,10 +6,12 @@ commands; a writer asks the session for the next frame whenever the last write i
 when there is none. Whatever ends a stream, the call is cancelled explicitly (an abandoned one is
 never freed).
 
-Reconnecting never ends, whatever ended a stream: the first try follows within a second, later ones
-at random within ten. Nothing is waited for without a bound: neither the connection, the Welcome, a
-write, nor the end of a stream on which nothing moves. When a worker that is stopping may exit is
-for `leaving` to say.
+Reconnecting never ends, whatever ended a stream: the first try follows at random within a second,
+later ones within two, four, eight, and then ten: a new pool's workers, which may be there before
+the operator has told the dispatcher of it, need not wait long, and a thousand of them do not come
+at once. Nothing is waited for without a bound: neither the connection, the Welcome, a write, nor
+the end of a stream on which nothing moves. When a worker that is stopping may exit is for `leaving`
+to say.
 """
 
 import asyncio
@@ -119,7 +121,7 @@ class Stream:
                 if self._may_exit():
                     break
                 failures = 1 if welcomed else failures + 1
-                limit = FIRST_RECONNECT_SECONDS_MAX if failures == 1 else RECONNECT_SECONDS_MAX
+                limit = _reconnect_seconds_max(failures)
                 delay = self._reconnect_after or self._draw() * limit
                 self._reconnect_after = 0.0
                 await self._pause(delay)
@@ -357,6 +359,11 @@ class Stream:
         logger.warning(
             "stream ended code=%s details=%r%s", code.name, details, f": {remedy}" if remedy else ""
         )
+
+
+def _reconnect_seconds_max(failures: int) -> float:
+    """A second at most after the first failure, doubled with each one more, up to ten."""
+    return min(FIRST_RECONNECT_SECONDS_MAX * 2.0 ** min(failures - 1, 8), RECONNECT_SECONDS_MAX)
 
 
 def _as_error(code: grpc.StatusCode, details: str | None) -> grpc.aio.AioRpcError:
