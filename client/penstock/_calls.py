@@ -117,6 +117,18 @@ def pool(name: str) -> Call[pool_service_pb2.Pool, _pools.PoolInfo]:
     return Call(POOLS + "GetPool", request, pool_service_pb2.Pool, _pools.pool_from_wire)
 
 
+def pause(name: str, *, reason: str) -> Call[pool_service_pb2.Pool, _pools.PoolInfo]:
+    """Stop dispatch."""
+    request = pool_service_pb2.PausePoolRequest(name=name, reason=reason)
+    return Call(POOLS + "PausePool", request, pool_service_pb2.Pool, _pools.pool_from_wire)
+
+
+def resume(name: str) -> Call[pool_service_pb2.Pool, _pools.PoolInfo]:
+    """Take a pause back."""
+    request = pool_service_pb2.ResumePoolRequest(name=name)
+    return Call(POOLS + "ResumePool", request, pool_service_pb2.Pool, _pools.pool_from_wire)
+
+
 def pools(
     *, parent: str, token: str
 ) -> Call[pool_service_pb2.ListPoolsResponse, Page[_pools.PoolInfo]]:

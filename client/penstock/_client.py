@@ -293,6 +293,26 @@ class Client:
         page = functools.partial(_calls.workers, parent=self._settings.pool_name(pool))
         return self._pages(page, timeout)
 
+    # ------------------------------------------------------------ operating a pool
+
+    async def pause(
+        self, pool: str | None = None, *, reason: str = "", timeout: _times.Seconds | None = None
+    ) -> _pools.PoolInfo:
+        """Start no more tasks until `resume`; running ones go on, new ones are admitted. Durable
+        when this returns. With tokens, it needs the role `admin`.
+        """
+        call = _calls.pause(self._settings.pool_name(pool), reason=reason)
+        return await self._run(call, seconds=self._settings.seconds(timeout))
+
+    async def resume(
+        self, pool: str | None = None, *, timeout: _times.Seconds | None = None
+    ) -> _pools.PoolInfo:
+        """Take `pause` back. The manifest's `suspend` is another latch: with it set, the pool stays
+        PAUSED.
+        """
+        call = _calls.resume(self._settings.pool_name(pool))
+        return await self._run(call, seconds=self._settings.seconds(timeout))
+
     # ------------------------------------------------------------ how
 
     def _connected(self) -> grpc.aio.Channel:

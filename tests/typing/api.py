@@ -44,6 +44,8 @@ async def asynchronous() -> None:
         assert_type(await client.result(task), bytes)
         assert_type(await client.cancel(task.name, reason="not needed"), penstock.Task)
         assert_type(await client.pool(), penstock.PoolInfo)
+        assert_type(await client.pause(reason="a look"), penstock.PoolInfo)
+        assert_type(await client.resume("thumbnails"), penstock.PoolInfo)
         async for pool in client.pools("team-a"):
             assert_type(pool, penstock.PoolInfo)
         async for worker in client.workers():
@@ -77,6 +79,8 @@ def blocking() -> None:
         assert_type([outcome.name for outcome in client.submit_many(submissions())], list[str])
         assert_type(list(client.list()), list[penstock.Task])
         assert_type(list(client.pools()), list[penstock.PoolInfo])
+        assert_type(client.pause("thumbnails", timeout=5), penstock.PoolInfo)
+        assert_type(client.resume(), penstock.PoolInfo)
         assert_type(list(client.workers("thumbnails")), list[penstock.WorkerInfo])
         assert_type(task.start_time, dt.datetime | None)
         assert_type(task.error, penstock.TaskFailure | None)
