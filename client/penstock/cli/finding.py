@@ -1,0 +1,84 @@
+"""Which dispatcher is meant, from what the user has said.
+
+An option wins over the environment, and whoever says nothing gets what runs here: in this order
+
+1. `--address`
+2. `--kube`, or the name of the program (`kubectl penstock`)
+3. PENSTOCK_ADDRESS
+4. what runs on this machine (`LOCAL`)
+5. PENSTOCK_KUBE=1
+6. 127.0.0.1:50051
+"""
+
+import contextlib
+import dataclasses
+import enum
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import click
+from click.core import ParameterSource
+
+from penstock.cli import failures, forwarding
+
+LOCAL: Final[tuple[Callable[[], str | None], ...]] = ()
+"""Each may know the address of a dispatcher that runs here; the first that does is believed."""
+
+
+class Said(enum.Enum):
+    """How the user has said something."""
+
+    OPTION = enum.auto()
+    ENVIRONMENT = enum.auto()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the user has said. `…_by` None = nothing; `address` is then the default."""
+
+    address: str
+    address_by: Said | None
+    kube_by: Said | None
+    kube_implied: bool = False
+    kube_namespace: str | None = None
+
+
+def said(context: click.Context, parameter: str) -> Said | None:
+    """How a parameter of the command came by its value."""
+    match context.get_parameter_source(parameter):
+        case ParameterSource.COMMANDLINE:
+            return Said.OPTION
+        case ParameterSource.ENVIRONMENT:
+            return Said.ENVIRONMENT
+    return None
+
+
+def dispatcher(wanted: Wanted) -> contextlib.AbstractContextManager[str]:
+    """The address to call, for the length of a block. Raises InputError for contradictions,
+    NoDispatcherError if the kube context leads to none.
+    """
+    found = address(wanted, local=LOCAL)
+    if found is None:
+        return forwarding.forwarded(wanted.kube_namespace)
+    if wanted.kube_namespace is not None:
+        raise failures.InputError(
+            "--kube-namespace is for a dispatcher in a cluster: add --kube, or leave it out"
+        )
+    return contextlib.nullcontext(found)
+
+
+def address(wanted: Wanted, *, local: Sequence[Callable[[], str | None]]) -> str | None:
+    """The order above; None = through the kube context."""
+    if wanted.address_by is Said.OPTION:
+        if wanted.kube_by is Said.OPTION:
+            raise failures.InputError("give --address or --kube, not both")
+        return wanted.address
+    if wanted.kube_by is Said.OPTION or wanted.kube_implied:
+        return None
+    if wanted.address_by is Said.ENVIRONMENT:
+        return wanted.address
+    for look in local:
+        found = look()
+        if found is not None:
+            return found
+    return None if wanted.kube_by is Said.ENVIRONMENT else wanted.address
