@@ -2,10 +2,13 @@
 
 import contextlib
 import datetime as dt
+import pathlib
 from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 
 import penstock
+import penstock.testing
+import penstock_worker
 from penstock import errors
 
 
@@ -86,6 +89,26 @@ def blocking() -> None:
         assert_type(task.error, penstock.TaskFailure | None)
 
 
+def tested(worker: penstock_worker.Worker, path: pathlib.Path) -> None:
+    @worker.task("resize")
+    def resize(task: penstock_worker.Task) -> bytes:
+        return task.payload
+
+    assert_type(resize(penstock.testing.task(b"x", labels={"a": "b"}, timeout=5)), bytes)
+    with penstock.testing.dispatcher("thumbnails", path) as local:
+        assert_type(local, penstock.testing.Local)
+        with local.run(worker, pool="thumbnails", slots=2):
+            assert_type(local.client(), penstock.SyncClient)
+            assert_type(local.pools, tuple[str, ...])
+
+
+async def tested_asynchronously(worker: penstock_worker.Worker) -> None:
+    small = penstock.testing.pool("small", queue={"maxPending": 5})
+    async with penstock.testing.dispatcher(small) as local, local.run(worker):
+        assert_type(local.client(), penstock.Client)
+        assert_type(local.address, str)
+
+
 def mistakes(client: penstock.SyncClient, task: penstock.Task) -> None:
     """Each line must be refused: an ignore that is not needed is an error too."""
     client.submit("resize", {"not": "bytes"})  # type: ignore[arg-type]
@@ -93,3 +116,5 @@ def mistakes(client: penstock.SyncClient, task: penstock.Task) -> None:
     client.submit("resize", b"", priority="high")  # type: ignore[arg-type]
     client.list(state="PENDING")  # type: ignore[arg-type]
     task.priority = 3  # type: ignore[misc]
+    penstock.testing.task({"not": "bytes"})  # type: ignore[arg-type]
+    penstock.testing.dispatcher(5)  # type: ignore[arg-type]

@@ -36,13 +36,16 @@ def test_the_order(
     wanted = finding.Wanted(
         address="given", address_by=address_by, kube_by=kube_by, kube_implied=implied
     )
-    assert (finding.address(wanted, local=[lambda: local]) or KUBE) == found
+    looks = [lambda: None if local is None else finding.Found(local)]
+    chosen = finding.choose(wanted, local=looks)
+    assert (KUBE if chosen is None else chosen.address) == found
 
 
 def test_the_first_local_dispatcher_is_believed() -> None:
     wanted = finding.Wanted(address="given", address_by=None, kube_by=None)
-    looks = [lambda: None, lambda: "first", lambda: "second"]
-    assert finding.address(wanted, local=looks) == "first"
+    first = finding.Found("first", pool="only")
+    looks = [lambda: None, lambda: first, lambda: finding.Found("second")]
+    assert finding.choose(wanted, local=looks) is first
 
 
 def test_contradictions_are_refused() -> None:

@@ -70,7 +70,12 @@ def test_errors_exports_all_its_classes_and_tables() -> None:
 
 def test_nothing_else_in_the_package_is_public() -> None:
     modules = {module.name for module in pkgutil.iter_modules(penstock.__path__)}
-    assert {name for name in modules if not name.startswith("_")} == {"cli", "errors", "v1"}
+    assert {name for name in modules if not name.startswith("_")} == {
+        "cli",
+        "errors",
+        "testing",
+        "v1",
+    }
 
 
 @pytest.mark.parametrize("client", [penstock.Client, penstock.SyncClient])

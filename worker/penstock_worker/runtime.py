@@ -26,7 +26,7 @@ import threading
 from types import FrameType
 from typing import Final
 
-from penstock_worker import _version, app, executor, readiness, session, settings, stream
+from penstock_worker import app, executor, identity, readiness, settings, stream
 
 logger = logging.getLogger("penstock.worker")
 
@@ -53,7 +53,7 @@ def run(worker: app.Worker, config: settings.Settings) -> int:
             error.strerror,
         )
         return 1
-    talk = stream.Stream(config, identity=_identity(worker, config), ready=ready)
+    talk = stream.Stream(config, identity=identity.of(worker.types, config), ready=ready)
     work = executor.Executor(worker, config.slots, talk.ended)
     failed: list[BaseException] = []
     woken, wake = socket.socketpair()
@@ -86,19 +86,6 @@ def run(worker: app.Worker, config: settings.Settings) -> int:
         sys.stderr.flush()
         os._exit(status)
     return status
-
-
-def _identity(worker: app.Worker, config: settings.Settings) -> session.Identity:
-    return session.Identity(
-        pool=config.pool,
-        pool_uid=config.pool_uid,
-        pod_name=config.pod_name,
-        pod_uid=config.pod_uid,
-        slots=config.slots,
-        task_types=worker.types,
-        revision=config.revision,
-        sdk_version=f"python/{_version.version()}",
-    )
 
 
 def _handle_signals(talk: stream.Stream) -> None:

@@ -96,9 +96,14 @@ def connected(
         )
         with finding.dispatcher(wanted) as found:
             # For the line that an error becomes.
-            context.find_root().obj = found
+            context.find_root().obj = found.address
             try:
-                client = penstock.SyncClient(found, token_file=token_file, timeout=request_timeout)
+                client = penstock.SyncClient(
+                    found.address,
+                    token_file=token_file,
+                    pool=found.pool,
+                    timeout=request_timeout,
+                )
             except ValueError as error:
                 raise failures.InputError(f"{error}: see --address") from None
             with client:

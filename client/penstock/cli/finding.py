@@ -13,7 +13,7 @@ An option wins over the environment, and whoever says nothing gets what runs her
 import contextlib
 import dataclasses
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import click
@@ -21,8 +21,18 @@ from click.core import ParameterSource
 
 from penstock.cli import failures, forwarding
 
-LOCAL: Final[tuple[Callable[[], str | None], ...]] = ()
-"""Each may know the address of a dispatcher that runs here; the first that does is believed."""
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Found:
+    """Where to call, and the pool that is meant when none is named (None = PENSTOCK_POOL)."""
+
+    address: str
+    pool: str | None = None
+
+
+Look = Callable[[], Found | None]
+LOCAL: Final[tuple[Look, ...]] = ()
+"""Each may know a dispatcher that runs on this machine; the first that does is believed."""
 
 
 class Said(enum.Enum):
@@ -53,13 +63,13 @@ def said(context: click.Context, parameter: str) -> Said | None:
     return None
 
 
-def dispatcher(wanted: Wanted) -> contextlib.AbstractContextManager[str]:
-    """The address to call, for the length of a block. Raises InputError for contradictions,
+def dispatcher(wanted: Wanted) -> contextlib.AbstractContextManager[Found]:
+    """The dispatcher to call, for the length of a block. Raises InputError for contradictions,
     NoDispatcherError if the kube context leads to none.
     """
-    found = address(wanted, local=LOCAL)
+    found = choose(wanted, local=LOCAL)
     if found is None:
-        return forwarding.forwarded(wanted.kube_namespace)
+        return _forwarded(wanted.kube_namespace)
     if wanted.kube_namespace is not None:
         raise failures.InputError(
             "--kube-namespace is for a dispatcher in a cluster: add --kube, or leave it out"
@@ -67,18 +77,24 @@ def dispatcher(wanted: Wanted) -> contextlib.AbstractContextManager[str]:
     return contextlib.nullcontext(found)
 
 
-def address(wanted: Wanted, *, local: Sequence[Callable[[], str | None]]) -> str | None:
+@contextlib.contextmanager
+def _forwarded(namespace: str | None) -> Iterator[Found]:
+    with forwarding.forwarded(namespace) as address:
+        yield Found(address)
+
+
+def choose(wanted: Wanted, *, local: Sequence[Look]) -> Found | None:
     """The order above; None = through the kube context."""
     if wanted.address_by is Said.OPTION:
         if wanted.kube_by is Said.OPTION:
             raise failures.InputError("give --address or --kube, not both")
-        return wanted.address
+        return Found(wanted.address)
     if wanted.kube_by is Said.OPTION or wanted.kube_implied:
         return None
     if wanted.address_by is Said.ENVIRONMENT:
-        return wanted.address
+        return Found(wanted.address)
     for look in local:
         found = look()
         if found is not None:
             return found
-    return None if wanted.kube_by is Said.ENVIRONMENT else wanted.address
+    return None if wanted.kube_by is Said.ENVIRONMENT else Found(wanted.address)
