@@ -26,7 +26,8 @@ The first of these that says something:
 1. `--address HOST:PORT`
 2. `--kube`, or `kubectl penstock …` instead of `penstock …`: the dispatcher of the current kube
    context, in its namespace or in that of `--kube-namespace` (`--namespace`, where a command has no
-   other use for that). `kubectl port-forward` is started for it, and ended with the command.
+   other use for that). `kubectl port-forward` is started for it, and ended with the command; so
+   whoever does this must be allowed to list Services, get Pods, and create `pods/portforward`.
 3. `PENSTOCK_ADDRESS`
 4. `PENSTOCK_KUBE=1`, which is `--kube` for whoever names no address
 5. 127.0.0.1:50051

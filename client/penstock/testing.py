@@ -342,6 +342,7 @@ def _read(path: pathlib.Path) -> list[object]:
 
 
 def _missing(error: ModuleNotFoundError, *, extra: str) -> ModuleNotFoundError:
+    library = (error.name or "").partition(".")[0]
     return ModuleNotFoundError(
-        f"penstock.testing needs {error.name}: pip install 'penstock[{extra}]'", name=error.name
+        f"penstock.testing needs {library}: pip install 'penstock[{extra}]'", name=error.name
     )

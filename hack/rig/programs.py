@@ -5,6 +5,7 @@
 import contextlib
 import os
 import pathlib
+import pty
 import signal
 import subprocess
 import sys
@@ -28,13 +29,15 @@ class Standalone:
 
     def __init__(self, folder: pathlib.Path, config: pathlib.Path, *options: str) -> None:
         self.address = f"127.0.0.1:{processes.free_port()}"
-        self.process = subprocess.Popen(
-            [
-                *(PENSTOCK, "dispatcher", "--config", str(config), "--data", str(folder / "data")),
-                *("--listen", self.address, "--http", "", *options),
-            ],
-            stderr=subprocess.DEVNULL,
-        )
+        self._command = [
+            *(PENSTOCK, "dispatcher", "--config", str(config), "--data", str(folder / "data")),
+            *("--listen", self.address, "--http", "", *options),
+        ]
+        self.start()
+
+    def start(self) -> None:
+        """Start; again on the same data and address after `stop` or `kill`."""
+        self.process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
 
     def stop(self) -> int:
         """SIGTERM; returns the exit status."""
@@ -68,6 +71,36 @@ def penstock(address: str, *, pool: str) -> Penstock:
         )
 
     return run
+
+
+def in_a_terminal(*arguments: str, address: str, pool: str, seconds: float) -> tuple[int, str]:
+    """Run `penstock ARGUMENTS` in a terminal of its own, and interrupt it after `seconds`; its exit
+    status, and what was written there.
+    """
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [PENSTOCK, *arguments],
+        env={**environment(address, pool), "TERM": "xterm", "COLUMNS": "120"},
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        preexec_fn=processes.hear_interrupts,  # noqa: PLW1509 - no threads that matter here
+    )
+    os.close(theirs)
+    written, deadline = b"", time.monotonic() + seconds
+    os.set_blocking(ours, False)
+    while True:
+        try:
+            written += os.read(ours, 65_536)
+        except BlockingIOError:
+            time.sleep(0.02)
+        except OSError:  # its end is closed
+            break
+        if time.monotonic() > deadline:
+            process.send_signal(signal.SIGINT)
+            deadline += END_SECONDS_MAX
+    os.close(ours)
+    return process.wait(END_SECONDS_MAX), written.decode()
 
 
 def failed(done: "subprocess.CompletedProcess[str]", status: int, *words: str) -> None:

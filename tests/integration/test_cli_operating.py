@@ -4,10 +4,8 @@ import asyncio
 import json
 import os
 import pathlib
-import pty
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,34 +73,6 @@ def until(process: "subprocess.Popen[str]", *words: str) -> list[str]:
         if all(word in line for word in words):
             return lines
     raise AssertionError(f"it never said {words}: {lines}")
-
-
-def in_a_terminal(*arguments: str, address: str, seconds: float) -> tuple[int, str]:
-    """Exit status, and what was written to its terminal; interrupted after `seconds`."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [programs.PENSTOCK, *arguments],
-        env={**programs.environment(address, "demo"), "TERM": "xterm", "COLUMNS": "120"},
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        preexec_fn=processes.hear_interrupts,  # noqa: PLW1509 - no threads that matter here
-    )
-    os.close(theirs)
-    written, deadline = b"", time.monotonic() + seconds
-    os.set_blocking(ours, False)
-    while True:
-        try:
-            written += os.read(ours, 65_536)
-        except BlockingIOError:
-            time.sleep(0.02)
-        except OSError:  # its end is closed
-            break
-        if time.monotonic() > deadline:
-            process.send_signal(signal.SIGINT)
-            deadline += 5
-    os.close(ours)
-    return process.wait(20), written.decode()
 
 
 def test_a_pool_is_paused_and_resumed(penstock: programs.Penstock) -> None:
@@ -232,7 +202,7 @@ def test_top_once_says_what_waits(penstock: programs.Penstock) -> None:
 
 
 def test_top_is_live_on_a_terminal_and_left_with_an_interrupt(address: str) -> None:
-    status, written = in_a_terminal("top", address=address, seconds=4)
+    status, written = programs.in_a_terminal("top", address=address, pool="demo", seconds=4)
     assert status == 0, written
     assert written.count("default/demo") >= 2, "drawn again"
     assert "Ctrl-C leaves" in written
@@ -245,7 +215,7 @@ def test_progress_is_a_bar_on_a_terminal_only(
     path = tmp_path / "tasks.jsonl"
     path.write_text('{"payload": "0.05"}\n' * 20)
     arguments = ("submit", "sleep", "--file", str(path), "--wait")
-    status, written = in_a_terminal(*arguments, address=address, seconds=60)
+    status, written = programs.in_a_terminal(*arguments, address=address, pool="demo", seconds=60)
     assert status == 0, written
     assert "━" in written
     assert "20 succeeded, 0 did not" in written

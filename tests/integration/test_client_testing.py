@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import pathlib
+import subprocess
+import sys
 import threading
 import time
 
@@ -144,3 +146,17 @@ def test_nothing_is_left_and_clients_are_closed(caplog: pytest.LogCaptureFixture
         time.sleep(0.05)
     assert ours() == []
     assert [record.getMessage() for record in caplog.records] == []
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['grpc_health'] = None\n"
+        "import penstock.testing\n"
+        "print(penstock.testing.task('x').payload)\n"
+        "penstock.testing.dispatcher().__enter__()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout == "b'x'\n"
+    assert "needs grpc_health: pip install 'penstock[dispatcher]'" in done.stderr.splitlines()[-1]
