@@ -303,3 +303,40 @@ async def test_no_command_outlives_its_worker(
         os.kill(apart, signal.SIGKILL)
         assert (await stubs.get(task.name)).worker_losses == 1
         assert worker.lines("the worker leaves")
+
+
+async def test_nothing_is_left_after_two_hundred_runs(stubs: Any, start: Any) -> None:
+    worker = start(*SHELL, slots=4)
+    assert (await run(stubs, "echo warm")).state == State.SUCCEEDED
+    (keeper,) = worker_processes.below(worker.process.pid)
+
+    def held() -> list[int]:
+        return [
+            len(list(pathlib.Path(f"/proc/{pid}/{kind}").iterdir()))
+            for pid in (worker.process.pid, keeper)
+            for kind in ("fd", "task")
+        ]
+
+    before = held()
+    scripts = ("cat; echo out", "sleep 30 & exit 3", "setsid true & :", "exec 0<&- 1>&- 2>&-")
+    once = task_pb2.RetryPolicy(max_attempts=1)
+    tasks = [
+        await stubs.submit(type="sh", payload=scripts[number % 4].encode(), retry_policy=once)
+        for number in range(200)
+    ]
+    ends = [(await stubs.wait(task.name, 60)).state for task in tasks]
+    assert ends == [State.SUCCEEDED, State.FAILED, State.SUCCEEDED, State.SUCCEEDED] * 50
+    assert held() == before
+    assert worker_processes.below(worker.process.pid) == [keeper], "no child, and no zombie"
+
+
+async def test_a_command_starts_with_a_clean_slate(stubs: Any, start: Any) -> None:
+    """No signal is ignored, none blocked; three descriptors; a group of its own, no terminal."""
+    start(*SHELL)
+    script = "grep -E 'Sig(Ign|Blk)' /proc/self/status; ls /proc/$$/fd; ps -o sid= -p $$; echo $$"
+    done = await run(stubs, script)
+    lines = done.result.split()
+    assert (lines[1].strip(b"0"), lines[3].strip(b"0")) == (b"", b"")
+    assert lines[4:7] == [b"0", b"1", b"2"]
+    assert lines[-2] == lines[-1], "it leads its session"
+    assert len(lines) == 9

@@ -43,10 +43,10 @@ class _Process:
             self.ready = True
         given = wire.WorkResponse(assignments=wire.Assignments(assignments=[assignment]))
         try:
-            self.assigned = True
             await framing.send(self.link, given)
         except OSError:
             return None
+        self.assigned = True  # only now: another message would get in between
         answer = await framing.receive(self.link, wire.WorkRequest)
         if answer is None or len(answer.outcomes.outcomes) != 1:
             return None
