@@ -122,6 +122,18 @@ async def test_the_exit_status_decides(stubs: Any, start: Any, rich: Any) -> Non
     )
 
 
+async def test_what_the_system_does_not_start_is_a_failure(
+    stubs: Any, start: Any, rich: Any, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "work").write_text("no first line that says how\n")
+    (tmp_path / "work").chmod(0o755)
+    start("exec", "--", "./work")
+    done = await run(stubs, "", retry_policy=twice())
+    assert (done.state, done.attempt) == (State.DEAD_LETTERED, 2)
+    assert rich(done.error).reason == "COMMAND_NOT_STARTED"
+    assert done.error.message == "cannot start './work': Exec format error"
+
+
 async def test_status_75_asks_to_be_tried_later(stubs: Any, start: Any) -> None:
     start("exec", "--retry-later-seconds", "1", *SHELL[1:])
     began = time.monotonic()

@@ -84,6 +84,7 @@ def test_bad_configuration_is_one_line(
         (["--", "no-such-command-at-all"], "there is no command 'no-such-command-at-all' in PATH"),
         (["--", "./folder"], "it is a folder"),
         (["--", "./windows.sh"], r"its first line names '/bin/sh\r', which is not there"),
+        (["--", "./env"], "its first line names 'no-such-language', which is not there"),
         (["./work.sh"], "unrecognized arguments"),
         (["--"], "name the command after --"),
         ([], "put -- and the command at the end"),
@@ -98,7 +99,9 @@ def test_a_command_that_cannot_be_run_is_one_line(
     (tmp_path / "work.sh").write_text("#!/bin/sh\n")
     (tmp_path / "folder").mkdir()
     (tmp_path / "windows.sh").write_bytes(b"#!/bin/sh\r\necho\r\n")
-    (tmp_path / "windows.sh").chmod(0o755)
+    (tmp_path / "env").write_text("#!/usr/bin/env no-such-language\n")
+    for name in ("windows.sh", "env"):
+        (tmp_path / name).chmod(0o755)
     ended = subprocess.run(
         [sys.executable, "-m", "penstock_worker", "exec", *arguments],
         cwd=tmp_path,

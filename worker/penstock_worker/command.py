@@ -22,6 +22,8 @@ logger = logging.getLogger("penstock.worker")
 
 LINE_BYTES_MAX: Final = 8192
 """Of standard error in the log; longer lines come in parts."""
+STDERR_PIECE_BYTES: Final = 4096
+"""Taken at a time: each line of it is logged, while the other commands wait."""
 LEFT_OVER_SECONDS_MAX: Final = 0.5
 """Until the pipes of a command that has ended are read to their end."""
 
@@ -62,7 +64,7 @@ class Runner:
         with (
             pipes.Writer(attempt.task.payload) as stdin,
             pipes.Reader(output.out) as stdout,
-            pipes.Reader(output.error) as stderr,
+            pipes.Reader(output.error, piece_bytes_max=STDERR_PIECE_BYTES) as stderr,
         ):
             try:
                 child = await self._keeper.start(

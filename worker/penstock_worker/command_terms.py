@@ -26,7 +26,7 @@ STDERR_CHARACTERS_MAX: Final = 3800
 """Kept for the error; with the words around them they fit its bound of 4096."""
 KILLED_BY_KERNEL_STATUS: Final = 128 + signal.SIGKILL
 """How a shell ends whose own child was killed."""
-_NOT_IN_NAMES: Final = re.compile(r"[^A-Z0-9_]")
+_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_]")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ def environment(task: tasks.Task, priority: int | None) -> dict[str, str]:
         "PENSTOCK_TASK_TYPE": task.type,
         "PENSTOCK_TASK_ATTEMPT": str(task.attempt),
         "PENSTOCK_TASK_CONTENT_TYPE": task.content_type,
-        "PENSTOCK_TASK_LABELS": json.dumps(dict(sorted(task.labels.items()))),
+        "PENSTOCK_TASK_LABELS": json.dumps(dict(sorted(task.labels.items())), ensure_ascii=False),
     }
     if task.deadline is not None and remaining is not None:
         found["PENSTOCK_TASK_DEADLINE"] = f"{task.deadline:.3f}"
@@ -70,7 +70,7 @@ def environment(task: tasks.Task, priority: int | None) -> dict[str, str]:
     if priority is not None:
         found["PENSTOCK_TASK_PRIORITY"] = str(priority)
     for key, value in sorted(task.labels.items()):
-        found.setdefault(f"PENSTOCK_TASK_LABEL_{_NOT_IN_NAMES.sub('_', key.upper())}", value)
+        found.setdefault(f"PENSTOCK_TASK_LABEL_{_NOT_IN_NAMES.sub('_', key).upper()}", value)
     for key in ("traceparent", "tracestate"):
         if key in task.trace_context:
             found[key.upper()] = task.trace_context[key]

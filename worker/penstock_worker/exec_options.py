@@ -16,6 +16,8 @@ from penstock_worker import app, command, command_terms, loading, modes
 STATUS_MAX = 255
 CONTENT_TYPE_LENGTH_MAX = 256
 SHEBANG_BYTES_MAX = 256
+ENV_WORDS = 2
+"""Of `#!/usr/bin/env perl`; what has more is left to the system."""
 _USAGE = "penstock-worker exec [--type NAME]… [options] -- COMMAND [ARGUMENT]…"
 
 
@@ -127,8 +129,10 @@ def _missing_interpreter(path: Path) -> str:
         return ""
     # A carriage return at the end of the line is a part of the name, for the kernel too.
     words = first[2:].lstrip(b" \t").replace(b"\t", b" ").split(b" ")
-    interpreter = os.fsdecode(words[0])
-    return "" if shutil.which(interpreter) else interpreter
+    interpreters = [os.fsdecode(words[0])]
+    if Path(interpreters[0]).name == "env" and len(words) == ENV_WORDS and words[1][:1] != b"-":
+        interpreters.append(os.fsdecode(words[1]))
+    return next((each for each in interpreters if not shutil.which(each)), "")
 
 
 def _type(text: str) -> str:

@@ -13,9 +13,11 @@ PIECE_BYTES: Final = 64 * 1024
 class Reader:
     """The reading end of a pipe whose writing end, `theirs`, goes to a child."""
 
-    def __init__(self, feed: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, feed: Callable[[bytes], None], *, piece_bytes_max: int = PIECE_BYTES
+    ) -> None:
         """`feed` takes each piece. To be made in the event loop."""
-        self._feed = feed
+        self._feed, self._piece_bytes_max = feed, piece_bytes_max
         self._loop = asyncio.get_running_loop()
         self.theirs: int
         self._ours, self.theirs = os.pipe()
@@ -30,7 +32,7 @@ class Reader:
 
     def _read(self) -> None:
         try:
-            piece = os.read(self._ours, PIECE_BYTES)
+            piece = os.read(self._ours, self._piece_bytes_max)
         except BlockingIOError:
             return
         except OSError:
