@@ -330,7 +330,12 @@ async def test_nothing_is_left_after_two_hundred_runs(stubs: Any, start: Any) ->
         ]
 
     before = held()
-    scripts = ("cat; echo out", "sleep 30 & exit 3", "setsid true & :", "exec 0<&- 1>&- 2>&-")
+    scripts = (
+        "cat; echo out",
+        "sleep 30 >&- 2>&- & exit 3",
+        "setsid true & :",
+        "exec 0<&- 1>&- 2>&-",
+    )
     once = task_pb2.RetryPolicy(max_attempts=1)
     tasks = [
         await stubs.submit(type="sh", payload=scripts[number % 4].encode(), retry_policy=once)
@@ -340,6 +345,22 @@ async def test_nothing_is_left_after_two_hundred_runs(stubs: Any, start: Any) ->
     assert ends == [State.SUCCEEDED, State.FAILED, State.SUCCEEDED, State.SUCCEEDED] * 50
     assert held() == before
     assert worker_processes.below(worker.process.pid) == [keeper], "no child, and no zombie"
+
+
+async def test_the_result_ends_when_its_last_writer_does(stubs: Any, start: Any) -> None:
+    """A shell does not wait for the programs behind its redirections."""
+    worker = start(*SHELL)
+    done = await run(stubs, "(sleep 0.5; echo late) & echo soon")
+    assert (done.state, done.result) == (State.SUCCEEDED, b"soon\nlate\n")
+    assert not worker.lines("not waited for")
+    began = time.monotonic()
+    done = await run(stubs, "sleep 60 & echo soon")
+    assert (done.state, done.result) == (State.SUCCEEDED, b"soon\n")
+    assert time.monotonic() - began < 5
+    assert len(worker.lines(f"not waited for task={done.name}")) == 1
+    async with asyncio.timeout(5):
+        while len(worker_processes.below(worker.process.pid)) > 1:
+            await asyncio.sleep(0.05)
 
 
 async def test_a_command_starts_with_a_clean_slate(stubs: Any, start: Any) -> None:

@@ -2,8 +2,9 @@
 
 The payload is written while the output is read, so neither waits for the other. A result that
 outgrows its bound ends the command as a cancel would; until it has ended, its output is read and
-thrown away. When the command has ended, so has everything in its process group, and the pipes are
-read to their end; whoever has left the group and holds them open is not waited for.
+thrown away. When the command has ended, the pipes are read to their end: what it has started, such
+as a shell's `>(gzip)`, may still write. Whoever holds them open for longer than a moment is not
+waited for, and what is left in the process group is killed.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ LINE_BYTES_MAX: Final = 8192
 """Of standard error in the log; longer lines come in parts."""
 STDERR_PIECE_BYTES: Final = 4096
 """Taken at a time: each line of it is logged, while the other commands wait."""
-LEFT_OVER_SECONDS_MAX: Final = 0.5
+LEFT_OVER_SECONDS_MAX: Final = 2.0
 """Until the pipes of a command that has ended are read to their end."""
 
 
@@ -82,9 +83,15 @@ class Runner:
             stopping = asyncio.create_task(_stop(attempt, child, output))
             try:
                 status = await child.ended
-                await pipes.all_read(stdout, stderr, seconds=LEFT_OVER_SECONDS_MAX)
+                if not await pipes.all_read(stdout, stderr, seconds=LEFT_OVER_SECONDS_MAX):
+                    logger.warning(
+                        "what the command has left running holds its output open; it is not"
+                        " waited for task=%s",
+                        attempt.task.name,
+                    )
             finally:
                 stopping.cancel()
+                child.let_go()
         output.end()
         return self._outcome(
             attempt,

@@ -62,11 +62,14 @@ class _Process:
     async def end(self) -> int:
         """Make sure that it ends; its wait status."""
         self.link.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(END_SECONDS_MAX):
-                return await asyncio.shield(self.child.ended)
-        self.child.signal(signal.SIGKILL)
-        return await asyncio.shield(self.child.ended)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(END_SECONDS_MAX):
+                    return await asyncio.shield(self.child.ended)
+            self.child.signal(signal.SIGKILL)
+            return await asyncio.shield(self.child.ended)
+        finally:
+            self.child.let_go()
 
 
 class Runner:
@@ -103,7 +106,7 @@ class Runner:
             self._idle.append(process)
             return outcome
         status = await process.end()
-        if attempt.stopping.is_set() and status == keeping.KILLED:
+        if attempt.stopping.is_set():
             return _stopped(attempt)
         return _died(status, ready=process.ready, memory_kills=self._memory.kills() - kills)
 
@@ -113,7 +116,7 @@ class Runner:
             process = self._idle.pop()
             if not process.child.ended.done():
                 return process
-            process.link.close()
+            await process.end()
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         try:

@@ -6,10 +6,10 @@ worker (see `keeping` for the other end). A request is a length of four bytes an
 three descriptors of a new child travel with the length. A report is REPORT: (child, kind, value).
 
 What it owes: each child leads a session and process group of its own, and is killed by the kernel
-when the keeper ends, however that comes. When a child has ended, what is left in its group is
-killed before anything is reported. Whatever its children leave behind becomes its own child, so
-nothing stays a zombie. When the socket ends, because the worker has ended in whatever way, every
-process below the keeper is killed, and then it ends too.
+when the keeper ends, however that comes. What a child leaves in its group when it ends may go on
+until the worker lets go of the group, and is killed then. Whatever its children leave behind
+becomes its own child, so nothing stays a zombie. When the socket ends, because the worker has ended
+in whatever way, every process below the keeper is killed, and then it ends too.
 """
 
 import array
@@ -45,6 +45,8 @@ class Keeper:
         self._link = link
         self._children: dict[int, int] = {}
         """Process ids to the worker's numbers; not reaped yet, so the ids are theirs."""
+        self._groups: dict[int, int] = {}
+        """The worker's numbers to process groups it has not let go of."""
         self._unsent = b""
         """Reports that the socket had no room for: to wait for it here could wait for ever."""
         self._waiting = selectors.DefaultSelector()
@@ -91,7 +93,9 @@ class Keeper:
             if len(body) < size:
                 return False
             asked = json.loads(body)
-            if "signal" in asked:
+            if "let_go" in asked:
+                _kill_group(self._groups.pop(asked["let_go"], 0))
+            elif "signal" in asked:
                 self._signal(asked["child"], asked["signal"])
             else:
                 self._start(asked, descriptors)
@@ -119,6 +123,7 @@ class Keeper:
             return
         child.returncode = 0  # ours to reap; without this, subprocess would do it too
         self._children[child.pid] = asked["child"]
+        self._groups[asked["child"]] = child.pid
         self._report(asked["child"], STARTED, child.pid)
 
     def _tie(self) -> None:
@@ -131,10 +136,10 @@ class Keeper:
         self._libc.prctl(option, *(ctypes.c_ulong(each) for each in (value, 0, 0, 0)))
 
     def _signal(self, child: int, number: int) -> None:
-        for pid, named in self._children.items():
-            if named == child:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(pid, number)
+        group = self._groups.get(child, 0)
+        if group in self._children:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, number)
 
     # ------------------------------------------------------------ reports
 
@@ -152,16 +157,11 @@ class Keeper:
     def _reap(self) -> None:
         while True:
             try:
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
-            if ended is None:
+            if not pid:
                 return
-            pid = ended.si_pid
-            if pid in self._children:
-                # Before it is reaped: its number cannot be another's yet.
-                _kill_group(pid)
-            _, status = os.waitpid(pid, 0)
             child = self._children.pop(pid, None)
             if child is not None:
                 self._report(child, ENDED, status)
@@ -170,8 +170,8 @@ class Keeper:
 
     def _kill_all(self) -> None:
         """Kill everything below. Whoever loses its parent becomes our child, and is next."""
-        for pid in self._children:
-            _kill_group(pid)
+        for group in self._groups.values():
+            _kill_group(group)
         deadline = time.monotonic() + CLEAN_UP_SECONDS_MAX
         while time.monotonic() < deadline:
             try:
@@ -189,9 +189,11 @@ def _no_more_than_a_wake_up(_number: int, _frame: FrameType | None) -> None:
     pass
 
 
-def _kill_group(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+def _kill_group(group: int) -> None:
+    # 0 would be our own. The number is not another's while anybody is in the group.
+    if group:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
 
 
 def _children_of(parent: int) -> list[int]:

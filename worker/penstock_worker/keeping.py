@@ -50,6 +50,10 @@ class Child:
         if not self.ended.done():
             self._owner.ask({"child": self._number, "signal": number})
 
+    def let_go(self) -> None:
+        """To be called once it has ended: what it has left in its process group is killed."""
+        self._owner.forget(self._number)
+
 
 class Keeping:
     """See the module's docstring. `lost` is called at most once."""
@@ -103,6 +107,11 @@ class Keeping:
         await child.started  # cancelled with us, and then killed when it has started
         return child
 
+    def forget(self, number: int) -> None:
+        """What `Child.let_go` does."""
+        if self._children.pop(number, None) is not None:
+            self.ask({"let_go": number})
+
     def ask(self, asked: Mapping[str, object], descriptors: Sequence[int] = ()) -> None:
         """Send a request. Raises KeeperLostError if a child is asked for in vain."""
         body = json.dumps(asked).encode()
@@ -148,7 +157,7 @@ class Keeping:
             if not child.started.cancelled():
                 child.started.set_exception(OSError(value, os.strerror(value)))
         else:
-            del self._children[number]
+            # Its group is held until somebody lets go of it.
             if not child.ended.done():
                 child.ended.set_result(value)
 

@@ -1,7 +1,6 @@
 """Pipes to and from a child, moved by the event loop. All descriptors are close-on-exec."""
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable
 from types import TracebackType
@@ -121,8 +120,7 @@ class Writer:
         self._close_ours()
 
 
-async def all_read(*readers: Reader, seconds: float) -> None:
-    """Wait until nobody writes into them any more; not longer than `seconds`."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await asyncio.gather(*(each.ended for each in readers), return_exceptions=True)
+async def all_read(*readers: Reader, seconds: float) -> bool:
+    """Wait until nobody writes into them any more; not longer than `seconds`, and then False."""
+    _, still_open = await asyncio.wait({each.ended for each in readers}, timeout=seconds)
+    return not still_open
