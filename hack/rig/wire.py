@@ -174,12 +174,13 @@ class RawWorker:
         ]
         await self.outcomes(outcomes, credit=len(outcomes) if credit < 0 else credit)
 
-    async def fail(self, one: Any, *, reason: str = "ValueError", retryable: bool = True) -> None:
-        """Report a failure."""
+    async def fail(self, one: Any, *, reason: str = "ValueError", **fields: Any) -> None:
+        """Report a failure, which may be retried unless `fields` say otherwise."""
+        fields = {"retryable": True, **fields}
         status = status_pb2.Status(code=2, message="no good")
         info = error_details_pb2.ErrorInfo(reason=reason, domain="worker.penstock.dev")
         status.details.add().Pack(info)
-        failed = worker_service_pb2.TaskOutcome.Failed(error=status, retryable=retryable)
+        failed = worker_service_pb2.TaskOutcome.Failed(error=status, **fields)
         outcome = worker_service_pb2.TaskOutcome(
             lease_id=one.lease.lease_id, fencing_token=one.lease.fencing_token, failed=failed
         )

@@ -29,7 +29,7 @@ import grpc.aio
 
 from penstock.v1 import worker_service_pb2 as wire
 from penstock.v1 import worker_service_pb2_grpc
-from penstock_worker import executor, leaving, readiness, session, settings
+from penstock_worker import attempts, leaving, readiness, session, settings
 
 logger = logging.getLogger("penstock.worker")
 
@@ -87,7 +87,7 @@ class Stream:
         self._patience = patience
         self._ready = ready
         self._draw = draw
-        self._executor: executor.Executor | None = None
+        self._work: attempts.Attempts[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -108,9 +108,9 @@ class Stream:
 
     # ------------------------------------------------------------ the loop
 
-    async def run(self, work: executor.Executor) -> None:
+    async def run(self, work: attempts.Attempts[Any]) -> None:
         """Serve until the worker may exit."""
-        self._loop, self._executor = asyncio.get_running_loop(), work
+        self._loop, self._work = asyncio.get_running_loop(), work
         if self._asked_to_stop:
             self._stop(self._asked_to_stop)
         ticking = asyncio.create_task(self._tick())
@@ -170,8 +170,8 @@ class Stream:
         if running:
             logger.warning("drain timed out, handed back leases=%s", ",".join(running))
         for lease_id in running:
-            if self._executor is not None:
-                self._executor.stop(lease_id, "the worker stops")
+            if self._work is not None:
+                self._work.stop(lease_id, "the worker stops", self.session.grace_seconds)
             released = wire.TaskOutcome.Released(reason="the worker's drain timed out")
             self._carry_out(self.session.ended(lease_id, wire.TaskOutcome(released=released)))
         self._wake.set()
@@ -321,14 +321,14 @@ class Stream:
     def _carry_out(self, commands: list[session.Command]) -> bool:
         """Act on the session's commands; True = close this stream."""
         close = False
-        assert self._executor is not None, "run has begun"
+        assert self._work is not None, "run has begun"
         for command in commands:
             match command:
                 case session.Start(assignment):
-                    self._executor.start(assignment)
+                    self._work.start(assignment, grace_seconds=self.session.grace_seconds)
                 case session.Stop(lease_id, reason):
                     logger.info("stop lease=%s reason=%s", lease_id, reason)
-                    self._executor.stop(lease_id, reason)
+                    self._work.stop(lease_id, reason, self.session.grace_seconds)
                 case session.BecomeUnready():
                     self._ready.ready = False
                     logger.info("drained: not ready from now on")
