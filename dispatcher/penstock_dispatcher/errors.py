@@ -28,6 +28,8 @@ class Reason(enum.Enum):
     """ErrorInfo.reason, stable for ever."""
 
     QUEUE_FULL = "QUEUE_FULL"
+    TOO_MANY_WAITERS = "TOO_MANY_WAITERS"
+    ADMISSION_TIMEOUT = "ADMISSION_TIMEOUT"
     TOO_MANY_STREAMS = "TOO_MANY_STREAMS"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
     INVALID_FIELD = "INVALID_FIELD"
@@ -59,6 +61,8 @@ class Row(NamedTuple):
 _Code = grpc.StatusCode
 TABLE: Final[dict[Reason, Row]] = {
     Reason.QUEUE_FULL: Row(_Code.RESOURCE_EXHAUSTED, True),
+    Reason.TOO_MANY_WAITERS: Row(_Code.RESOURCE_EXHAUSTED, True),
+    Reason.ADMISSION_TIMEOUT: Row(_Code.RESOURCE_EXHAUSTED, True),
     Reason.TOO_MANY_STREAMS: Row(_Code.RESOURCE_EXHAUSTED, True),
     Reason.PAYLOAD_TOO_LARGE: Row(_Code.INVALID_ARGUMENT, False),
     Reason.INVALID_FIELD: Row(_Code.INVALID_ARGUMENT, False),

@@ -72,6 +72,11 @@ class Promises:
             if task.terminal and task.lsn <= server.durable_lsn:
                 seen = self._ended.setdefault(task.id, task.state)
                 assert seen is task.state, "an outcome that was seen stays"
+        left = self._config.max_pending_bytes - book.waiting_bytes
+        for waiter in server.waiting:
+            room = book.waiting < self._config.max_pending and waiter.wanted.size <= left
+            assert not room, "nobody waits while there is room"
+        assert len(server.pool.room) == len(server.waiting) <= self._config.max_waiters
         assert server.pool.runnable_slots() <= runnable, "demand is what could run"
         for call in self._calls:
             assert not call.task_id or call.task_id in book.tasks, f"{call.task_id} is lost"

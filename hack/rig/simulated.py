@@ -74,6 +74,8 @@ class Server:
         self.durable_lsn = 0
         self.unsynced: list[records.Record] = []
         self.answers: list[tuple[int, Callable[[], None]]] = []
+        self.waiting: dict[admission.Waiter, Callable[[admission.Admission], None]] = {}
+        """Calls that wait for room."""
         self._now = now
         self._log = records.RecordLog()
         self._on_assigned = on_assigned
@@ -112,6 +114,27 @@ class Server:
         """One call; it is answered when its record is durable."""
         decided = self.pool.submit(wanted, self._now())
         self.answers.append((decided.lsn, lambda: answer(decided)))
+        self.turn()
+
+    def submit_or_wait(
+        self,
+        wanted: tasks.Submission,
+        answer: Callable[[admission.Admission], None],
+        *,
+        wait_ns: int,
+    ) -> None:
+        """The same for a caller who waits for room."""
+        decided = self.pool.submit_or_wait(wanted, wait_ns=wait_ns, now=self._now())
+        if isinstance(decided, admission.Waiter):
+            self.waiting[decided] = answer
+        else:
+            self.answers.append((decided.lsn, lambda: answer(decided)))
+        self.turn()
+
+    def abandon(self, waiter: admission.Waiter) -> None:
+        """A caller who waits goes away."""
+        del self.waiting[waiter]
+        self.pool.room.leave(waiter)
         self.turn()
 
     def cancel(self, task: tasks.Task, answer: Callable[[], None]) -> None:
@@ -191,6 +214,10 @@ class Server:
 
     def _carry(self, effect: effects.Effect) -> None:
         if isinstance(effect, effects.TaskChanged):
+            return
+        if isinstance(effect, effects.WaiterAnswered):
+            decided, told = effect.answer, self.waiting.pop(effect.waiter)
+            self.answers.append((decided.lsn, lambda: told(decided)))
             return
         if isinstance(effect, effects.Assigned):
             worker = self.pool.fleet.workers.get(effect.session_id)

@@ -14,6 +14,7 @@ def stats_view(stats: demand.PoolStats) -> pool_service_pb2.PoolStats:
         pending=stats.pending,
         delayed=stats.delayed,
         in_flight=stats.in_flight,
+        waiters=stats.waiters,
         dead_lettered=stats.dead_lettered,
         oldest_pending_time=times.timestamp_if(stats.oldest_pending_time),
         arrival_rate=stats.arrival_per_second,

@@ -110,11 +110,10 @@ class Ledger:
             return f"{self.waiting_bytes} payload bytes are waiting, the bound is {bound}"
         return ""
 
-    def retry_after_ns(self, now: int) -> int:
-        """When a place should be free, from the drain rate."""
-        return admission.retry_after_ns(
-            drained_per_second=self.completions.per_second(now), places=1
-        )
+    def retry_after_ns(self, now: int, places: int = 1) -> int:
+        """When so many places should be free, from the drain rate."""
+        rate = self.completions.per_second(now)
+        return admission.retry_after_ns(drained_per_second=rate, places=places)
 
     def _repeated(
         self, wanted: tasks.Submission, known: idempotency.Request

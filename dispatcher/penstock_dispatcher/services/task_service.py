@@ -44,13 +44,8 @@ class TaskService:
         pool = self._submitting.pool_of(request.parent)
         if request.validate_only:
             return self._submitting.validate(pool, request)
-        decided = self._submitting.decide(pool, (request,))
-        decision = decided.decisions[0]
-        if isinstance(decision, errors.Refusal):
-            raise decision
-        if not decision.admitted:
-            raise submitting.refusal_of(decision, pool)
-        await self._pump.durable(decided.lsn)
+        decision = await self._submitting.decide_one(pool, request)
+        await self._pump.durable(decision.lsn)
         return self._submitting.answer(pool, request, decision)
 
     @answering.answered
