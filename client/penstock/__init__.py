@@ -19,10 +19,19 @@ from penstock._retry import Retry
 from penstock._submission import Admission, Outcome, RetryPolicy, Submission, SubmitOptions
 from penstock._sync_client import SyncClient
 from penstock._task import Task, TaskFailure, TaskState
-from penstock.errors import PenstockError, QueueFull, TaskError, TaskFailed, WaitTimeout
+from penstock.errors import (
+    AdmissionTimeout,
+    PenstockError,
+    QueueFull,
+    TaskError,
+    TaskFailed,
+    TooManyWaiters,
+    WaitTimeout,
+)
 
 __all__ = [
     "Admission",
+    "AdmissionTimeout",
     "Client",
     "Outcome",
     "Payload",
@@ -40,6 +49,7 @@ __all__ = [
     "TaskFailed",
     "TaskFailure",
     "TaskState",
+    "TooManyWaiters",
     "WaitTimeout",
     "WorkerInfo",
     "WorkerState",

@@ -120,6 +120,7 @@ def test_many_tasks_from_a_file_and_a_full_pool(penstock: Penstock, tmp_path: pa
     assert summary == "5 accepted, 2 refused"
     assert "the bound is 5" in error
     failed(penstock("submit", "echo"), 4, "come back in", "--retry-for")
+    failed(penstock("submit", "echo", "--max-wait", "0.2"), 4, "no room came free within 0.2 s")
     assert penstock("cancel", *names).returncode == 0
     # Nothing of a file with a wrong line is submitted.
     path.write_text('{"payload": 1}\n{"payload": \n')

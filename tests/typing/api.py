@@ -65,6 +65,9 @@ def blocking() -> None:
         except penstock.QueueFull as full:
             assert_type(full.retry_after_seconds, float | None)
             return
+        except (penstock.AdmissionTimeout, penstock.TooManyWaiters) as late:
+            assert_type(late.retry_after_seconds, float | None)
+            return
         except errors.PayloadTooLarge as error:
             assert_type(error.violations, tuple[errors.Violation, ...])
             return
@@ -72,8 +75,8 @@ def blocking() -> None:
             assert_type(client.result(task, timeout=5), bytes)
         except penstock.TaskFailed as failed:
             assert_type(failed.task, penstock.Task | None)
-        except penstock.WaitTimeout as late:
-            assert_type(late.task, penstock.Task | None)
+        except penstock.WaitTimeout as not_over:
+            assert_type(not_over.task, penstock.Task | None)
         assert_type([outcome.name for outcome in client.submit_many(submissions())], list[str])
         assert_type(list(client.list()), list[penstock.Task])
         assert_type(list(client.pools()), list[penstock.PoolInfo])
@@ -85,6 +88,7 @@ def blocking() -> None:
 def mistakes(client: penstock.SyncClient, task: penstock.Task) -> None:
     """Each line must be refused: an ignore that is not needed is an error too."""
     client.submit("resize", {"not": "bytes"})  # type: ignore[arg-type]
+    client.submit_many([], max_wait=3)  # type: ignore[call-arg]
     client.submit("resize", b"", urgency=3)  # type: ignore[call-arg]
     client.submit("resize", b"", priority="high")  # type: ignore[arg-type]
     client.list(state="PENDING")  # type: ignore[arg-type]

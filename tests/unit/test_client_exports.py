@@ -13,6 +13,7 @@ import penstock
 
 PUBLIC = {
     "Admission",
+    "AdmissionTimeout",
     "Client",
     "Outcome",
     "Payload",
@@ -30,6 +31,7 @@ PUBLIC = {
     "TaskFailed",
     "TaskFailure",
     "TaskState",
+    "TooManyWaiters",
     "WaitTimeout",
     "WorkerInfo",
     "WorkerState",
