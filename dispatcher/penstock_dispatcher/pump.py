@@ -56,7 +56,8 @@ class Pump:
         self.now = clock.now
         self.dispatcher_id = dispatcher_id
         self.registry = pool_registry
-        self.waiters = waiters.Waiters()
+        self.waiters = waiters.Waiters[tasks.Task]()
+        self.drains = waiters.Waiters[pools.Pool]()
         self.callers = room.Callers()
         self.outboxes: dict[SessionKey, outbox.Outbox] = {}
         """The stream that speaks for a session now."""
@@ -182,6 +183,8 @@ class Pump:
                 self._carry[type(effect)](pool, effect)
             if pool.awaits_journal:
                 self._awaiting[pool] = None
+            if self.drains and (pool.drained or not pool.draining):
+                self.drains.wake(pool)
             self._arm(pool)
             self.changed(pool)
         self.commits.gather()
@@ -311,6 +314,7 @@ class Pump:
             self._end_stream(pool, worker.session_id)
         for task in pool.book.tasks.values():
             self.waiters.wake(task)
+        self.drains.wake(pool)
         for waiting in (self._dirty, self._awaiting, self._armed):
             waiting.pop(pool, None)
         self.commits.gather()

@@ -186,6 +186,7 @@ class Dispatcher:
         await self._workers.go_away()
         self._fleet.end()
         self.pump.waiters.wake_all(errors.stopping())
+        self.pump.drains.wake_all(errors.stopping())
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.journal.close)
             stack.push_async_callback(self._end_tasks)

@@ -41,7 +41,7 @@ class SubmitTaskRequest(_message.Message):
         REJECT: SubmitTaskRequest._Admission.ValueType  # 1
         """answer at once"""
         WAIT: SubmitTaskRequest._Admission.ValueType  # 2
-        """hold the call until there is room or max_wait passes"""
+        """hold the call until there is room or max_wait passes; not in a batch"""
 
     class Admission(_Admission, metaclass=_AdmissionEnumTypeWrapper): ...
     ADMISSION_UNSPECIFIED: SubmitTaskRequest.Admission.ValueType  # 0
@@ -49,7 +49,7 @@ class SubmitTaskRequest(_message.Message):
     REJECT: SubmitTaskRequest.Admission.ValueType  # 1
     """answer at once"""
     WAIT: SubmitTaskRequest.Admission.ValueType  # 2
-    """hold the call until there is room or max_wait passes"""
+    """hold the call until there is room or max_wait passes; not in a batch"""
 
     PARENT_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
@@ -71,7 +71,9 @@ class SubmitTaskRequest(_message.Message):
     @_builtins.property
     def task(self) -> _task_pb2.Task: ...
     @_builtins.property
-    def max_wait(self) -> _duration_pb2.Duration: ...
+    def max_wait(self) -> _duration_pb2.Duration:
+        """With WAIT only, at most the pool's own; unset = the pool's own."""
+
     @_builtins.property
     def max_queue_time(self) -> _duration_pb2.Duration:
         """Refuse instead of queueing when the predicted start is later than this."""

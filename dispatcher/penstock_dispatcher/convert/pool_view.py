@@ -56,6 +56,7 @@ def pool_view(pool: pools.Pool, now: int) -> pool_service_pb2.Pool:
         uid=pool.config.uid,
         generation=pool.config.generation,
         max_pending=pool.config.max_pending,
+        drained=pool.drained,
     )
 
 

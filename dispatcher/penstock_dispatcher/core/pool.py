@@ -10,8 +10,8 @@ what lies between them: dispatch. The contract with the shell:
   carried out;
 * call `tick(now)` when `next_deadline()` has come, never in a loop.
 
-Two latches stop dispatch: `suspended` (the manifest) and `paused` (the API). A closed pool (its
-manifest is gone) admits nothing and still works off what it has.
+Two latches stop dispatch: `suspended` (the manifest) and `paused` (the API). A pool that is draining
+(the API), or closed (its manifest is gone), admits nothing and still works off what it has.
 """
 
 import dataclasses
@@ -105,6 +105,22 @@ class Pool:
             self.paused = paused
             self._latch()
 
+    def drain(self, draining: bool) -> None:
+        """Admit nothing more and work off what there is, or take that back."""
+        if draining != self.draining:
+            self.draining = draining
+            self._latch()
+            if draining:
+                self._turn_away()
+
+    @property
+    def drained(self) -> bool:
+        """Draining, and nothing is left that anybody would wait for, durably: nothing runs, and
+        nothing waits. A pool that does not dispatch keeps its queue.
+        """
+        left = len(self.book.held) if not self.dispatching else self.book.waiting
+        return self.draining and not (left or self.fleet.leases or self.book.awaits_journal)
+
     def close(self, now: int) -> None:
         """The manifest is gone: admit nothing more; the queue is kept until `purge_time`."""
         if not self.closed_time:
@@ -113,7 +129,9 @@ class Pool:
             self._turn_away()
 
     def _latch(self) -> None:
-        self._log.append(records.PoolLatched(self.config.uid, self.paused, self.closed_time))
+        self._log.append(
+            records.PoolLatched(self.config.uid, self.paused, self.closed_time, self.draining)
+        )
 
     @property
     def purge_time(self) -> int:
@@ -294,6 +312,7 @@ class Pool:
         tombstones: Iterable[str],
         paused: bool,
         closed_time: int,
+        draining: bool = False,
         now: int,
     ) -> None:
         """Take what the journal kept. `requests` oldest first; `sessions` are (session id, pod
@@ -308,7 +327,7 @@ class Pool:
         self.fleet.expected = dict(sessions)
         self.fleet.expected_until = now + self.config.reconnect_grace_ns
         self.fleet.workers.tombstones = dict.fromkeys(tombstones)
-        self.paused, self.closed_time = paused, closed_time
+        self.paused, self.closed_time, self.draining = paused, closed_time, draining
         if not self.fleet.expected:
             self.book.release_held(self.config, now)
 

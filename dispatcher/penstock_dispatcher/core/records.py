@@ -137,11 +137,12 @@ class PoolConfigured(NamedTuple):
 
 
 class PoolLatched(NamedTuple):
-    """The API's pause latch, and when the manifest went away (0 = it is there)."""
+    """The API's latches, and when the manifest went away (0 = it is there)."""
 
     pool_uid: str
     paused: bool
     closed_time: int
+    draining: bool = False
 
 
 class PoolPurged(NamedTuple):

@@ -212,10 +212,11 @@ class RowWriter:
         self._pools[record.pool_uid] = row[0][0]
 
     def pool_latched(self, record: records.PoolLatched) -> None:
-        """Both latches at once."""
+        """All latches at once."""
+        number = self._pools[record.pool_uid]
         self._connection.execute(
-            "UPDATE pools SET paused = ?, closed_time = ? WHERE id = ?",
-            (record.paused, record.closed_time, self._pools[record.pool_uid]),
+            "UPDATE pools SET paused = ?, closed_time = ?, draining = ? WHERE id = ?",
+            (record.paused, record.closed_time, record.draining, number),
         )
 
     def pool_purged(self, record: records.PoolPurged) -> None:
