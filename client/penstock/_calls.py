@@ -117,6 +117,22 @@ def pool(name: str) -> Call[pool_service_pb2.Pool, _pools.PoolInfo]:
     return Call(POOLS + "GetPool", request, pool_service_pb2.Pool, _pools.pool_from_wire)
 
 
+def drain(
+    name: str, *, seconds: float, reason: str
+) -> Call[pool_service_pb2.Pool, _pools.PoolInfo]:
+    """Admit nothing more; the pool when it is drained or `seconds` have passed."""
+    request = pool_service_pb2.DrainPoolRequest(
+        name=name, reason=reason, timeout=_times.to_duration(seconds, name="max_wait")
+    )
+    return Call(POOLS + "DrainPool", request, pool_service_pb2.Pool, _pools.pool_from_wire)
+
+
+def undrain(name: str) -> Call[pool_service_pb2.Pool, _pools.PoolInfo]:
+    """Take a drain back."""
+    request = pool_service_pb2.UndrainPoolRequest(name=name)
+    return Call(POOLS + "UndrainPool", request, pool_service_pb2.Pool, _pools.pool_from_wire)
+
+
 def pools(
     *, parent: str, token: str
 ) -> Call[pool_service_pb2.ListPoolsResponse, Page[_pools.PoolInfo]]:

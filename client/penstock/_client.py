@@ -23,6 +23,7 @@ from penstock import (
     _aio_streaming,
     _calls,
     _names,
+    _operating,
     _payload,
     _pipeline,
     _pools,
@@ -39,7 +40,7 @@ _Answer = TypeVar("_Answer", bound=message.Message)
 _Value = TypeVar("_Value")
 
 
-class Client:
+class Client(_operating.Operating):
     """Speaks to a dispatcher from asyncio code. Use it as `async with`, or call `close`.
 
     One client serves any number of coroutines of one event loop; it connects at its first call.

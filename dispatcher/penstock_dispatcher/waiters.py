@@ -1,4 +1,4 @@
-"""Who waits for a task to end, or a pool to be drained: one future a call, and nothing for those that
+"""Who waits for a task to end, or a pool to be drained: one future a call, and nothing for what
 nobody waits for.
 """
 

@@ -109,6 +109,23 @@ def test_a_task_from_the_command_line(penstock: Penstock) -> None:
     assert penstock("workers").stdout.split()[0] == "WORKER"
 
 
+def test_a_pool_is_drained_and_taken_back(penstock: Penstock) -> None:
+    name = penstock("submit", "echo", "-o", "name").stdout.strip()
+    done = penstock("drain", "demo", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["state"], found["drained"]) == ("DRAINING", False)
+    refused = penstock("submit", "echo", "--request-timeout", "0.3")
+    failed(refused, 3, "is draining")
+    late = penstock("drain", "demo", "--wait", "--timeout", "0.2")
+    assert late.returncode == 124
+    assert "1 tasks wait, 0 run" in late.stderr
+    failed(penstock("drain", "demo", "--timeout", "1"), 2, "--wait")
+    assert penstock("cancel", name).returncode == 0
+    assert penstock("drain", "demo", "--wait").returncode == 0
+    assert penstock("undrain", "demo").stdout.splitlines()[1].split()[2] == "RUNNING"
+
+
 def test_many_tasks_from_a_file_and_a_full_pool(penstock: Penstock, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "tasks.jsonl"
     path.write_text("".join(f'{{"payload": {number}}}\n' for number in range(7)))

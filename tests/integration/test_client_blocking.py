@@ -50,6 +50,23 @@ def test_refusals(client: penstock.SyncClient) -> None:
         client.list("a/b/c")
 
 
+def test_a_pool_is_drained_and_taken_back(client: penstock.SyncClient) -> None:
+    task = client.submit("echo")
+    begun = client.drain(reason="an upgrade")
+    assert (begun.state, begun.drained) == (penstock.PoolState.DRAINING, False)
+    with pytest.raises(errors.PoolDraining):
+        client.submit("echo", timeout=0.2)
+    started = time.monotonic()
+    assert not client.drain(max_wait=0.3).drained
+    assert 0.3 <= time.monotonic() - started < 2
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(client.drain, max_wait=None)
+        client.cancel(task)
+        assert waiting.result(10).drained
+    assert client.undrain().state is penstock.PoolState.RUNNING
+    client.submit("echo")
+
+
 def test_a_wait_ends_with_the_task_from_another_thread(client: penstock.SyncClient) -> None:
     task = client.submit("echo")
     with concurrent.futures.ThreadPoolExecutor(1) as threads:

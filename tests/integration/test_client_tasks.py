@@ -190,6 +190,17 @@ async def test_too_many_wait(client: penstock.Client) -> None:
     waiting.cancel()
 
 
+async def test_a_drain_ends_when_it_is_taken_back(client: penstock.Client) -> None:
+    await client.submit("echo")
+    waiting = asyncio.create_task(client.drain(max_wait=None))
+    async with asyncio.timeout(10):
+        while (await client.pool()).state is not penstock.PoolState.DRAINING:
+            await asyncio.sleep(0.01)
+    await client.undrain()
+    found = await waiting
+    assert (found.state, found.drained) == (penstock.PoolState.RUNNING, False)
+
+
 async def test_the_same_request_id_is_the_same_task(client: penstock.Client) -> None:
     first = await client.submit("echo", b"x", request_id="r-1")
     again = await client.submit("echo", b"x", request_id="r-1")

@@ -44,6 +44,8 @@ async def asynchronous() -> None:
         assert_type(await client.result(task), bytes)
         assert_type(await client.cancel(task.name, reason="not needed"), penstock.Task)
         assert_type(await client.pool(), penstock.PoolInfo)
+        assert_type(await client.drain(max_wait=None), penstock.PoolInfo)
+        assert_type(await client.undrain("thumbnails"), penstock.PoolInfo)
         async for pool in client.pools("team-a"):
             assert_type(pool, penstock.PoolInfo)
         async for worker in client.workers():
@@ -78,6 +80,7 @@ def blocking() -> None:
         except penstock.WaitTimeout as not_over:
             assert_type(not_over.task, penstock.Task | None)
         assert_type([outcome.name for outcome in client.submit_many(submissions())], list[str])
+        assert_type(client.drain("thumbnails", max_wait=5).drained, bool)
         assert_type(list(client.list()), list[penstock.Task])
         assert_type(list(client.pools()), list[penstock.PoolInfo])
         assert_type(list(client.workers("thumbnails")), list[penstock.WorkerInfo])

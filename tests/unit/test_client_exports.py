@@ -41,6 +41,7 @@ PUBLIC = {
 VERBS = {
     "cancel",
     "close",
+    "drain",
     "get",
     "list",
     "pool",
@@ -48,6 +49,7 @@ VERBS = {
     "result",
     "submit",
     "submit_many",
+    "undrain",
     "wait",
     "workers",
 }
@@ -75,7 +77,8 @@ def test_nothing_else_in_the_package_is_public() -> None:
 
 @pytest.mark.parametrize("client", [penstock.Client, penstock.SyncClient])
 def test_a_client_has_exactly_these_verbs(client: type) -> None:
-    assert {name for name in vars(client) if not name.startswith("_")} == VERBS
+    names = {name for part in client.__mro__[:-1] for name in vars(part)}
+    assert {name for name in names if not name.startswith("_")} == VERBS
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS | {"__init__"}))

@@ -8,7 +8,7 @@ from importlib import metadata
 import click
 
 from penstock import _settings, errors
-from penstock.cli import failures, looking, serving, submitting, tasks
+from penstock.cli import draining, failures, looking, serving, submitting, tasks
 
 BROKEN_PIPE = 141
 
@@ -27,6 +27,8 @@ for _command in (
     tasks.cancel,
     looking.pools,
     looking.workers,
+    draining.drain,
+    draining.undrain,
     serving.dispatcher,
 ):
     penstock.add_command(_command)

@@ -10,8 +10,8 @@ what lies between them: dispatch. The contract with the shell:
   carried out;
 * call `tick(now)` when `next_deadline()` has come, never in a loop.
 
-Two latches stop dispatch: `suspended` (the manifest) and `paused` (the API). A pool that is draining
-(the API), or closed (its manifest is gone), admits nothing and still works off what it has.
+Two latches stop dispatch: `suspended` (the manifest) and `paused` (the API). A pool that is
+draining (the API) or closed (its manifest is gone) admits nothing, and works off what it has.
 """
 
 import dataclasses

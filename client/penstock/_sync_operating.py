@@ -1,0 +1,57 @@
+"""The verbs of those who operate pools, for `SyncClient`."""
+
+import time
+from typing import TypeVar
+
+from google.protobuf import message
+
+from penstock import _calls, _pools, _retry, _settings, _times, _waiting
+
+_Answer = TypeVar("_Answer", bound=message.Message)
+_Value = TypeVar("_Value")
+
+
+class Operating:
+    """A part of `SyncClient`, which has the rest."""
+
+    _settings: _settings.Settings
+
+    def _run(
+        self,
+        call: _calls.Call[_Answer, _Value],
+        *,
+        seconds: float,
+        retry: _retry.Retry | None = None,
+    ) -> _Value:
+        raise NotImplementedError
+
+    def drain(
+        self,
+        pool: str | None = None,
+        *,
+        max_wait: _times.Seconds | None = 0,
+        reason: str = "",
+        timeout: _times.Seconds | None = None,
+    ) -> _pools.PoolInfo:
+        """Have a pool refuse new tasks and finish the accepted ones, until `undrain`. That is
+        durable when this returns, which is at once, or when the pool is `drained`, or after
+        `max_wait` (None = however long it takes). A paused pool is drained when nothing runs; it
+        keeps its queue.
+        """
+        name = self._settings.pool_name(pool)
+        waiting = _waiting.Drain(max_wait, now=time.monotonic())
+        while True:
+            seconds = waiting.segment(time.monotonic())
+            found = self._run(
+                _calls.drain(name, seconds=seconds, reason=reason),
+                seconds=self._settings.seconds(timeout) + seconds,
+            )
+            if waiting.answered(found, time.monotonic()):
+                return found
+
+    def undrain(
+        self, pool: str | None = None, *, timeout: _times.Seconds | None = None
+    ) -> _pools.PoolInfo:
+        """Take `drain` back: the pool admits tasks again."""
+        call = _calls.undrain(self._settings.pool_name(pool))
+        return self._run(call, seconds=self._settings.seconds(timeout))
