@@ -57,6 +57,10 @@ class Promises:
         running = len(server.pool.fleet.leases)
         assert running <= (self._config.max_in_flight or running), "at most maxInFlight"
 
+    def saw_redriven(self, task_id: str) -> None:
+        """A task that failed was queued again: from now on another outcome may be seen."""
+        self._ended.pop(task_id, None)
+
     def check(self, server: simulated.Server, now: int) -> None:
         """What must hold after every step."""
         book, valid = server.pool.book, server.pool.fleet.leases.all()

@@ -17,6 +17,7 @@ from penstock_dispatcher import loading
 from penstock_dispatcher.convert import frames, times, worker_side
 from penstock_dispatcher.core import (
     admission,
+    afterlife,
     effects,
     idempotency,
     leases,
@@ -142,6 +143,13 @@ class Server:
         if self.pool.cancel(task, "not wanted any more", self._now()):
             self.answers.append((task.lsn, answer))
         self.turn()
+
+    def redrive(self, task: tasks.Task) -> bool:
+        """One call for a task that has ended, as it may be seen."""
+        if task.lsn > self.durable_lsn or not afterlife.redrive(self.pool.book, task):
+            return False
+        self.turn()
+        return True
 
     # ------------------------------------------------------------ workers
 

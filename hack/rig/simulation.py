@@ -19,7 +19,7 @@ import random
 from collections.abc import Callable
 
 from penstock.v1 import worker_service_pb2
-from penstock_dispatcher.core import settings, units
+from penstock_dispatcher.core import afterlife, settings, units
 from rig import clients, promises, simulated, simulated_disk
 
 Outcome = worker_service_pb2.TaskOutcome
@@ -34,7 +34,7 @@ class Scenario:
     clients: int = 40
     gentle: bool = False
     crowded: bool = False
-    """Clients may wait for room; the pool has little, in bytes also."""
+    """Clients may wait for room, and retry what failed; the pool has little room, in bytes also."""
 
 
 class World:
@@ -128,7 +128,7 @@ class World:
             self._start: 4,
         }
         if self.scenario.crowded:
-            table |= {self._submit_or_wait: 20, self._abandon: 2}
+            table |= {self._submit_or_wait: 20, self._abandon: 2, self._redrive: 3}
         if not self.scenario.gentle:
             table |= {
                 self._kill_worker: 1,
@@ -191,6 +191,16 @@ class World:
     def _abandon(self) -> None:
         if self.server is not None:
             self.clients.abandon(self.server)
+
+    def _redrive(self) -> None:
+        if self.server is not None:
+            failed = [
+                task
+                for task in self.server.pool.book.tasks.values()
+                if task.state in afterlife.REDRIVABLE
+            ]
+            if failed and self.server.redrive(task := self.rng.choice(failed)):
+                self.promises.saw_redriven(task.id)
 
     def _submit_next_door(self) -> None:
         if self.server is not None:

@@ -168,7 +168,8 @@ class TaskServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetryTask(self, request, context):
-        """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset.
+        """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset and without its expire_time. It keeps its name and its
+        place in the order of admission, and is not refused by the bound.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -52,7 +52,9 @@ class TaskServiceStub:
     CancelTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_pb2.Task]
     BatchCancelTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.BatchCancelTasksRequest, _task_service_pb2.BatchCancelTasksResponse]
     RetryTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.RetryTaskRequest, _task_pb2.Task]
-    """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset."""
+    """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset and without its expire_time. It keeps its name and its
+    place in the order of admission, and is not refused by the bound.
+    """
     DeleteTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.DeleteTaskRequest, _empty_pb2.Empty]
     """Terminal tasks only."""
 
@@ -76,7 +78,9 @@ class TaskServiceAsyncStub(TaskServiceStub):
     CancelTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_pb2.Task]  # type: ignore[assignment]
     BatchCancelTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.BatchCancelTasksRequest, _task_service_pb2.BatchCancelTasksResponse]  # type: ignore[assignment]
     RetryTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.RetryTaskRequest, _task_pb2.Task]  # type: ignore[assignment]
-    """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset."""
+    """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset and without its expire_time. It keeps its name and its
+    place in the order of admission, and is not refused by the bound.
+    """
     DeleteTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.DeleteTaskRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Terminal tasks only."""
 
@@ -163,7 +167,9 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_service_pb2.RetryTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_pb2.Task, _abc.Awaitable[_task_pb2.Task]]:
-        """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset."""
+        """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset and without its expire_time. It keeps its name and its
+        place in the order of admission, and is not refused by the bound.
+        """
 
     @_abc_1.abstractmethod
     def DeleteTask(

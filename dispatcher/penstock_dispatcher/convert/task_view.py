@@ -12,7 +12,8 @@ QUEUE_POSITION_UNKNOWN = -1
 
 def etag(task: tasks.Task) -> str:
     """Changes whenever the task does."""
-    return f'"{task.sequence:x}-{task.state.value}-{task.attempt}-{task.worker_losses}"'
+    charged = f"{task.attempt}-{task.worker_losses}"
+    return f'"{task.sequence:x}-{task.state.value}-{charged}-{task.end_time:x}"'
 
 
 def view(

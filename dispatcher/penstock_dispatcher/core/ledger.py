@@ -53,7 +53,7 @@ class Ledger:
         self.completions = rates.EventRate()
         self.execution = rates.Mean()
         self.ended = retention.Retention()
-        self._tokens = tokens
+        self.tokens = tokens
         self._sequence = 0
         self._awaiting = awaiting.Awaiting()
         self._by_sequence: lazy_heap.LazyHeap[lazy_heap.Stay] = lazy_heap.LazyHeap(lazy_heap.waits)
@@ -157,7 +157,7 @@ class Ledger:
             retry=wanted.retry or config.retry,
             request_id=wanted.request_id,
             state=tasks.TaskState.DELAYED if wanted.not_before > now else tasks.TaskState.PENDING,
-            fencing_token=self._tokens.newest + 1,
+            fencing_token=self.tokens.newest + 1,
         )
         self.tasks[task.id] = task
         if task.request_id:
@@ -186,12 +186,13 @@ class Ledger:
         )
         self.accepted_total += 1
         self.arrivals.add(now)
-        self._commit_then_queue(task, effects.TaskChanged(task, None))
+        self.commit_then_queue(task, effects.TaskChanged(task, None))
         return admission.Admission(_Reason.ACCEPTED, task.id, lsn=task.lsn, task=task)
 
     # ------------------------------------------------------------ waiting
 
-    def _commit_then_queue(self, task: tasks.Task, told: effects.Effect) -> None:
+    def commit_then_queue(self, task: tasks.Task, told: effects.Effect) -> None:
+        """Queue the task, and tell of it, when its last record is durable."""
         task.place = _Place.COMMITTING
         self.committing += 1
         self._awaiting.hold(task.lsn, told, task)
@@ -277,7 +278,7 @@ class Ledger:
                 task.failure,
             )
         )
-        self._commit_then_queue(task, effects.TaskChanged(task, previous))
+        self.commit_then_queue(task, effects.TaskChanged(task, previous))
 
     def oldest_create_time(self) -> int:
         """When the oldest waiting task came, 0 = none waits."""
@@ -353,16 +354,17 @@ class Ledger:
 
     def _retain(self, task: tasks.Task, config: settings.PoolSettings) -> None:
         for surplus in self.ended.keep(task, config):
-            self._delete(surplus)
+            self.delete(surplus)
 
-    def _delete(self, task: tasks.Task) -> None:
+    def delete(self, task: tasks.Task) -> None:
+        """Forget a task that is not kept for its retention any more."""
         del self.tasks[task.id]
         self.log.append(records.TaskDeleted(self.pool_uid, task.sequence, task.id))
 
     def sweep(self, now: int, limit: int = 1000) -> None:
         """Delete what is past its retention, at most `limit` a kind and call."""
         for task in self.ended.take_due(now, limit=limit):
-            self._delete(task)
+            self.delete(task)
         self.requests.sweep(now, limit=limit)
 
     def next_sweep(self) -> int:

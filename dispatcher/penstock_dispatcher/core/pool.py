@@ -147,7 +147,7 @@ class Pool:
         durable.
         """
         self.room.let_in(self.config, now)
-        refusal = self._shut(wanted)
+        refusal = self.shut(wanted.task_id)
         if refusal is not None:
             self.book.refused_total += 1
             return refusal
@@ -172,14 +172,14 @@ class Pool:
     def _turn_away(self) -> None:
         """Whoever waits for room does so in vain, and is told at once."""
         for waiter in self.room.take_all():
-            refusal = self._shut(waiter.wanted)
+            refusal = self.shut(waiter.wanted.task_id)
             assert refusal is not None, "a pool that admits turns nobody away"
             self.book.refused_total += 1
             self.book.effects.append(effects.WaiterAnswered(waiter, refusal))
 
     def judge(self, wanted: tasks.Submission, now: int) -> admission.Admission | None:
         """What `submit` would answer, None = it would accept. Changes nothing."""
-        return self._shut(wanted) or self.book.judge(wanted, self.config, now)
+        return self.shut(wanted.task_id) or self.book.judge(wanted, self.config, now)
 
     def submit_atomically(
         self, batch: Sequence[tasks.Submission], now: int
@@ -197,16 +197,17 @@ class Pool:
             answer or self.submit(wanted, now) for wanted, answer in zip(batch, judged, strict=True)
         ]
 
-    def _shut(self, wanted: tasks.Submission) -> admission.Admission | None:
+    def shut(self, task_id: str) -> admission.Admission | None:
+        """Why this pool takes no more work for now; None = it does."""
         if self.closed_time:
             return admission.Admission(
                 _Reason.POOL_CLOSED,
-                wanted.task_id,
+                task_id,
                 message=f"pool {self.name} was deleted: it admits no more tasks",
             )
         if self.draining:
             return admission.Admission(
-                _Reason.DRAINING, wanted.task_id, message=f"pool {self.name} is draining"
+                _Reason.DRAINING, task_id, message=f"pool {self.name} is draining"
             )
         return None
 

@@ -51,6 +51,18 @@ class TaskRequeued(NamedTuple):
     failure: tasks.Failure | None
 
 
+class TaskRedriven(NamedTuple):
+    """It had ended, and waits again as if it had never started: no attempts, no losses, and no time
+    to start by. Tokens of before are less than `token_min`.
+    """
+
+    pool_uid: str
+    sequence: int
+    task_id: str
+    token_min: int
+    failure: tasks.Failure | None
+
+
 class TaskCancelling(NamedTuple):
     """Somebody wants it to stop while it runs: it never starts again. The other fields are as if it
     had been handed back.
@@ -162,6 +174,7 @@ class OperatorSeen(NamedTuple):
 Record = (
     TaskAccepted
     | TaskRequeued
+    | TaskRedriven
     | TaskCancelling
     | TaskEnded
     | TaskDeleted
