@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
-from google.protobuf import message
+from google.protobuf import empty_pb2, message
 
 from penstock import _pools, _submission, _task, _times, errors
 from penstock.v1 import pool_service_pb2, task_pb2, task_service_pb2
@@ -95,6 +95,18 @@ def cancel(name: str, *, reason: str) -> Call[task_pb2.Task, _task.Task]:
     """Ask for its end."""
     request = task_service_pb2.CancelTaskRequest(name=name, reason=reason)
     return Call(TASKS + "CancelTask", request, task_pb2.Task, _task.from_wire)
+
+
+def retry(name: str) -> Call[task_pb2.Task, _task.Task]:
+    """Queue it again."""
+    request = task_service_pb2.RetryTaskRequest(name=name)
+    return Call(TASKS + "RetryTask", request, task_pb2.Task, _task.from_wire)
+
+
+def delete(name: str, *, etag: str) -> Call[empty_pb2.Empty, None]:
+    """Forget it."""
+    request = task_service_pb2.DeleteTaskRequest(name=name, etag=etag)
+    return Call(TASKS + "DeleteTask", request, empty_pb2.Empty, lambda _: None)
 
 
 def tasks(

@@ -1,11 +1,11 @@
-"""The verbs of those who operate pools, for `SyncClient`."""
+"""The verbs of those who operate pools and look after failed tasks, for `SyncClient`."""
 
 import time
 from typing import TypeVar
 
 from google.protobuf import message
 
-from penstock import _calls, _pools, _retry, _settings, _times, _waiting
+from penstock import _calls, _pools, _retry, _settings, _task, _times, _waiting, errors
 
 _Answer = TypeVar("_Answer", bound=message.Message)
 _Value = TypeVar("_Value")
@@ -55,3 +55,39 @@ class Operating:
         """Take `drain` back: the pool admits tasks again."""
         call = _calls.undrain(self._settings.pool_name(pool))
         return self._run(call, seconds=self._settings.seconds(timeout))
+
+    def retry(
+        self,
+        task: _task.Task | str,
+        *,
+        pool: str | None = None,
+        timeout: _times.Seconds | None = None,
+    ) -> _task.Task:
+        """Queue a task that is FAILED or DEAD_LETTERED again, at its old place in the order:
+        nothing is charged any more, and its `expire_time` is gone. A full pool does not refuse it.
+        One that waits or runs already is returned as it is. Raises `WrongTaskState` if it ended
+        otherwise.
+        """
+        name, seconds = self._settings.task_name(task, pool), self._settings.seconds(timeout)
+        try:
+            return self._run(_calls.retry(name), seconds=seconds)
+        except errors.WrongTaskState:
+            # A repeated retry, by us after a lost answer or by somebody else, is no mistake.
+            found = self._run(_calls.get(name), seconds=seconds)
+            if found.terminal:
+                raise
+            return found
+
+    def delete(
+        self,
+        task: _task.Task | str,
+        *,
+        pool: str | None = None,
+        etag: str = "",
+        timeout: _times.Seconds | None = None,
+    ) -> None:
+        """Forget a task that is over, with its result, before its retention ends. With an `etag`
+        only if it has not changed since. Its `request_id` stays known.
+        """
+        call = _calls.delete(self._settings.task_name(task, pool), etag=etag)
+        self._run(call, seconds=self._settings.seconds(timeout))

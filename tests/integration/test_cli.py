@@ -109,6 +109,16 @@ def test_a_task_from_the_command_line(penstock: Penstock) -> None:
     assert penstock("workers").stdout.split()[0] == "WORKER"
 
 
+def test_only_what_failed_is_retried_and_only_what_is_over_deleted(penstock: Penstock) -> None:
+    name = penstock("submit", "echo", "-o", "name").stdout.strip()
+    assert penstock("retry", name, "-o", "name").stdout.strip() == name, "it waits already"
+    failed(penstock("delete", name), 7, "cancel it first")
+    assert penstock("cancel", name).returncode == 0
+    failed(penstock("retry", name), 7, "is CANCELLED")
+    assert penstock("delete", name).stdout.strip() == name
+    failed(penstock("get", name), 5, "there is no task")
+
+
 def test_a_pool_is_drained_and_taken_back(penstock: Penstock) -> None:
     name = penstock("submit", "echo", "-o", "name").stdout.strip()
     done = penstock("drain", "demo", "-o", "json")

@@ -8,7 +8,7 @@ from importlib import metadata
 import click
 
 from penstock import _settings, errors
-from penstock.cli import draining, failures, looking, serving, submitting, tasks
+from penstock.cli import afterlife, draining, failures, looking, serving, submitting, tasks
 
 BROKEN_PIPE = 141
 
@@ -25,6 +25,8 @@ for _command in (
     tasks.list_,
     tasks.wait,
     tasks.cancel,
+    afterlife.retry,
+    afterlife.delete,
     looking.pools,
     looking.workers,
     draining.drain,
