@@ -360,6 +360,7 @@ class PurgePoolRequest(_message.Message):
     FORCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     filter: _builtins.str
+    """As that of ListTasks; empty = every task that waits. Tasks that run, may still run, or have ended are never among them."""
     force: _builtins.bool
     """False = a preview: count and sample only."""
     def __init__(
@@ -385,7 +386,9 @@ class PurgePoolResponse(_message.Message):
     PURGE_SAMPLE_FIELD_NUMBER: _builtins.int
     purge_count: _builtins.int
     @_builtins.property
-    def purge_sample(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def purge_sample(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the first of them, at most 100."""
+
     def __init__(
         self,
         *,

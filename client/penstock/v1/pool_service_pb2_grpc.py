@@ -129,7 +129,8 @@ class PoolServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PurgePool(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes tasks that wait, a part at a time: a call that ends early has deleted some of them.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

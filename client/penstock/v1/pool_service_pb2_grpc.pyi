@@ -42,6 +42,7 @@ class PoolServiceStub:
     """
     UndrainPool: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.UndrainPoolRequest, _pool_service_pb2.Pool]
     PurgePool: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.PurgePoolRequest, _pool_service_pb2.PurgePoolResponse]
+    """Deletes tasks that wait, a part at a time: a call that ends early has deleted some of them."""
     ListWorkers: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.ListWorkersRequest, _pool_service_pb2.ListWorkersResponse]
     DrainWorker: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.DrainWorkerRequest, _pool_service_pb2.Worker]
     UndrainWorker: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.UndrainWorkerRequest, _pool_service_pb2.Worker]
@@ -60,6 +61,7 @@ class PoolServiceAsyncStub(PoolServiceStub):
     """
     UndrainPool: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.UndrainPoolRequest, _pool_service_pb2.Pool]  # type: ignore[assignment]
     PurgePool: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.PurgePoolRequest, _pool_service_pb2.PurgePoolResponse]  # type: ignore[assignment]
+    """Deletes tasks that wait, a part at a time: a call that ends early has deleted some of them."""
     ListWorkers: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.ListWorkersRequest, _pool_service_pb2.ListWorkersResponse]  # type: ignore[assignment]
     DrainWorker: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.DrainWorkerRequest, _pool_service_pb2.Worker]  # type: ignore[assignment]
     UndrainWorker: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.UndrainWorkerRequest, _pool_service_pb2.Worker]  # type: ignore[assignment]
@@ -116,7 +118,8 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _pool_service_pb2.PurgePoolRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_pool_service_pb2.PurgePoolResponse, _abc.Awaitable[_pool_service_pb2.PurgePoolResponse]]: ...
+    ) -> _typing.Union[_pool_service_pb2.PurgePoolResponse, _abc.Awaitable[_pool_service_pb2.PurgePoolResponse]]:
+        """Deletes tasks that wait, a part at a time: a call that ends early has deleted some of them."""
 
     @_abc_1.abstractmethod
     def ListWorkers(

@@ -1,4 +1,5 @@
-"""What may become of a task that has ended: it is queued again, or deleted before its time.
+"""What may become of a task that has ended: it is queued again, or deleted before its time. And of
+one that waits: it may be purged, which ends and deletes it.
 
 A redrive keeps the task's name, its body and its place in the order of admission, and begins
 everything else anew: no attempt and no loss is charged, and it no longer has to start by a certain
@@ -9,6 +10,7 @@ attempt of before is out of date.
 from typing import Final
 
 from penstock_dispatcher.core import effects, ledger, records
+from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
 
 REDRIVABLE: Final = frozenset({tasks.TaskState.FAILED, tasks.TaskState.DEAD_LETTERED})
@@ -46,3 +48,18 @@ def delete(book: ledger.Ledger, task: tasks.Task) -> bool:
     book.ended.release(task)
     book.delete(task)
     return True
+
+
+def purgeable(book: ledger.Ledger, task: tasks.Task) -> bool:
+    """It is still there and waits, and no worker of before a restart may be running it."""
+    waits = task.place in (tasks.Place.QUEUED, tasks.Place.COMMITTING)
+    return waits and book.tasks.get(task.id) is task
+
+
+def purge(pool: pools.Pool, task: tasks.Task, now: int) -> None:
+    """Cancel a task that is purgeable, which whoever waits for it is told, and forget it."""
+    assert purgeable(pool.book, task), "only what waits is purged"
+    pool.cancel(task, "purged", now)
+    # Of a dead letter's bound or a retention of nothing, it may be gone already.
+    if pool.book.tasks.get(task.id) is task:
+        delete(pool.book, task)

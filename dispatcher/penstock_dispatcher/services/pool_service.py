@@ -7,11 +7,14 @@ from typing import Any
 from penstock.v1 import pool_service_pb2
 from penstock_dispatcher import auth, errors, pump
 from penstock_dispatcher.convert import names, pool_view, times, worker_side
+from penstock_dispatcher.core import afterlife, workers
 from penstock_dispatcher.core import pool as pools
-from penstock_dispatcher.core import workers
 from penstock_dispatcher.services import answering, listing
 
 FILTER_PREFIX = "state="
+PURGE_SAMPLE_MAX = 100
+PURGE_STEP_TASKS = 1_000
+"""Looked at in one go; then others have their turn, and what was deleted becomes durable."""
 
 
 class PoolService:
@@ -122,6 +125,33 @@ class PoolService:
         pool.drain(draining)
         self._pump.mark(pool)
         await self._pump.everything_durable()
+
+    # ------------------------------------------------------------ purging
+
+    @answering.answered
+    async def PurgePool(  # noqa: N802
+        self, request: pool_service_pb2.PurgePoolRequest, _: Any
+    ) -> pool_service_pb2.PurgePoolResponse:
+        """Count the tasks that wait and match, and with `force` delete them."""
+        pool = self._pool(request.name, "name")
+        matches = listing.task_filter(request.filter)
+        answer = pool_service_pb2.PurgePoolResponse()
+        there = list(pool.book.tasks.values())
+        for start in range(0, len(there), PURGE_STEP_TASKS):
+            now = self._pump.now()
+            for task in there[start : start + PURGE_STEP_TASKS]:
+                if not (afterlife.purgeable(pool.book, task) and matches(task)):
+                    continue
+                answer.purge_count += 1
+                if len(answer.purge_sample) < PURGE_SAMPLE_MAX:
+                    answer.purge_sample.append(f"{pool.name}/tasks/{task.id}")
+                if request.force:
+                    afterlife.purge(pool, task, now)
+            if request.force:
+                self._pump.mark(pool)
+                await self._pump.everything_durable()
+            await asyncio.sleep(0)
+        return answer
 
     # ------------------------------------------------------------ workers
 
