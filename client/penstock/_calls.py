@@ -139,6 +139,20 @@ def drain(
     return Call(POOLS + "DrainPool", request, pool_service_pb2.Pool, _pools.pool_from_wire)
 
 
+def purge(
+    name: str, *, query: str, force: bool
+) -> Call[pool_service_pb2.PurgePoolResponse, _pools.Purge]:
+    """Delete what waits, or count it."""
+    request = pool_service_pb2.PurgePoolRequest(name=name, filter=query, force=force)
+    answer = pool_service_pb2.PurgePoolResponse
+    return Call(
+        POOLS + "PurgePool",
+        request,
+        answer,
+        lambda found: _pools.Purge(found.purge_count, tuple(found.purge_sample), deleted=force),
+    )
+
+
 def undrain(name: str) -> Call[pool_service_pb2.Pool, _pools.PoolInfo]:
     """Take a drain back."""
     request = pool_service_pb2.UndrainPoolRequest(name=name)

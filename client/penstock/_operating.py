@@ -1,6 +1,7 @@
 """The verbs of those who operate pools and look after failed tasks, for `Client`."""
 
 import time
+from collections.abc import Mapping
 from typing import TypeVar
 
 from google.protobuf import message
@@ -54,6 +55,26 @@ class Operating:
     ) -> _pools.PoolInfo:
         """Take `drain` back: the pool admits tasks again."""
         call = _calls.undrain(self._settings.pool_name(pool))
+        return await self._run(call, seconds=self._settings.seconds(timeout))
+
+    async def purge(
+        self,
+        pool: str | None = None,
+        *,
+        task_type: str | None = None,
+        priority: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        force: bool = False,
+        timeout: _times.Seconds | None = None,
+    ) -> _pools.Purge:
+        """Count the tasks of a pool that wait and match; with `force`, delete them. What runs or is
+        over stays. A large queue may take longer than the usual `timeout`: give more, or purge what
+        is left by another call.
+        """
+        query = _calls.task_filter(
+            state=None, task_type=task_type, priority=priority, labels=labels
+        )
+        call = _calls.purge(self._settings.pool_name(pool), query=query, force=force)
         return await self._run(call, seconds=self._settings.seconds(timeout))
 
     async def retry(

@@ -105,6 +105,17 @@ class WorkerInfo:
         return self.name.rpartition("/workers/")[0]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Purge:
+    """How many waiting tasks matched, and the names of the first of them, at most 100."""
+
+    count: int
+    sample: tuple[str, ...]
+    _: dataclasses.KW_ONLY
+    deleted: bool
+    """False = that was a preview."""
+
+
 _POOL_STATES = {
     number: PoolState.__members__.get(name, PoolState.UNKNOWN)
     for name, number in pool_service_pb2.Pool.State.items()

@@ -119,6 +119,18 @@ def test_only_what_failed_is_retried_and_only_what_is_over_deleted(penstock: Pen
     failed(penstock("get", name), 5, "there is no task")
 
 
+def test_a_purge_is_shown_before_it_is_done(penstock: Penstock) -> None:
+    names = [penstock("submit", kind, "-o", "name").stdout.strip() for kind in ("a", "b", "b")]
+    shown = penstock("purge", "demo", "--type", "b")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.split() == names[1:]
+    assert "2 waiting tasks match; --force deletes them" in shown.stderr
+    done = penstock("purge", "demo", "--type", "b", "--force")
+    assert "2 waiting tasks deleted" in done.stderr
+    failed(penstock("get", names[1]), 5, "there is no task")
+    assert "1 waiting tasks deleted" in penstock("purge", "demo", "--force").stderr
+
+
 def test_a_pool_is_drained_and_taken_back(penstock: Penstock) -> None:
     name = penstock("submit", "echo", "-o", "name").stdout.strip()
     done = penstock("drain", "demo", "-o", "json")

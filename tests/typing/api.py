@@ -44,6 +44,7 @@ async def asynchronous() -> None:
         assert_type(await client.result(task), bytes)
         assert_type(await client.cancel(task.name, reason="not needed"), penstock.Task)
         assert_type(await client.retry(task), penstock.Task)
+        assert_type((await client.purge(labels={"a": "b"}, force=True)).count, int)
         await client.delete("t-1", pool="thumbnails", etag=task.etag)
         assert_type(await client.pool(), penstock.PoolInfo)
         assert_type(await client.drain(max_wait=None), penstock.PoolInfo)

@@ -8,7 +8,7 @@ from importlib import metadata
 import click
 
 from penstock import _settings, errors
-from penstock.cli import afterlife, draining, failures, looking, serving, submitting, tasks
+from penstock.cli import afterlife, draining, failures, looking, purging, serving, submitting, tasks
 
 BROKEN_PIPE = 141
 
@@ -31,6 +31,7 @@ for _command in (
     looking.workers,
     draining.drain,
     draining.undrain,
+    purging.purge,
     serving.dispatcher,
 ):
     penstock.add_command(_command)
