@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from penstock.v1 import worker_service_pb2
 from penstock_dispatcher import clock as clocks
-from penstock_dispatcher import commits, errors, outbox, registry, room, waiters
+from penstock_dispatcher import commits, errors, outbox, registry, room, waiters, watches
 from penstock_dispatcher.convert import times
 from penstock_dispatcher.core import admission, effects, records, units
 from penstock_dispatcher.core import pool as pools
@@ -59,6 +59,7 @@ class Pump:
         self.waiters = waiters.Waiters[tasks.Task]()
         self.drains = waiters.Waiters[pools.Pool]()
         self.callers = room.Callers()
+        self.watches = watches.Watches()
         self.outboxes: dict[SessionKey, outbox.Outbox] = {}
         """The stream that speaks for a session now."""
         self.on_replaced: dict[SessionKey, Callable[[], None]] = {}
@@ -185,6 +186,8 @@ class Pump:
                 self._awaiting[pool] = None
             if self.drains and (pool.drained or not pool.draining):
                 self.drains.wake(pool)
+            if self.watches:
+                self.watches.turned(pool, durable_lsn)
             self._arm(pool)
             self.changed(pool)
         self.commits.gather()
@@ -261,7 +264,9 @@ class Pump:
     def _answer_waiter(self, _: pools.Pool, effect: effects.WaiterAnswered) -> None:
         self.callers.answered(effect)
 
-    def _task_changed(self, _: pools.Pool, effect: effects.TaskChanged) -> None:
+    def _task_changed(self, pool: pools.Pool, effect: effects.TaskChanged) -> None:
+        if self.watches:
+            self.watches.changed(pool, effect, self.now())
         if self.waiters and effect.task.terminal:
             self.waiters.wake(effect.task)
 
@@ -315,6 +320,7 @@ class Pump:
         for task in pool.book.tasks.values():
             self.waiters.wake(task)
         self.drains.wake(pool)
+        self.watches.end(errors.no_pool(pool.name), of=pool)
         for waiting in (self._dirty, self._awaiting, self._armed):
             waiting.pop(pool, None)
         self.commits.gather()

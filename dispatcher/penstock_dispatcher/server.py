@@ -187,6 +187,7 @@ class Dispatcher:
         self._fleet.end()
         self.pump.waiters.wake_all(errors.stopping())
         self.pump.drains.wake_all(errors.stopping())
+        self.pump.watches.end(errors.stopping())
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.journal.close)
             stack.push_async_callback(self._end_tasks)

@@ -318,9 +318,13 @@ class WatchTasksRequest(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     filter: _builtins.str
+    """As that of ListTasks, tested when the task changes."""
     resume_token: _builtins.str
+    """Of the last event that was read: what has changed since is shown first, as it is now; some of it again."""
     @_builtins.property
-    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All of that pool, at most 1000; empty = every task of the pool."""
+
     def __init__(
         self,
         *,
@@ -346,9 +350,12 @@ class TaskEvent(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     previous_state: _task_pb2.Task.State.ValueType
+    """Unset: it is new, or is shown as it is."""
     resume_token: _builtins.str
     @_builtins.property
-    def task(self) -> _task_pb2.Task: ...
+    def task(self) -> _task_pb2.Task:
+        """Without payload and result."""
+
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(

@@ -143,7 +143,9 @@ class TaskServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchTasks(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes of a pool's tasks from now on; those of `names` are shown first as they are. A watcher that is too slow is cut off with
+        WATCH_TOO_SLOW. Not every step is a change of its own: a delayed task is not shown again when its time has come.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

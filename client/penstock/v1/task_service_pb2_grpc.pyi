@@ -47,6 +47,9 @@ class TaskServiceStub:
     WaitTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.WaitTaskRequest, _task_pb2.Task]
     """Blocks until the task is terminal or `timeout` passes (AIP-151); answers with the task as it is then."""
     WatchTasks: _grpc.UnaryStreamMultiCallable[_task_service_pb2.WatchTasksRequest, _task_service_pb2.TaskEvent]
+    """Changes of a pool's tasks from now on; those of `names` are shown first as they are. A watcher that is too slow is cut off with
+    WATCH_TOO_SLOW. Not every step is a change of its own: a delayed task is not shown again when its time has come.
+    """
     UpdateTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.UpdateTaskRequest, _task_pb2.Task]
     """Only `priority`, `schedule_time`, `expire_time` while PENDING or DELAYED."""
     CancelTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_pb2.Task]
@@ -73,6 +76,9 @@ class TaskServiceAsyncStub(TaskServiceStub):
     WaitTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.WaitTaskRequest, _task_pb2.Task]  # type: ignore[assignment]
     """Blocks until the task is terminal or `timeout` passes (AIP-151); answers with the task as it is then."""
     WatchTasks: _aio.UnaryStreamMultiCallable[_task_service_pb2.WatchTasksRequest, _task_service_pb2.TaskEvent]  # type: ignore[assignment]
+    """Changes of a pool's tasks from now on; those of `names` are shown first as they are. A watcher that is too slow is cut off with
+    WATCH_TOO_SLOW. Not every step is a change of its own: a delayed task is not shown again when its time has come.
+    """
     UpdateTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.UpdateTaskRequest, _task_pb2.Task]  # type: ignore[assignment]
     """Only `priority`, `schedule_time`, `expire_time` while PENDING or DELAYED."""
     CancelTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_pb2.Task]  # type: ignore[assignment]
@@ -137,7 +143,10 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _task_service_pb2.WatchTasksRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_task_service_pb2.TaskEvent], _abc.AsyncIterator[_task_service_pb2.TaskEvent]]: ...
+    ) -> _typing.Union[_abc.Iterator[_task_service_pb2.TaskEvent], _abc.AsyncIterator[_task_service_pb2.TaskEvent]]:
+        """Changes of a pool's tasks from now on; those of `names` are shown first as they are. A watcher that is too slow is cut off with
+        WATCH_TOO_SLOW. Not every step is a change of its own: a delayed task is not shown again when its time has come.
+        """
 
     @_abc_1.abstractmethod
     def UpdateTask(

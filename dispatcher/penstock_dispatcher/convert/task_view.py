@@ -51,6 +51,22 @@ def view(
     return shown
 
 
+def moment(task: tasks.Task, pool_name: str, state: tasks.TaskState) -> task_pb2.Task:
+    """The task in a state that it may have left meanwhile; then it says less of what has become of
+    it, which may not be durable. Without payload and result.
+    """
+    if state is task.state:
+        return view(task, pool_name, payload=False, result=False)
+    shown = task_pb2.Task.FromString(task.body)
+    shown.ClearField("payload")
+    shown.name = f"{pool_name}/tasks/{task.id}"
+    shown.uid = task.uid
+    shown.state = state.value  # type: ignore[assignment]
+    shown.priority = task.priority
+    shown.create_time.CopyFrom(times.timestamp(task.create_time))
+    return shown
+
+
 def failure_status(failure: tasks.Failure) -> status_pb2.Status:
     """The worker's own status if it sent one, else one made of the dispatcher's words."""
     if failure.status:

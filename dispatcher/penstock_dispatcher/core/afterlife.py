@@ -35,7 +35,7 @@ def redrive(book: ledger.Ledger, task: tasks.Task) -> bool:
             book.pool_uid, task.sequence, task.id, task.fencing_token, task.failure
         )
     )
-    book.commit_then_queue(task, effects.TaskChanged(task, previous))
+    book.commit_then_queue(task, effects.TaskChanged(task, previous, task.state))
     return True
 
 

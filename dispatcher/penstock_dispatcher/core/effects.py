@@ -76,10 +76,13 @@ class WaiterAnswered(NamedTuple):
 
 
 class TaskChanged(NamedTuple):
-    """A state that people may see now; wakes those who wait for it."""
+    """A state that people may see now; wakes those who wait for it. `task` may be in another one
+    already, which may not be durable.
+    """
 
     task: tasks.Task
     previous: tasks.TaskState | None
+    state: tasks.TaskState
 
 
 Effect = (

@@ -186,7 +186,7 @@ class Ledger:
         )
         self.accepted_total += 1
         self.arrivals.add(now)
-        self.commit_then_queue(task, effects.TaskChanged(task, None))
+        self.commit_then_queue(task, effects.TaskChanged(task, None, task.state))
         return admission.Admission(_Reason.ACCEPTED, task.id, lsn=task.lsn, task=task)
 
     # ------------------------------------------------------------ waiting
@@ -278,7 +278,7 @@ class Ledger:
                 task.failure,
             )
         )
-        self.commit_then_queue(task, effects.TaskChanged(task, previous))
+        self.commit_then_queue(task, effects.TaskChanged(task, previous, task.state))
 
     def oldest_create_time(self) -> int:
         """When the oldest waiting task came, 0 = none waits."""
@@ -300,7 +300,8 @@ class Ledger:
                 task.failure,
             )
         )
-        self.tell_when_durable(task.lsn, effects.TaskChanged(task, tasks.TaskState.RUNNING))
+        told = effects.TaskChanged(task, tasks.TaskState.RUNNING, task.state)
+        self.tell_when_durable(task.lsn, told)
 
     def end(
         self,
@@ -345,7 +346,7 @@ class Ledger:
             )
         )
         self._retain(task, config)
-        self.tell_when_durable(task.lsn, effects.TaskChanged(task, previous))
+        self.tell_when_durable(task.lsn, effects.TaskChanged(task, previous, state))
 
     def expire(self, task: tasks.Task, config: settings.PoolSettings, now: int) -> None:
         """The backlog gave it up because it did not start in time."""

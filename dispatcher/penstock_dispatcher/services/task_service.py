@@ -16,7 +16,7 @@ from penstock_dispatcher.convert import names, task_view, times
 from penstock_dispatcher.core import afterlife
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
-from penstock_dispatcher.services import answering, listing, submitting
+from penstock_dispatcher.services import answering, listing, submitting, watching
 
 BATCHES_IN_FLIGHT_MAX: Final = 32
 """Batches of one submit stream that wait for the journal; beyond it the stream is not read."""
@@ -178,6 +178,14 @@ class TaskService:
             next_page_token="" if following is None else f"{following.sequence:x}",
             total_size=0 if request.filter.strip() else len(pool.book.tasks),
         )
+
+    @answering.answered
+    async def WatchTasks(  # noqa: N802
+        self, request: task_service_pb2.WatchTasksRequest, context: Any
+    ) -> None:
+        """Changes of tasks as they may be seen, until the caller has enough."""
+        self._pump.check_open()
+        await watching.watch(self._pump, request, context)
 
     # ------------------------------------------------------------ cancelling
 
