@@ -19,6 +19,7 @@ from penstock._retry import Retry
 from penstock._submission import Admission, Outcome, RetryPolicy, Submission, SubmitOptions
 from penstock._sync_client import SyncClient
 from penstock._task import Task, TaskFailure, TaskState
+from penstock._watching import TaskChange
 from penstock.errors import (
     AdmissionTimeout,
     PenstockError,
@@ -46,6 +47,7 @@ __all__ = [
     "SubmitOptions",
     "SyncClient",
     "Task",
+    "TaskChange",
     "TaskError",
     "TaskFailed",
     "TaskFailure",

@@ -20,6 +20,7 @@ PAGE_SIZE_MAX: Final = 1000
 TASKS: Final = "/penstock.v1.TaskService/"
 POOLS: Final = "/penstock.v1.PoolService/"
 STREAM_SUBMIT: Final = TASKS + "StreamSubmitTasks"
+WATCH: Final = TASKS + "WatchTasks"
 
 Answer = TypeVar("Answer", bound=message.Message)
 Value = TypeVar("Value")

@@ -1,12 +1,29 @@
 """The verbs of those who operate pools and look after failed tasks, for `Client`."""
 
+import asyncio
+import random
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import TypeVar
 
+import grpc
+import grpc.aio
 from google.protobuf import message
 
-from penstock import _calls, _pools, _retry, _settings, _task, _times, _waiting, errors
+from penstock import (
+    _aio,
+    _calls,
+    _pools,
+    _retry,
+    _settings,
+    _status,
+    _task,
+    _times,
+    _waiting,
+    _watching,
+    errors,
+)
+from penstock.v1 import task_service_pb2
 
 _Answer = TypeVar("_Answer", bound=message.Message)
 _Value = TypeVar("_Value")
@@ -16,6 +33,9 @@ class Operating:
     """A part of `Client`, which has the rest."""
 
     _settings: _settings.Settings
+
+    def _connected(self) -> grpc.aio.Channel:
+        raise NotImplementedError
 
     async def _run(
         self,
@@ -112,3 +132,46 @@ class Operating:
         """
         call = _calls.delete(self._settings.task_name(task, pool), etag=etag)
         await self._run(call, seconds=self._settings.seconds(timeout))
+
+    async def watch(
+        self,
+        pool: str | None = None,
+        *,
+        tasks: Iterable[_task.Task | str] = (),
+        task_type: str | None = None,
+        priority: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        resume_token: str = "",
+    ) -> AsyncGenerator[_watching.TaskChange, None]:
+        """Every change of the pool's tasks that match, from now on and for ever. `tasks`: only
+        these, and first as they are now. Through restarts of the dispatcher, some may be shown
+        again. Raises `WatchTooSlow` if a thousand changes wait to be read. To stop, close the
+        generator (`contextlib.aclosing`).
+        """
+        watching = _watching.Watch(
+            parent=self._settings.pool_name(pool),
+            names=[self._settings.task_name(task, pool) for task in tasks],
+            query=_calls.task_filter(
+                state=None, task_type=task_type, priority=priority, labels=labels
+            ),
+            resume_token=resume_token,
+            patience_seconds=self._settings.timeout_seconds,
+        )
+        while True:
+            method = self._connected().unary_stream(
+                _calls.WATCH,
+                request_serializer=task_service_pb2.WatchTasksRequest.SerializeToString,
+                response_deserializer=task_service_pb2.TaskEvent.FromString,
+            )
+            call = method(watching.request(), metadata=self._settings.token.metadata())
+            error: errors.PenstockError = _status.gone()
+            try:
+                async for event in call:
+                    change = watching.received(event)
+                    if change is not None:
+                        yield change
+            except (grpc.RpcError, asyncio.CancelledError) as failure:
+                error = _aio.error_of(failure)
+            finally:
+                call.cancel()
+            await asyncio.sleep(watching.failed(error, now=time.monotonic(), draw=random.random()))

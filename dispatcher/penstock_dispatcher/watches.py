@@ -10,7 +10,7 @@ task: some are shown again, steps in between are not.
 
 import asyncio
 import collections
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from penstock.v1 import task_service_pb2
@@ -66,7 +66,7 @@ class Watch:
             self._ended.set_result(refusal)
 
     async def run(
-        self, write: Callable[[Event], Awaitable[None]], *, first: Iterable[Event] = ()
+        self, write: Callable[[Event], Awaitable[None]], *, first: AsyncIterator[Event]
     ) -> None:
         """Send `first`, then what is offered, until the end. Raises the Refusal that ends it."""
         sending = asyncio.ensure_future(self._send(write, first))
@@ -77,11 +77,13 @@ class Watch:
             sending.result()
         finally:
             sending.cancel()
+            # Its caller may be gone in the middle of a write: there is nobody to tell.
+            await asyncio.gather(sending, return_exceptions=True)
 
     async def _send(
-        self, write: Callable[[Event], Awaitable[None]], first: Iterable[Event]
+        self, write: Callable[[Event], Awaitable[None]], first: AsyncIterator[Event]
     ) -> None:
-        for event in first:
+        async for event in first:
             await write(event)
         while True:
             while self._outbox:

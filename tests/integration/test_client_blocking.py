@@ -1,6 +1,7 @@
 """The blocking client against a dispatcher in a process of its own."""
 
 import concurrent.futures
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,6 +49,18 @@ def test_refusals(client: penstock.SyncClient) -> None:
         list(client.submit_many([penstock.Submission("echo")], pool="nowhere"))
     with pytest.raises(ValueError, match="not the name of a pool"):
         client.list("a/b/c")
+
+
+def test_changes_are_watched_as_they_happen(client: penstock.SyncClient) -> None:
+    task = client.submit("echo")
+    with contextlib.closing(client.watch(tasks=[task])) as changes:
+        assert next(changes).task.state is penstock.TaskState.PENDING
+        client.cancel(task)
+        change = next(changes)
+    assert change.task.state is penstock.TaskState.CANCELLED
+    assert change.previous is penstock.TaskState.PENDING
+    with pytest.raises(errors.TaskNotFound):
+        next(client.watch(tasks=["none"]))
 
 
 def test_a_pool_is_drained_and_taken_back(client: penstock.SyncClient) -> None:

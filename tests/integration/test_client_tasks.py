@@ -1,6 +1,7 @@
 """The asynchronous client against a real dispatcher: one task's life, refusals, looking around."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import pathlib
 import socket
@@ -188,6 +189,36 @@ async def test_too_many_wait(client: penstock.Client) -> None:
     with pytest.raises(penstock.TooManyWaiters):
         await client.submit("later", pool="small", admission=penstock.Admission.WAIT)
     waiting.cancel()
+
+
+async def test_a_watch_goes_on_through_a_restart(dispatcher: Any, client: penstock.Client) -> None:
+    seen: list[penstock.TaskChange] = []
+
+    async def watch() -> None:
+        async with contextlib.aclosing(client.watch(labels={"a": "b"})) as changes:
+            async for change in changes:
+                seen.append(change)  # noqa: PERF401 - it is looked at meanwhile
+
+    async def until(task: penstock.Task) -> None:
+        async with asyncio.timeout(10):
+            while not any(change.task.name == task.name for change in seen):
+                await asyncio.sleep(0.01)
+
+    watching = asyncio.create_task(watch())
+    async with asyncio.timeout(10):
+        while not dispatcher.dispatcher.pump.watches:
+            await asyncio.sleep(0.01)
+    await client.submit("echo")
+    await until(await client.submit("echo", labels={"a": "b"}))
+    await dispatcher.restart()
+    await until(await client.submit("echo", labels={"a": "b"}))
+    assert all(change.task.labels == {"a": "b"} for change in seen)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    async with asyncio.timeout(10):
+        while dispatcher.dispatcher.pump.watches:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_drain_ends_when_it_is_taken_back(client: penstock.Client) -> None:

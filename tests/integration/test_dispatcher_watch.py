@@ -30,10 +30,12 @@ class Watcher:
 
     async def event(self) -> Any:
         async with asyncio.timeout(10):
-            found = await self.call.read()
-        assert found is not grpc.aio.EOF
-        self.token = found.resume_token
-        return found
+            while True:
+                found = await self.call.read()
+                assert found is not grpc.aio.EOF
+                self.token = found.resume_token
+                if found.HasField("task"):
+                    return found
 
     async def steps(self, count: int) -> list[tuple[str, int, int]]:
         """(id, state before, state) of the next changes."""
@@ -46,7 +48,7 @@ class Watcher:
     async def nothing(self) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
-                await self.call.read()
+                await self.event()
 
 
 async def refusal(watcher: Watcher, rich: Any) -> str:

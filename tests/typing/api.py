@@ -53,6 +53,9 @@ async def asynchronous() -> None:
             assert_type(pool, penstock.PoolInfo)
         async for worker in client.workers():
             assert_type(worker.state, penstock.WorkerState)
+        async for change in client.watch(tasks=[task]):
+            assert_type(change.task, penstock.Task)
+            assert_type(change.previous, penstock.TaskState | None)
         async for found in client.list(state=penstock.TaskState.PENDING, labels={"a": "b"}):
             assert_type(found, penstock.Task)
         async with contextlib.aclosing(client.submit_many(incoming())) as outcomes:
@@ -85,6 +88,7 @@ def blocking() -> None:
         assert_type([outcome.name for outcome in client.submit_many(submissions())], list[str])
         assert_type(client.drain("thumbnails", max_wait=5).drained, bool)
         assert_type(list(client.list()), list[penstock.Task])
+        assert_type(next(client.watch(resume_token="t")).resume_token, str)
         assert_type(list(client.pools()), list[penstock.PoolInfo])
         assert_type(list(client.workers("thumbnails")), list[penstock.WorkerInfo])
         assert_type(task.start_time, dt.datetime | None)

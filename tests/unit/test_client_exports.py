@@ -28,6 +28,7 @@ PUBLIC = {
     "SubmitOptions",
     "SyncClient",
     "Task",
+    "TaskChange",
     "TaskError",
     "TaskFailed",
     "TaskFailure",
@@ -55,6 +56,7 @@ VERBS = {
     "submit_many",
     "undrain",
     "wait",
+    "watch",
     "workers",
 }
 
@@ -104,6 +106,7 @@ def test_values_are_frozen_and_slotted() -> None:
     for kind in (
         penstock.Task,
         penstock.TaskFailure,
+        penstock.TaskChange,
         penstock.PoolInfo,
         penstock.WorkerInfo,
         penstock.Purge,

@@ -354,7 +354,7 @@ class TaskEvent(_message.Message):
     resume_token: _builtins.str
     @_builtins.property
     def task(self) -> _task_pb2.Task:
-        """Without payload and result."""
+        """Without payload and result. Unset in one event: what there was to show first has been shown, and nothing is missed from here on."""
 
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp: ...

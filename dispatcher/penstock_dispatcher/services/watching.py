@@ -1,15 +1,18 @@
-"""WatchTasks: what is shown first, then every change."""
+"""WatchTasks: what is shown first, a mark that this was all, then every change."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from penstock.v1 import task_service_pb2
 from penstock_dispatcher import auth, errors, pump, watches
-from penstock_dispatcher.convert import names
+from penstock_dispatcher.convert import names, times
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.services import listing
 
 NAMES_MAX: Final = 1_000
+LOOKED_AT_MAX: Final = 1_000
+"""Tasks in one go; then others have their turn."""
 
 
 async def watch(
@@ -29,7 +32,8 @@ async def watch(
     try:
         # The caller may wait for this: from here on it misses nothing.
         await context.send_initial_metadata(())
-        await made.run(context.write, first=_news(pump_, made, news))
+        first = _news(pump_, made, news, request.resume_token)
+        await made.run(context.write, first=first)
     finally:
         pump_.watches.remove(made)
 
@@ -48,13 +52,24 @@ def _ids(request: task_service_pb2.WatchTasksRequest, pool: pools.Pool) -> froze
     return frozenset(found)
 
 
-def _news(pump_: pump.Pump, made: watches.Watch, since: int | None) -> Iterator[watches.Event]:
-    """What has changed since that record, as it is when its turn comes; None = nothing is shown."""
+async def _news(
+    pump_: pump.Pump, made: watches.Watch, since: int | None, resume_token: str
+) -> AsyncIterator[watches.Event]:
+    """What has changed since that record (None = nothing is shown), as it is when its turn comes.
+
+    Each has the token that this began with, and only the mark at the end a newer one: a stream that
+    breaks in between is resumed from the beginning.
+    """
     book = made.pool.book
-    if since is None:
-        return
-    for task in list(book.tasks.values()):
+    begun = pump_.watches.token(made.pool)
+    there = [] if since is None else list(book.tasks.values())
+    for number, task in enumerate(there, start=1):
+        if number % LOOKED_AT_MAX == 0:
+            await asyncio.sleep(0)
         # What is under way will be a change.
-        settled = since < task.lsn <= pump_.commits.durable_lsn
+        settled = since is not None and since < task.lsn <= pump_.commits.durable_lsn
         if settled and book.tasks.get(task.id) is task and made.wants(task):
-            yield pump_.watches.event(made.pool, task, task.state, pump_.now())
+            shown = pump_.watches.event(made.pool, task, task.state, pump_.now())
+            shown.resume_token = resume_token
+            yield shown
+    yield watches.Event(resume_token=begun, event_time=times.timestamp(pump_.now()))
