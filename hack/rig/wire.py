@@ -26,6 +26,7 @@ from penstock.v1 import (
 
 POOL = "namespaces/default/pools/demo"
 READ_SECONDS = 10.0
+WAIT = task_service_pb2.SubmitTaskRequest.WAIT
 
 
 def pool_config(name: str = POOL, uid: str = "uid-demo", **fields: Any) -> Any:
@@ -59,9 +60,10 @@ class Stubs:
         """Submit one task: fields of the request by name, all others are the task's."""
         outer = {
             key: fields.pop(key)
-            for key in ("task_id", "request_id", "validate_only", "admission")
+            for key in ("task_id", "request_id", "validate_only", "admission", "max_wait")
             if key in fields
         }
+        outer.setdefault("admission", WAIT if "max_wait" in outer else 0)
         fields.setdefault("type", "noop")
         request = task_service_pb2.SubmitTaskRequest(
             parent=parent, task=task_pb2.Task(**fields), **outer

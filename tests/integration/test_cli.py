@@ -65,6 +65,45 @@ def test_a_task_from_the_command_line(penstock: Penstock) -> None:
     assert penstock("workers").stdout.split()[0] == "WORKER"
 
 
+def test_only_what_failed_is_retried_and_only_what_is_over_deleted(penstock: Penstock) -> None:
+    name = penstock("submit", "echo", "-o", "name").stdout.strip()
+    assert penstock("retry", name, "-o", "name").stdout.strip() == name, "it waits already"
+    failed(penstock("delete", name), 7, "cancel it first")
+    assert penstock("cancel", name).returncode == 0
+    failed(penstock("retry", name), 7, "is CANCELLED")
+    assert penstock("delete", name).stdout.strip() == name
+    failed(penstock("get", name), 5, "there is no task")
+
+
+def test_a_purge_is_shown_before_it_is_done(penstock: Penstock) -> None:
+    names = [penstock("submit", kind, "-o", "name").stdout.strip() for kind in ("a", "b", "b")]
+    shown = penstock("purge", "demo", "--type", "b")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.split() == names[1:]
+    assert "2 waiting tasks match; --force deletes them" in shown.stderr
+    done = penstock("purge", "demo", "--type", "b", "--force")
+    assert "2 waiting tasks deleted" in done.stderr
+    failed(penstock("get", names[1]), 5, "there is no task")
+    assert "1 waiting tasks deleted" in penstock("purge", "demo", "--force").stderr
+
+
+def test_a_pool_is_drained_and_taken_back(penstock: Penstock) -> None:
+    name = penstock("submit", "echo", "-o", "name").stdout.strip()
+    done = penstock("drain", "demo", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["state"], found["drained"]) == ("DRAINING", False)
+    refused = penstock("submit", "echo", "--request-timeout", "0.3")
+    failed(refused, 3, "is draining")
+    late = penstock("drain", "demo", "--wait", "--timeout", "0.2")
+    assert late.returncode == 124
+    assert "1 tasks wait, 0 run" in late.stderr
+    failed(penstock("drain", "demo", "--timeout", "1"), 2, "--wait")
+    assert penstock("cancel", name).returncode == 0
+    assert penstock("drain", "demo", "--wait").returncode == 0
+    assert penstock("undrain", "demo").stdout.splitlines()[1].split()[2] == "RUNNING"
+
+
 def test_many_tasks_from_a_file_and_a_full_pool(penstock: Penstock, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "tasks.jsonl"
     path.write_text("".join(f'{{"payload": {number}}}\n' for number in range(7)))
@@ -76,6 +115,7 @@ def test_many_tasks_from_a_file_and_a_full_pool(penstock: Penstock, tmp_path: pa
     assert summary == "5 accepted, 2 refused"
     assert "the bound is 5" in error
     failed(penstock("submit", "echo"), 4, "come back in", "--retry-for")
+    failed(penstock("submit", "echo", "--max-wait", "0.2"), 4, "no room came free within 0.2 s")
     assert penstock("cancel", *names).returncode == 0
     # Nothing of a file with a wrong line is submitted.
     path.write_text('{"payload": 1}\n{"payload": \n')

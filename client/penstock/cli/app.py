@@ -9,12 +9,15 @@ import click
 
 from penstock import _settings, errors
 from penstock.cli import (
+    afterlife,
     completing,
     connection,
+    draining,
     failures,
     looking,
     operating,
     overview,
+    purging,
     serving,
     submitting,
     tasks,
@@ -44,12 +47,17 @@ for _command in (
     tasks.wait,
     tasks.cancel,
     tasks.dead_letters,
+    afterlife.retry,
+    afterlife.delete,
     watching.watch,
     looking.pools,
     looking.workers,
     overview.top,
     operating.pause,
     operating.resume,
+    draining.drain,
+    draining.undrain,
+    purging.purge,
     serving.dispatcher,
     completing.completion,
 ):

@@ -93,7 +93,10 @@ def _of_penstock(error: errors.PenstockError, *, address: str) -> Failure:
     if isinstance(error, errors.AdmissionRefused):
         when = error.retry_after_seconds
         advice = "come back later" if when is None else f"come back in {when:.3g} s"
-        return Failure(_join(text, f"{advice}, or keep trying with --retry-for SECONDS"), REFUSED)
+        how = "keep trying with --retry-for SECONDS"
+        if isinstance(error, errors.QueueFull):
+            how = f"wait in line with --max-wait SECONDS, or {how}"
+        return Failure(_join(text, f"{advice}, {how}"), REFUSED)
     if isinstance(error, errors.PoolNotFound):
         return Failure(_join(text, "'penstock pools' lists those there are"), MISSING)
     if isinstance(error, errors.TaskNotFound):
