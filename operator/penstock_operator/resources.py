@@ -171,9 +171,7 @@ def _pod_template(
     return result
 
 
-def worker_environment(
-    pool: spec.WorkerPoolSpec, *, address: str, revision: str
-) -> dict[str, str]:
+def worker_environment(pool: spec.WorkerPoolSpec, *, address: str, revision: str) -> dict[str, str]:
     """What every worker of the pool is told, in a pod or as a local process."""
     return {
         observed.ADDRESS: address,
