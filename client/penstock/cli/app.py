@@ -8,7 +8,7 @@ from importlib import metadata
 import click
 
 from penstock import _settings, errors
-from penstock.cli import failures, looking, serving, submitting, tasks
+from penstock.cli import failures, local, looking, serving, submitting, tasks
 
 BROKEN_PIPE = 141
 
@@ -28,6 +28,8 @@ for _command in (
     looking.pools,
     looking.workers,
     serving.dispatcher,
+    local.up,
+    local.down,
 ):
     penstock.add_command(_command)
 

@@ -1,6 +1,7 @@
 """Where the dispatcher is and who we are: the options that every command shares."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -18,10 +19,9 @@ _OPTIONS = (
         "--address",
         envvar="PENSTOCK_ADDRESS",
         metavar="HOST:PORT",
-        default=_settings.DEFAULT_ADDRESS,
-        show_default=True,
         show_envvar=True,
-        help="The dispatcher.",
+        help="The dispatcher; default: the local fleet that runs ('penstock up'), else "
+        f"{_settings.DEFAULT_ADDRESS}.",
     ),
     click.option(
         "--token-file",
@@ -57,15 +57,20 @@ def connected(
     @functools.wraps(command)
     def wrapped(
         *positional: Any,
-        address: str,
+        address: str | None,
         token_file: str | None,
         request_timeout: float,
         **named: Any,
     ) -> _Result:
+        only = None
+        if address is None:
+            address, only = _local()
         # For the line that an error becomes.
         click.get_current_context().find_root().obj = address
         try:
-            client = penstock.SyncClient(address, token_file=token_file, timeout=request_timeout)
+            client = penstock.SyncClient(
+                address, token_file=token_file, pool=only, timeout=request_timeout
+            )
         except ValueError as error:
             raise failures.InputError(f"{error}: see --address") from None
         with client:
@@ -75,3 +80,22 @@ def connected(
     for option in reversed(_OPTIONS):
         decorated = option(decorated)
     return decorated
+
+
+def _local() -> tuple[str, str | None]:
+    """The address of the local fleet that runs, or the default one; and its pool, if no other one
+    is meant.
+    """
+    from penstock_operator.local import state
+
+    fleets = [record for _, record in state.running(os.environ) if record.address]
+    if len(fleets) > 1:
+        addresses = ", ".join(f"{each.address} ({', '.join(each.pools)})" for each in fleets)
+        raise failures.InputError(
+            f"several local fleets run: say --address with one of {addresses}"
+        )
+    if not fleets:
+        return _settings.DEFAULT_ADDRESS, None
+    [fleet] = fleets
+    only = len(fleet.pools) == 1 and "PENSTOCK_POOL" not in os.environ
+    return fleet.address, fleet.pools[0] if only else None

@@ -64,9 +64,9 @@ def _of_penstock(error: errors.PenstockError, *, address: str) -> Failure:
         return Failure(
             _join(
                 f"no dispatcher answers at {address}",
-                "name another with --address or PENSTOCK_ADDRESS, start one with 'penstock "
-                "dispatcher', or in a cluster: kubectl port-forward service/penstock-dispatcher "
-                "50051",
+                "name another with --address or PENSTOCK_ADDRESS, start one with 'penstock up' or "
+                "'penstock dispatcher', or in a cluster: kubectl port-forward "
+                "service/penstock-dispatcher 50051",
             ),
             UNREACHABLE,
         )
