@@ -15,6 +15,7 @@ import rich.table
 from penstock.cli import output
 
 if TYPE_CHECKING:
+    from penstock_operator import status
     from penstock_operator.local import picture
 
 LINE_SECONDS: Final = 1.0
@@ -30,6 +31,8 @@ class Board:
         self._live: rich.live.Live | None = None
         self._said: dict[str, tuple[float, str]] = {}
         self._told: dict[str, str] = {}
+        self._scaled: dict[str, float] = {}
+        """By pool, when the last change that was told happened."""
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -65,7 +68,10 @@ class Board:
         self._once("", seen.problem, seen)
         for pool in seen.pools:
             name = short(pool.name)
-            self._once(f"{name} scale", f"{name}: {scale(pool)}" if pool.last_scale else "", seen)
+            for each in pool.scales:
+                if each.time > self._scaled.get(name, 0.0):
+                    self._scaled[name] = each.time
+                    self._say(f"{name}: {scale(each)}", seen)
             # What comes and goes by the second is not told anew.
             problem, _, _ = pool.problem.partition("; the next one")
             self._once(f"{name} problem", f"{name}: {problem}" if problem else "", seen)
@@ -123,9 +129,10 @@ def table(seen: "picture.Picture") -> rich.console.Group:
             str(load.failed_total),
         )
         made.add_row(*map(rich.markup.escape, cells))
-        if pool.last_scale is not None:
-            ago = output.span(seen.now - pool.last_scale.time)
-            notes.append(rich.markup.escape(f"{short(pool.name)}: {scale(pool)} ({ago} ago)"))
+        if pool.scales:
+            last = pool.scales[-1]
+            ago = output.span(seen.now - last.time)
+            notes.append(rich.markup.escape(f"{short(pool.name)}: {scale(last)} ({ago} ago)"))
         if pool.problem:
             notes.append(f"[red]{rich.markup.escape(f'{short(pool.name)}: {pool.problem}')}[/red]")
     head = f"penstock {seen.stage.value}   {seen.address}   {output.span(seen.seconds)}"
@@ -158,8 +165,6 @@ def crew(pool: "picture.PoolPicture") -> str:
     return f"{pool.processes}: {words}" if words else "0"
 
 
-def scale(pool: "picture.PoolPicture") -> str:
-    """The last change of the number of workers, with its reason and the arithmetic."""
-    last = pool.last_scale
-    assert last is not None, "only asked when there was one"
+def scale(last: "status.LastScale") -> str:
+    """A change of the number of workers, with its reason and the arithmetic."""
     return f"{last.before} → {last.after} workers ({last.reason}): {last.message}"

@@ -28,6 +28,7 @@ LIBRARIES: Final = {
     "prometheus_client": "prometheus-client",
 }
 """What the dispatcher imports, by module."""
+PROGRAM: Final = (sys.executable, "-P", "-m", "penstock.cli")
 READY_SECONDS_MAX: Final = 120.0
 PROBLEM_SECONDS_MAX: Final = 10.0
 """How long `up --detach` watches workers that do not stay alive before it says so."""
@@ -163,7 +164,7 @@ def _run(members: list[Any], *, folder: Any, port: int | None) -> int:
     def dispatcher(listen: str, data: str) -> list[str]:
         # With the pools from its first moment on, so that it admits as soon as it serves.
         return [
-            *(sys.executable, "-m", "penstock.cli", "dispatcher"),
+            *(*PROGRAM, "dispatcher"),
             *("--config", str(folder.path / "pools.yaml")),
             *("--listen", listen, "--http", "", "--data", data),
         ]
@@ -204,9 +205,10 @@ def _detach(
     arguments += ["--app-dir", str(app_dir)] if app_dir else []
     arguments += ["--port", str(port)] if port else []
     log = folder.logs / "up.log"
-    with log.open("wb") as output:
+    log.write_bytes(b"")
+    with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "penstock.cli", "up", "--state", str(folder.path), *arguments],
+            [*PROGRAM, "up", "--state", str(folder.path), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -20,7 +20,9 @@ from penstock_operator.local import guard
 
 LOG_BYTES_MAX: Final = 16 * 1024 * 1024
 LOGS_MAX: Final = 200
-"""Files kept in a folder of logs; the oldest go first."""
+"""Files of workers kept in a folder of logs; the oldest go first."""
+ASIDE: Final = ".old.log"
+NEVER_DELETED: Final = frozenset({"dispatcher.log", "fleet.log", "up.log"})
 TAIL_BYTES: Final = 8192
 SIGNAL_BASE: Final = 128
 """A process that a signal has ended has this much more than its number as exit code, in pods too.
@@ -90,14 +92,6 @@ class Child:
         said = last_line(self.log)
         return f"{how}: {said}" if said else how
 
-    def bound_log(self) -> None:
-        """Put the log aside when it has become too large."""
-        with contextlib.suppress(OSError):
-            if self.log.stat().st_size > LOG_BYTES_MAX:
-                shutil.copyfile(self.log, self.log.with_suffix(".old.log"))
-                # It is open for appending: the next line is written at the start.
-                os.truncate(self.log, 0)
-
 
 def last_line(log: pathlib.Path) -> str:
     """The last line in a log that says something; empty = there is none."""
@@ -110,8 +104,13 @@ def last_line(log: pathlib.Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def prune(folder: pathlib.Path) -> None:
-    """Keep the newest logs of a folder."""
+def tidy(folder: pathlib.Path) -> None:
+    """Put logs aside that have become too large, and keep the newest ones only."""
     logs = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in logs[LOGS_MAX:]:
+    for path in logs:
+        if not path.name.endswith(ASIDE) and path.stat().st_size > LOG_BYTES_MAX:
+            shutil.copyfile(path, path.with_suffix(ASIDE))
+            # It is open for appending: the next line is written at the start.
+            os.truncate(path, 0)
+    for path in [path for path in logs if path.name not in NEVER_DELETED][LOGS_MAX:]:
         path.unlink(missing_ok=True)

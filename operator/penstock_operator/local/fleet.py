@@ -27,7 +27,7 @@ EPOCH: Final = 1
 RECONNECT_SECONDS_MAX: Final = 0.3
 """The dispatcher is ours alone, and near: nobody is served by patience."""
 SHOW_SECONDS: Final = 0.25
-BOUND_LOGS_SECONDS: Final = 10.0
+TIDY_LOGS_SECONDS: Final = 10.0
 HAND_BACK_SECONDS: Final = 8.0
 """Beyond the drain time-out, for workers to hand back what they run."""
 
@@ -121,7 +121,6 @@ class LocalFleet:
     async def run(self) -> int:
         """Run until a signal; returns the exit status. Raises service.Failed, Deposed, OSError."""
         self._heed_signals()
-        children.prune(self._folder.logs)
         self._folder.write(self._record)
         earlier = self._folder.remembered()
         for name, each in self._pools.items():
@@ -188,14 +187,12 @@ class LocalFleet:
     # ------------------------------------------------------------ showing
 
     async def _tick(self) -> None:
-        bound_at = time.monotonic()
+        tidied_at = float("-inf")
         while True:
+            if time.monotonic() - tidied_at > TIDY_LOGS_SECONDS:
+                tidied_at = time.monotonic()
+                children.tidy(self._folder.logs)
             self._tell()
-            if time.monotonic() - bound_at > BOUND_LOGS_SECONDS:
-                bound_at = time.monotonic()
-                self._service.bound_log()
-                for each in self._pools.values():
-                    each.bound_logs()
             await asyncio.sleep(SHOW_SECONDS)
 
     def _tell(self) -> None:

@@ -54,14 +54,16 @@ class Launch:
         }
 
     def arguments(self, environment: Mapping[str, str]) -> list[str]:
-        """The program and its arguments."""
+        """The program and its arguments. `-P`: a module of the user's that is called like one of
+        the standard library must not take its place; the worker finds it all the same.
+        """
         command, given = (
             [expanded(each, environment) for each in self.container.get(kind) or []]
             for kind in ("command", "args")
         )
         program = pathlib.PurePath(command[0]).name if command else "penstock-worker"
         if program == "penstock-worker":
-            return [self.python, "-m", "penstock_worker", *command[1:], *given]
+            return [self.python, "-P", "-m", "penstock_worker", *command[1:], *given]
         if _PYTHON.fullmatch(program):
             command[0] = self.python
         return [*command, *given]

@@ -29,8 +29,8 @@ class PoolPicture:
     busy: int
     draining: int
     wanted: int
-    last_scale: status.LastScale | None
-    reasoning: str
+    scales: tuple[status.LastScale, ...]
+    """The last few changes of the number of workers, oldest first."""
     problem: str
 
     @property
@@ -58,7 +58,7 @@ def of_pool(
     known: bool,
     processes: Iterable[workers.Process],
     plan: reconcile.Plan | None,
-    last_scale: status.LastScale | None,
+    scales: Iterable[status.LastScale],
     problem: str,
 ) -> PoolPicture:
     """Count the pool's processes by what the dispatcher says of each."""
@@ -82,8 +82,7 @@ def of_pool(
         busy=busy,
         draining=draining,
         wanted=plan.wanted if plan is not None else 0,
-        last_scale=last_scale,
-        reasoning=plan.decision.message if plan is not None else "",
+        scales=tuple(scales),
         problem=problem or load.config_error,
     )
 

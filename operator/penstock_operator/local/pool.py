@@ -7,6 +7,7 @@ The end of a process is told to the dispatcher at once, so that what it ran runs
 """
 
 import asyncio
+import collections
 import dataclasses
 import logging
 import pathlib
@@ -33,6 +34,8 @@ PASSES_MAX: Final = 16
 RECHECK_SECONDS_MIN: Final = 0.05
 RETRY_SECONDS: Final = 1.0
 SUFFIX_CHARACTERS: Final = 5
+SCALES_MAX: Final = 16
+"""Changes of the number of workers that are remembered, to be shown."""
 KILLED: Final = children.SIGNAL_BASE + signal.SIGKILL
 
 logger = logging.getLogger(__name__)
@@ -67,7 +70,7 @@ class LocalPool:
         self._table: dict[str, tuple[workers.Process, children.Child]] = {}
         self._starts = workers.Starts()
         self._plan: reconcile.Plan | None = None
-        self._last_scale: status.LastScale | None = None
+        self._scales: collections.deque[status.LastScale] = collections.deque(maxlen=SCALES_MAX)
         self._seen = demand.Demand()
         self._stopping = False
         self.had_minimum = False
@@ -103,7 +106,7 @@ class LocalPool:
             known=load is not None,
             processes=[process for process, _ in self._table.values()],
             plan=self._plan,
-            last_scale=self._last_scale,
+            scales=self._scales,
             problem=self.problem,
         )
 
@@ -127,11 +130,6 @@ class LocalPool:
         self._stopping = True
         for _, child in self._table.values():
             child.kill()
-
-    def bound_logs(self) -> None:
-        """See `children`."""
-        for _, child in self._table.values():
-            child.bound_log()
 
     # ------------------------------------------------------------ turns
 
@@ -268,8 +266,10 @@ class LocalPool:
 
     def _scaled(self, before: int, after: int, *, reason: str, message: str) -> None:
         logger.info("%s: scaled %d to %d: %s", self.spec.full_name, before, after, message)
-        self._last_scale = status.LastScale(
-            time=self._wall(), before=before, after=after, reason=reason, message=message
+        self._scales.append(
+            status.LastScale(
+                time=self._wall(), before=before, after=after, reason=reason, message=message
+            )
         )
 
     # ------------------------------------------------------------ processes

@@ -94,11 +94,6 @@ class Service:
             patience.failed(now, draw=random.random())
             await asyncio.sleep(patience.left(now))
 
-    def bound_log(self) -> None:
-        """See `children`."""
-        if self._child is not None:
-            self._child.bound_log()
-
     async def stop(self, *, at_once: bool) -> None:
         """End it; what it has accepted is on disk either way."""
         self._stopping = True
