@@ -141,3 +141,15 @@ def test_a_dispatcher_that_cannot_serve_ends_the_fleet(
     assert done.returncode == 3, done
     assert "the dispatcher has ended" in done.stderr
     assert "dispatcher.log" in done.stderr
+
+
+def test_whoever_reads_may_go(penstock: Penstock, tmp_path: pathlib.Path) -> None:
+    command = f"{local_fleet.PROGRAM} up -f pool.yaml | head -1"
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "home")}
+    with subprocess.Popen(["bash", "-c", command], cwd=tmp_path, env=environment) as shell:
+        local_fleet.eventually(lambda: "echoing" in penstock("pools").stdout, what="the fleet")
+        # It has had more to say meanwhile, to nobody.
+        made = penstock("submit", "greet", "--payload", "x", "--wait", "--timeout", "30")
+        assert made.returncode == 0, made
+        assert penstock("down").returncode == 0
+        assert shell.wait(20) == 0

@@ -18,9 +18,10 @@ def record(pid: int, **changes: object) -> state.Record:
 
 
 def test_where_it_is() -> None:
-    home = pathlib.Path("~/.local/state/penstock").expanduser()
-    assert state.root({}) == home
-    assert state.root({"XDG_STATE_HOME": "relative"}) == home
+    home = pathlib.Path("/home/me/.local/state/penstock")
+    assert state.root({"HOME": "/home/me"}) == home
+    assert state.root({"HOME": "/home/me", "XDG_STATE_HOME": "relative"}) == home
+    assert state.root({}) == pathlib.Path("/.local/state/penstock")
     one = {"XDG_STATE_HOME": "/x"}
     assert state.default_folder(one, namespace="default", pool="p") == pathlib.Path("/x/penstock/p")
     assert state.default_folder(one, namespace="n", pool="p") == pathlib.Path("/x/penstock/n.p")

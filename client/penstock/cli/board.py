@@ -60,8 +60,9 @@ class Board:
                 self._live.update(table(seen))
             else:
                 self._lines(seen)
-        except OSError:
-            self._live = None  # the terminal has gone
+        except (OSError, SystemExit):
+            # The terminal has gone, or the pipe: rich ends the program for that, the fleet goes on.
+            self._live = None
 
     def _lines(self, seen: "picture.Picture") -> None:
         self._once("stage", f"{seen.stage.value}, dispatcher at {seen.address}", seen)

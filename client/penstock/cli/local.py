@@ -153,6 +153,7 @@ def _in_use(error: Any) -> failures.InputError:
 
 
 def _run(members: list[Any], *, folder: Any, port: int | None) -> int:
+    from penstock_operator import dispatcher_link
     from penstock_operator.local import fleet, service
 
     handler = logging.handlers.RotatingFileHandler(
@@ -181,7 +182,7 @@ def _run(members: list[Any], *, folder: Any, port: int | None) -> int:
     try:
         with board.Board() as shown:
             return asyncio.run(run())
-    except service.Failed as error:
+    except (service.Failed, dispatcher_link.Deposed) as error:
         line = f"{error}: its log is {folder.logs / 'dispatcher.log'}"
         click.echo(f"penstock: {line}", err=True)
         raise click.exceptions.Exit(failures.UNREACHABLE) from None

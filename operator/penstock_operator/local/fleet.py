@@ -62,6 +62,7 @@ class LocalFleet:
         self._show = show
         self._started = time.monotonic()
         self._stage = picture.Stage.STARTING
+        self._closing = False
         self._asked = asyncio.Event()
         self._at_once = asyncio.Event()
         self.address = f"{service.HOST}:{port}"
@@ -106,6 +107,8 @@ class LocalFleet:
         )
 
     def _remember(self) -> None:
+        if self._closing:
+            return  # nobody hears any more that they have ended: the next fleet reports it
         self._folder.remember({name: each.names() for name, each in self._pools.items()})
 
     def _wake(self, name: str) -> None:
@@ -142,6 +145,7 @@ class LocalFleet:
             await _cancelled(keepers)
             status = await self._drain()
         finally:
+            self._closing = True
             for each in self._pools.values():
                 each.kill()
             await self._service.stop(at_once=status == AT_ONCE)

@@ -33,7 +33,7 @@ from penstock_operator.local import children, launch, picture, workers
 PASSES_MAX: Final = 16
 RECHECK_SECONDS_MIN: Final = 0.05
 RETRY_SECONDS: Final = 1.0
-SUFFIX_CHARACTERS: Final = 5
+SUFFIX_CHARACTERS: Final = 8
 SCALES_MAX: Final = 16
 """Changes of the number of workers that are remembered, to be shown."""
 KILLED: Final = children.SIGNAL_BASE + signal.SIGKILL

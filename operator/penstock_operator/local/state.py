@@ -50,9 +50,9 @@ class Record:
 
 def root(environ: Mapping[str, str]) -> pathlib.Path:
     """Where the folders of local fleets are."""
-    given = environ.get("XDG_STATE_HOME", "")
-    base = pathlib.Path(given) if given.startswith("/") else pathlib.Path("~/.local/state")
-    return base.expanduser() / "penstock"
+    given = pathlib.Path(environ.get("XDG_STATE_HOME", ""))
+    home = pathlib.Path(environ.get("HOME", "/"))
+    return (given if given.is_absolute() else home / ".local" / "state") / "penstock"
 
 
 def default_folder(environ: Mapping[str, str], *, namespace: str, pool: str) -> pathlib.Path:
@@ -84,7 +84,8 @@ class Folder:
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
         """Hold the folder for the length of a block. Raises InUse, OSError."""
-        self.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.logs.mkdir(exist_ok=True)
         with (self.path / "lock").open("a+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
