@@ -10,7 +10,7 @@ export PYTHON
 BIN := .venv/bin
 CLUSTER := $(PYTHON) hack/cluster
 
-.PHONY: help setup proto verify lint types unit check sim test cluster cluster-down images demo-kubernetes bench lock clean
+.PHONY: help setup proto verify lint types unit check sim test cluster cluster-down images demo demo-kubernetes bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +59,9 @@ cluster-down: ## Stop the test cluster
 
 images: ## Build the images of operator, dispatcher, worker and the examples
 	@$(CLUSTER) images
+
+demo: setup ## The standard library through a local fleet of 1 to 8 workers: about a minute, no Kubernetes
+	@$(BIN)/python hack/demo_local.py
 
 demo-kubernetes: setup ## The standard library through a pool of pods, with a timeline of queue and replicas
 	@$(BIN)/python hack/demo_kubernetes.py

@@ -15,19 +15,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import rich.console
-import rich.live
-import rich.table
-import rich.text
 
-from rig import environment, installation, kube, pools, processes, timeline
+from rig import environment, installation, kube, pools, processes, screen, timeline
 
 NAMESPACE = "penstock-demo"
 EXAMPLE = environment.ROOT / "examples" / "01-dynamic-scaling"
 POOL = "dynamic-scaling"
-LINE_SECONDS = 2.0
 FLEET_SHRINKS_SECONDS_MAX = 60.0
 
 console = rich.console.Console(highlight=False)
@@ -41,50 +36,6 @@ class Outcome:
     #: What it said, without the samples that we draw ourselves.
     summary: Sequence[str]
     samples: Sequence[timeline.Sample]
-
-
-class Screen:
-    """The latest sample: a live table on a terminal, otherwise a line when something changed."""
-
-    def __init__(self, title: str) -> None:
-        self._title = title
-        self._live = rich.live.Live(console=console, refresh_per_second=8, transient=True)
-        self._samples: list[timeline.Sample] = []
-        self._printed = timeline.Sample(-LINE_SECONDS, 0, 0, 0, 0, 0)
-
-    def __enter__(self) -> Self:
-        if console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        if console.is_terminal:
-            self._live.stop()
-
-    def show(self, sample: timeline.Sample) -> None:
-        """Draw it."""
-        self._samples.append(sample)
-        if console.is_terminal:
-            self._live.update(self._table(sample))
-            return
-        old = self._printed
-        changed = (sample.wanted, sample.ready) != (old.wanted, old.ready)
-        if changed or sample.seconds - old.seconds >= LINE_SECONDS:
-            self._printed = sample
-            console.print(
-                f"{sample.seconds:6.1f} s   queued {sample.pending:4}   "
-                f"running {sample.running:3}   replicas {sample.wanted:3}   ready {sample.ready:3}"
-            )
-
-    def _table(self, sample: timeline.Sample) -> rich.table.Table:
-        table = rich.table.Table(
-            title=f"{self._title}   {sample.seconds:.0f} s", title_justify="left"
-        )
-        for head in ("queued", "running", "replicas", "ready"):
-            table.add_column(head, justify="right", min_width=9)
-        table.add_row(*map(str, (sample.pending, sample.running, sample.wanted, sample.ready)))
-        table.caption = rich.text.Text(timeline.plot(self._samples))
-        return table
 
 
 def say(text: str) -> None:
@@ -142,7 +93,7 @@ def drive(pool: pools.Pool, *, address: str, run: str) -> Outcome:
     arguments = [run, "--address", address, "--pool", f"{NAMESPACE}/{POOL}"]
     driver = EXAMPLE / "driver.py"
     typed(f"python {driver.relative_to(environment.ROOT)} {' '.join(arguments)}")
-    with Screen(run) as screen, pool.timeline(screen.show) as seen:
+    with screen.Screen(run, console) as shown, pool.timeline(shown.show) as seen:
         process = processes.start([sys.executable, str(driver), *arguments], dict(os.environ))
         said, _ = process.communicate()
         processes.stop(process)

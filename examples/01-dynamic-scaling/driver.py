@@ -17,7 +17,7 @@ import pathlib
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "shared"))
 
@@ -59,7 +59,9 @@ async def burst(client: penstock.Client, *, settle_seconds: float) -> int:
 class Tally:
     """What came of the pieces."""
 
+    files: int = 0
     count: int = 0
+    refused: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
     workers: set[str] = dataclasses.field(default_factory=set)
@@ -80,17 +82,42 @@ class Tally:
             self.bytes_in += piece.size_bytes
             self.bytes_out += len(task.result) - pieces.SHA256_BYTES
 
+    @property
+    def right(self) -> bool:
+        """Every result was what it should be."""
+        return not self.failures
 
-async def standard_library(client: penstock.Client, *, root: pathlib.Path) -> int:
-    """Every file below `root` through the pool; each result is compared."""
-    started = time.monotonic()
+    def lines(self, *, seconds: float) -> list[str]:
+        """The sum of it, for people."""
+        work = (
+            f"{self.files} files in {self.count} pieces: {self.bytes_in / 1e6:.1f} MB compressed "
+            f"to {self.bytes_out / 1e6:.1f} MB by {len(self.workers)} workers in {seconds:.1f} s, "
+            f"{self.count / seconds:.0f} tasks/s"
+        )
+        return [
+            work,
+            f"refused while the queue was full, and sent again: {self.refused}",
+            f"compared with a computation here: {len(self.failures)} differ or are missing",
+        ]
+
+
+async def send(
+    client: penstock.Client,
+    paths: Sequence[pathlib.Path],
+    *,
+    root: pathlib.Path,
+    tally: Tally,
+    advance: Callable[[], None] = lambda: None,
+) -> None:
+    """Every piece of these files through the pool; each result is compared. Returns when all are
+    over.
+    """
     refused_before = (await client.pool()).refused_total
-    paths = pieces.files(root)
-    tally, sent = Tally(), dict[str, pieces.Piece]()
+    sent = dict[str, pieces.Piece]()
     run_id, numbers = uuid.uuid4().hex, itertools.count()
     room = asyncio.Semaphore(OUTSTANDING_MAX)
 
-    async def source(bar: progress.Bar) -> AsyncIterator[penstock.Submission]:
+    async def source() -> AsyncIterator[penstock.Submission]:
         for path in paths:
             for piece, content in pieces.pieces_of(path, root=root):
                 await room.acquire()
@@ -98,7 +125,8 @@ async def standard_library(client: penstock.Client, *, root: pathlib.Path) -> in
                 key = f"{run_id}-{next(numbers)}"
                 sent[key] = piece
                 yield penstock.Submission("digest", content, request_id=key)
-            bar.advance()
+            tally.files += 1
+            advance()
 
     async def collect(outcome: penstock.Outcome) -> None:
         piece = sent.pop(outcome.request_id)
@@ -110,24 +138,26 @@ async def standard_library(client: penstock.Client, *, root: pathlib.Path) -> in
         finally:
             room.release()
 
-    async with progress.watch(client), asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as group:
+        outcomes = client.submit_many(source(), retry=RETRY)
+        async with contextlib.aclosing(outcomes):
+            async for outcome in outcomes:
+                group.create_task(collect(outcome))
+    tally.failures += [f"{each.path}, piece {each.index}: no outcome" for each in sent.values()]
+    tally.refused += (await client.pool()).refused_total - refused_before
+
+
+async def standard_library(client: penstock.Client, *, root: pathlib.Path) -> int:
+    """Every file below `root` through the pool; each result is compared."""
+    started, tally, paths = time.monotonic(), Tally(), pieces.files(root)
+    async with progress.watch(client):
         with progress.Bar(total=len(paths), label="files") as bar:
-            outcomes = client.submit_many(source(bar), retry=RETRY)
-            async with contextlib.aclosing(outcomes):
-                async for outcome in outcomes:
-                    group.create_task(collect(outcome))
-    seconds = time.monotonic() - started
-    refused = (await client.pool()).refused_total - refused_before
-    print(
-        f"{len(paths)} files in {tally.count} pieces: {tally.bytes_in / 1e6:.1f} MB compressed to "
-        f"{tally.bytes_out / 1e6:.1f} MB by {len(tally.workers)} workers in {seconds:.1f} s, "
-        f"{tally.count / seconds:.0f} tasks/s"
-    )
-    print(f"refused while the queue was full, and sent again: {refused}")
-    print(f"compared with a computation here: {len(tally.failures)} differ, {len(sent)} missing")
+            await send(client, paths, root=root, tally=tally, advance=bar.advance)
+    for line in tally.lines(seconds=time.monotonic() - started):
+        print(line)
     for failure in tally.failures[:FAILURES_SHOWN_MAX]:
         print(f"  {failure}", file=sys.stderr)
-    return 1 if tally.failures or sent else 0
+    return 0 if tally.right else 1
 
 
 async def run(client: penstock.Client, options: argparse.Namespace) -> int:

@@ -74,6 +74,12 @@ class Demand:
     dead_lettered: int = 0
     failed_total: int = 0
     oldest_pending_time: float | None = None
+    pending_by_priority: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    slots_total: int = 0
+    """Of connected workers that take work."""
+    succeeded_total: int = 0
+    completion_rate: float = 0.0
+    """Tasks per second, lately."""
     workers: Mapping[str, Worker] = dataclasses.field(default_factory=dict)
     """By pod UID."""
     config_error: str = ""
@@ -106,6 +112,10 @@ def merge(previous: Demand | None, message: fleet_service_pb2.PoolDemand, *, fir
         oldest_pending_time=(
             _time(stats.oldest_pending_time) if stats.HasField("oldest_pending_time") else None
         ),
+        pending_by_priority=dict(stats.pending_by_priority),
+        slots_total=stats.slots_total,
+        succeeded_total=stats.succeeded_total,
+        completion_rate=stats.completion_rate,
         workers=workers,
         config_error=message.config_error.message if message.HasField("config_error") else "",
     )

@@ -91,7 +91,9 @@ class DispatcherLink:
         wake: Callable[[str], None],
         wake_all: Callable[[], None],
         clock: Callable[[], float],
+        reconnect_seconds_max: float = RECONNECT_SECONDS_MAX,
     ) -> None:
+        self._reconnect_seconds_max = reconnect_seconds_max
         self._address = address
         self._token_file = token_file
         self._operator_id = operator_id
@@ -254,7 +256,7 @@ class DispatcherLink:
                 self._problem = "the stream was closed"
             failures = 0 if self._synced_at is not None else failures + 1
             self._lost()
-            longest = RECONNECT_SECONDS_MAX if failures > 1 else RECONNECT_SECONDS_MAX / 2
+            longest = self._reconnect_seconds_max / (2 if failures <= 1 else 1)
             await asyncio.sleep(random.uniform(0, longest))
 
     def _lost(self) -> None:

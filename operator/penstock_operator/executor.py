@@ -20,6 +20,7 @@ from penstock_operator import (
     metrics,
     observed,
     removal,
+    reservations,
     resources,
     spec,
     status,
@@ -231,19 +232,8 @@ class Executor:
         return True
 
     async def _reserve(self, pool: spec.WorkerPoolSpec, action: actions.ReserveWorkers) -> bool:
-        request = fleet_service_pb2.ReserveWorkersRequest(
-            pool=pool.full_name,
-            count=action.count,
-            idle_only=action.idle_only,
-            revision=action.revision,
-        )
-        request.idle_for.seconds = action.idle_for_seconds
-        answer = await self._link.reserve(request)
-        self.memory = self.memory.after_reserve(
-            (worker.pod_uid for worker in answer.workers),
-            reservation_id=answer.reservation_id,
-            asked=action.count,
-            now=self._wall(),
+        self.memory = await reservations.reserve(
+            self._link, pool, action, remembered=self.memory, wall=self._wall
         )
         return True
 
@@ -259,15 +249,8 @@ class Executor:
         return True
 
     async def _release(self, pool: spec.WorkerPoolSpec, action: actions.ReleaseWorkers) -> bool:
-        await self._link.release(
-            fleet_service_pb2.ReleaseWorkersRequest(
-                pool=pool.full_name,
-                reservation_id=action.reservation_id,
-                pod_uids=action.pod_uids,
-            )
-        )
-        self.memory = self.memory.after_release(
-            action.pod_uids, reservation_id=action.reservation_id, now=self._wall()
+        self.memory = await reservations.release(
+            self._link, pool, action, remembered=self.memory, wall=self._wall
         )
         return True
 

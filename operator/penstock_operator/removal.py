@@ -141,7 +141,7 @@ def steps(
         if not (revision.drained or spare or strangers) or marks:
             continue
         if revision is crew.current:
-            reason, message = _why_down(decision, idle_timeout_seconds=idle_timeout_seconds)
+            reason, message = why_down(decision, idle_timeout_seconds=idle_timeout_seconds)
         else:
             reason, message = "Rollout", f"rollout to revision {crew.current.hash}"
         removal = actions.RemovePods(
@@ -169,7 +169,7 @@ def steps(
     return found, waiting
 
 
-def _why_down(decision: scaling.ScaleDecision, *, idle_timeout_seconds: int) -> tuple[str, str]:
+def why_down(decision: scaling.ScaleDecision, *, idle_timeout_seconds: int) -> tuple[str, str]:
     """Reason and message of a removal.
 
     By the time workers have drained the decision that reserved them is carried out, and demand may

@@ -171,6 +171,18 @@ def _pod_template(
     return result
 
 
+def worker_environment(pool: spec.WorkerPoolSpec, *, address: str, revision: str) -> dict[str, str]:
+    """What every worker of the pool is told, in a pod or as a local process."""
+    return {
+        observed.ADDRESS: address,
+        "PENSTOCK_POOL": pool.full_name,
+        "PENSTOCK_POOL_UID": pool.uid,
+        "PENSTOCK_REVISION": revision,
+        "PENSTOCK_SLOTS": str(pool.slots_per_worker),
+        "PENSTOCK_DRAIN_TIMEOUT_SECONDS": str(pool.drain_timeout_seconds),
+    }
+
+
 def _equip(
     container: dict[str, Any],
     pool: spec.WorkerPoolSpec,
@@ -179,12 +191,7 @@ def _equip(
     settings: WorkerSettings,
 ) -> None:
     plain = {
-        observed.ADDRESS: settings.address,
-        "PENSTOCK_POOL": pool.full_name,
-        "PENSTOCK_POOL_UID": pool.uid,
-        "PENSTOCK_REVISION": revision,
-        "PENSTOCK_SLOTS": str(pool.slots_per_worker),
-        "PENSTOCK_DRAIN_TIMEOUT_SECONDS": str(pool.drain_timeout_seconds),
+        **worker_environment(pool, address=settings.address, revision=revision),
         "PENSTOCK_HTTP_PORT": str(WORKER_HTTP_PORT),
     }
     if settings.token_secret:

@@ -17,6 +17,7 @@ from rig import processes
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(sys.executable).parent
 README = ROOT / "README.md"
+LAPTOP = ROOT / "docs" / "tutorial" / "laptop.md"
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-pool.md"
 WRITE_A_WORKER = ROOT / "docs" / "how-to" / "write-a-worker.md"
 TEST_HANDLERS = ROOT / "docs" / "how-to" / "test-handlers.md"
@@ -75,6 +76,38 @@ class TestReadme:
             check=True,
         )
         assert done.stdout.strip() == hashlib.sha256(b"hello").hexdigest()
+
+
+def test_the_tutorial_on_a_laptop(tmp_path: pathlib.Path) -> None:
+    """Its handler, its manifest, its submissions and its program; nothing else is said."""
+    (tmp_path / "tasks.py").write_text(block(LAPTOP, "python", "Worker()"))
+    (tmp_path / "pool.yaml").write_text(block(LAPTOP, "yaml", "kind: WorkerPool"))
+    program = block(LAPTOP, "python", "SyncClient")
+    submissions = block(LAPTOP, "sh", "tasks.jsonl").replace("seq 100", "seq 10")
+    script = f"""
+        penstock up -f pool.yaml --detach
+        trap 'penstock down --now' EXIT
+        {submissions}
+        export PENSTOCK_ADDRESS=$(sed 's/.*"address": "//; s/".*//' state/penstock/*/fleet.json)
+        python -c '{program}'
+    """
+    environment = {name: value for name, value in os.environ.items() if "PENSTOCK" not in name}
+    done = subprocess.run(
+        ["bash", "-ec", "\n".join(line.removeprefix("        ") for line in script.splitlines())],
+        cwd=tmp_path,
+        env={
+            **environment,
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "XDG_STATE_HOME": str(tmp_path / "state"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done
+    assert "10 succeeded, 0 did not" in done.stderr
+    assert hashlib.sha256(b"hello").hexdigest() in done.stdout
 
 
 def test_the_tutorial_without_a_cluster(start: Any, tmp_path: pathlib.Path) -> None:

@@ -14,6 +14,7 @@ from penstock.cli import (
     connection,
     draining,
     failures,
+    local,
     looking,
     operating,
     overview,
@@ -59,6 +60,8 @@ for _command in (
     draining.undrain,
     purging.purge,
     serving.dispatcher,
+    local.up,
+    local.down,
     completing.completion,
 ):
     penstock.add_command(_command)

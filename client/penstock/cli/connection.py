@@ -31,9 +31,9 @@ _FINDING = (
         envvar="PENSTOCK_ADDRESS",
         metavar="HOST:PORT",
         default=_settings.DEFAULT_ADDRESS,
-        show_default=True,
         show_envvar=True,
-        help="The dispatcher.",
+        help="The dispatcher; default: the local fleet that runs ('penstock up'), else "
+        f"{_settings.DEFAULT_ADDRESS}.",
     ),
     click.option(
         "--kube",

@@ -83,8 +83,8 @@ def _of_penstock(error: errors.PenstockError, *, address: str) -> Failure:
         return Failure(
             _join(
                 f"no dispatcher answers at {address}",
-                "name another with --address or PENSTOCK_ADDRESS, start one with 'penstock "
-                "dispatcher', or reach one in a cluster with --kube",
+                "name another with --address or PENSTOCK_ADDRESS, start one with 'penstock up' or "
+                "'penstock dispatcher', or reach one in a cluster with --kube",
             ),
             UNREACHABLE,
         )

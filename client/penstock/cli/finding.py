@@ -5,7 +5,7 @@ An option wins over the environment, and whoever says nothing gets what runs her
 1. `--address`
 2. `--kube`, or the name of the program (`kubectl penstock`)
 3. PENSTOCK_ADDRESS
-4. what runs on this machine (`LOCAL`)
+4. the local fleet that runs on this machine (`penstock up`)
 5. PENSTOCK_KUBE=1
 6. 127.0.0.1:50051
 """
@@ -13,6 +13,7 @@ An option wins over the environment, and whoever says nothing gets what runs her
 import contextlib
 import dataclasses
 import enum
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -30,8 +31,25 @@ class Found:
     pool: str | None = None
 
 
+def local_fleet() -> Found | None:
+    """The local fleet that runs, and its pool if no other one is meant. Raises InputError."""
+    from penstock_operator.local import state
+
+    fleets = [record for _, record in state.running(os.environ) if record.address]
+    if len(fleets) > 1:
+        addresses = ", ".join(f"{each.address} ({', '.join(each.pools)})" for each in fleets)
+        raise failures.InputError(
+            f"several local fleets run: say --address with one of {addresses}"
+        )
+    if not fleets:
+        return None
+    [fleet] = fleets
+    only = len(fleet.pools) == 1 and "PENSTOCK_POOL" not in os.environ
+    return Found(fleet.address, fleet.pools[0] if only else None)
+
+
 Look = Callable[[], Found | None]
-LOCAL: Final[tuple[Look, ...]] = ()
+LOCAL: Final[tuple[Look, ...]] = (local_fleet,)
 """Each may know a dispatcher that runs on this machine; the first that does is believed."""
 
 

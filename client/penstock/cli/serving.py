@@ -1,13 +1,10 @@
 """`dispatcher`: the queue without Kubernetes, its pools from the same manifests."""
 
 import pathlib
-from collections.abc import Iterator
-from typing import Any
 
 import click
-import yaml
 
-from penstock.cli import failures
+from penstock.cli import failures, manifests
 
 
 @click.command(
@@ -32,22 +29,7 @@ def dispatcher(config: pathlib.Path | None, arguments: tuple[str, ...]) -> None:
         raise failures.InputError(
             f"the dispatcher needs {error.name}: pip install 'penstock[dispatcher]'"
         ) from None
-    pools = [] if config is None else list(_pools(config))
+    from penstock_operator import spec
+
+    pools = [] if config is None else [spec.pool_config(each) for each in manifests.read(config)]
     raise click.exceptions.Exit(program.main(list(arguments), pools=pools))
-
-
-def _pools(path: pathlib.Path) -> Iterator[Any]:
-    # The operator's reader of manifests is pure: none of the operator's libraries is needed.
-    from penstock_operator import fields, spec
-
-    try:
-        documents = [each for each in yaml.safe_load_all(path.read_text()) if each is not None]
-    except yaml.YAMLError as error:
-        raise failures.InputError(f"{path} is not YAML: {error}") from None
-    if not documents:
-        raise failures.InputError(f"{path} holds no WorkerPool: add one, or leave --config out")
-    for number, document in enumerate(documents, start=1):
-        try:
-            yield spec.pool_config(spec.parse_manifest(document))
-        except fields.InvalidManifest as error:
-            raise failures.InputError(f"{path} document {number}: {error}") from None
