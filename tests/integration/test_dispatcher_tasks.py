@@ -305,5 +305,5 @@ async def test_a_scheduled_task_waits_for_its_time(dispatcher: Any, stubs: Any) 
 
 async def test_a_method_of_a_later_release_is_unimplemented(stubs: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await stubs.tasks.RetryTask(task_service_pb2.RetryTaskRequest(name="x"))
+        await stubs.tasks.UpdateTask(task_service_pb2.UpdateTaskRequest())
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
