@@ -17,10 +17,32 @@ HEADER = """\
 
 <!-- Made by hack/gen_cli_reference.py from the program's own help; do not edit. -->
 
-`pip install 'penstock[cli]'`. Where the dispatcher is, and who you are, comes from the options or
-from the environment, so that `export PENSTOCK_ADDRESS=… PENSTOCK_POOL=…` once is enough. What is
-found goes to standard output, all else to standard error. An error is one line that says what to do
-next, and an exit status:
+`pip install 'penstock[cli]'`. What is found goes to standard output, all else to standard error.
+
+## Which dispatcher
+
+The first of these that says something:
+
+1. `--address HOST:PORT`
+2. `--kube`, or `kubectl penstock …` instead of `penstock …`: the dispatcher of the current kube
+   context, in its namespace or in that of `--kube-namespace` (`--namespace`, where a command has no
+   other use for that). `kubectl port-forward` is started for it, and ended with the command; so
+   whoever does this must be allowed to list Services, get Pods, and create `pods/portforward`.
+3. `PENSTOCK_ADDRESS`
+4. the local fleet that runs on this machine (`penstock up`), and its pool if it has one only
+5. `PENSTOCK_KUBE=1`, which is `--kube` for whoever names no address
+6. 127.0.0.1:50051
+
+So `export PENSTOCK_ADDRESS=… PENSTOCK_POOL=…`, or `PENSTOCK_KUBE=1`, once is enough. kubectl finds
+`kubectl-penstock` on `PATH`, where pip puts it beside `penstock`.
+
+## Completion
+
+`eval "$(penstock completion bash)"` in `~/.bashrc`; zsh and fish are below.
+
+## Exit status
+
+An error is one line that says what to do next, and one of these:
 
 """
 

@@ -14,21 +14,32 @@ and protobuf are needed; the command line (`penstock.cli`) needs the extra `cli`
 from penstock import errors
 from penstock._client import Client
 from penstock._payload import Payload, json_payload
-from penstock._pools import PoolInfo, PoolState, WorkerInfo, WorkerState
+from penstock._pools import PoolInfo, PoolState, Purge, WorkerInfo, WorkerState
 from penstock._retry import Retry
 from penstock._submission import Admission, Outcome, RetryPolicy, Submission, SubmitOptions
 from penstock._sync_client import SyncClient
 from penstock._task import Task, TaskFailure, TaskState
-from penstock.errors import PenstockError, QueueFull, TaskError, TaskFailed, WaitTimeout
+from penstock._watching import TaskChange
+from penstock.errors import (
+    AdmissionTimeout,
+    PenstockError,
+    QueueFull,
+    TaskError,
+    TaskFailed,
+    TooManyWaiters,
+    WaitTimeout,
+)
 
 __all__ = [
     "Admission",
+    "AdmissionTimeout",
     "Client",
     "Outcome",
     "Payload",
     "PenstockError",
     "PoolInfo",
     "PoolState",
+    "Purge",
     "QueueFull",
     "Retry",
     "RetryPolicy",
@@ -36,10 +47,12 @@ __all__ = [
     "SubmitOptions",
     "SyncClient",
     "Task",
+    "TaskChange",
     "TaskError",
     "TaskFailed",
     "TaskFailure",
     "TaskState",
+    "TooManyWaiters",
     "WaitTimeout",
     "WorkerInfo",
     "WorkerState",

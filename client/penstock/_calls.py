@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
-from google.protobuf import message
+from google.protobuf import empty_pb2, message
 
 from penstock import _pools, _submission, _task, _times, errors
 from penstock.v1 import pool_service_pb2, task_pb2, task_service_pb2
@@ -20,6 +20,7 @@ PAGE_SIZE_MAX: Final = 1000
 TASKS: Final = "/penstock.v1.TaskService/"
 POOLS: Final = "/penstock.v1.PoolService/"
 STREAM_SUBMIT: Final = TASKS + "StreamSubmitTasks"
+WATCH: Final = TASKS + "WatchTasks"
 
 Answer = TypeVar("Answer", bound=message.Message)
 Value = TypeVar("Value")
@@ -97,6 +98,18 @@ def cancel(name: str, *, reason: str) -> Call[task_pb2.Task, _task.Task]:
     return Call(TASKS + "CancelTask", request, task_pb2.Task, _task.from_wire)
 
 
+def retry(name: str) -> Call[task_pb2.Task, _task.Task]:
+    """Queue it again."""
+    request = task_service_pb2.RetryTaskRequest(name=name)
+    return Call(TASKS + "RetryTask", request, task_pb2.Task, _task.from_wire)
+
+
+def delete(name: str, *, etag: str) -> Call[empty_pb2.Empty, None]:
+    """Forget it."""
+    request = task_service_pb2.DeleteTaskRequest(name=name, etag=etag)
+    return Call(TASKS + "DeleteTask", request, empty_pb2.Empty, lambda _: None)
+
+
 def tasks(
     *, parent: str, query: str, page_size: int, token: str
 ) -> Call[task_service_pb2.ListTasksResponse, Page[_task.Task]]:
@@ -115,6 +128,48 @@ def pool(name: str) -> Call[pool_service_pb2.Pool, _pools.PoolInfo]:
     """One pool."""
     request = pool_service_pb2.GetPoolRequest(name=name)
     return Call(POOLS + "GetPool", request, pool_service_pb2.Pool, _pools.pool_from_wire)
+
+
+def pause(name: str, *, reason: str) -> Call[pool_service_pb2.Pool, _pools.PoolInfo]:
+    """Stop dispatch."""
+    request = pool_service_pb2.PausePoolRequest(name=name, reason=reason)
+    return Call(POOLS + "PausePool", request, pool_service_pb2.Pool, _pools.pool_from_wire)
+
+
+def resume(name: str) -> Call[pool_service_pb2.Pool, _pools.PoolInfo]:
+    """Take a pause back."""
+    request = pool_service_pb2.ResumePoolRequest(name=name)
+    return Call(POOLS + "ResumePool", request, pool_service_pb2.Pool, _pools.pool_from_wire)
+
+
+def drain(
+    name: str, *, seconds: float, reason: str
+) -> Call[pool_service_pb2.Pool, _pools.PoolInfo]:
+    """Admit nothing more; the pool when it is drained or `seconds` have passed."""
+    request = pool_service_pb2.DrainPoolRequest(
+        name=name, reason=reason, timeout=_times.to_duration(seconds, name="max_wait")
+    )
+    return Call(POOLS + "DrainPool", request, pool_service_pb2.Pool, _pools.pool_from_wire)
+
+
+def purge(
+    name: str, *, query: str, force: bool
+) -> Call[pool_service_pb2.PurgePoolResponse, _pools.Purge]:
+    """Delete what waits, or count it."""
+    request = pool_service_pb2.PurgePoolRequest(name=name, filter=query, force=force)
+    answer = pool_service_pb2.PurgePoolResponse
+    return Call(
+        POOLS + "PurgePool",
+        request,
+        answer,
+        lambda found: _pools.Purge(found.purge_count, tuple(found.purge_sample), deleted=force),
+    )
+
+
+def undrain(name: str) -> Call[pool_service_pb2.Pool, _pools.PoolInfo]:
+    """Take a drain back."""
+    request = pool_service_pb2.UndrainPoolRequest(name=name)
+    return Call(POOLS + "UndrainPool", request, pool_service_pb2.Pool, _pools.pool_from_wire)
 
 
 def pools(

@@ -23,6 +23,7 @@ from penstock import (
     _aio_streaming,
     _calls,
     _names,
+    _operating,
     _payload,
     _pipeline,
     _pools,
@@ -39,7 +40,7 @@ _Answer = TypeVar("_Answer", bound=message.Message)
 _Value = TypeVar("_Value")
 
 
-class Client:
+class Client(_operating.Operating):
     """Speaks to a dispatcher from asyncio code. Use it as `async with`, or call `close`.
 
     One client serves any number of coroutines of one event loop; it connects at its first call.
@@ -112,9 +113,10 @@ class Client:
         """Submit one task; once this returns, the task is durable.
 
         A full pool raises `QueueFull` at once, with `retry_after_seconds`; or, with
-        `admission=WAIT`, the call is held for up to `max_wait`; or, with `retry`, it is tried again
-        when the dispatcher says. `options` are the fields of `Submission`. Returns the task without
-        its payload.
+        `admission=WAIT`, the call is held for up to `max_wait` (None = as the pool says, 30 s by
+        default) and then raises `AdmissionTimeout`, or `TooManyWaiters` at once; or, with `retry`,
+        it is tried again when the dispatcher says. `timeout` comes on top of `max_wait`. `options`
+        are the fields of `Submission`. Returns the task without its payload.
         """
         call = _calls.submit(
             _submission.Submission(task_type, payload, **options),
@@ -123,9 +125,7 @@ class Client:
             max_wait=max_wait,
             validate_only=validate_only,
         )
-        seconds = self._settings.seconds(timeout) + _times.to_seconds(
-            max_wait or 0, name="max_wait"
-        )
+        seconds = self._settings.seconds(timeout) + _submission.hold_seconds(admission, max_wait)
         return await self._run(call, seconds=seconds, retry=retry)
 
     def submit_many(
@@ -133,8 +133,6 @@ class Client:
         submissions: _aio_streaming.Source,
         *,
         pool: str | None = None,
-        admission: _submission.Admission = _submission.Admission.REJECT,
-        max_wait: _times.Seconds | None = None,
         retry: _retry.Retry | None = None,
         timeout: _times.Seconds | None = None,
     ) -> AsyncGenerator[_submission.Outcome, None]:
@@ -152,8 +150,6 @@ class Client:
         """
         terms = _pipeline.Terms(
             parent=self._settings.pool_name(pool),
-            admission=admission,
-            max_wait=max_wait,
             retry=retry,
             timeout_seconds=self._settings.seconds(timeout),
         )
@@ -292,6 +288,26 @@ class Client:
         """The workers of one pool, or of the default one."""
         page = functools.partial(_calls.workers, parent=self._settings.pool_name(pool))
         return self._pages(page, timeout)
+
+    # ------------------------------------------------------------ operating a pool
+
+    async def pause(
+        self, pool: str | None = None, *, reason: str = "", timeout: _times.Seconds | None = None
+    ) -> _pools.PoolInfo:
+        """Start no more tasks until `resume`; running ones go on, new ones are admitted. Durable
+        when this returns. With tokens, it needs the role `admin`.
+        """
+        call = _calls.pause(self._settings.pool_name(pool), reason=reason)
+        return await self._run(call, seconds=self._settings.seconds(timeout))
+
+    async def resume(
+        self, pool: str | None = None, *, timeout: _times.Seconds | None = None
+    ) -> _pools.PoolInfo:
+        """Take `pause` back. The manifest's `suspend` is another latch: with it set, the pool stays
+        PAUSED.
+        """
+        call = _calls.resume(self._settings.pool_name(pool))
+        return await self._run(call, seconds=self._settings.seconds(timeout))
 
     # ------------------------------------------------------------ how
 

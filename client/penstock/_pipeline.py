@@ -22,7 +22,7 @@ from typing import Final
 
 import grpc
 
-from penstock import _payload, _retry, _status, _submission, _times, errors
+from penstock import _payload, _retry, _status, _submission, errors
 from penstock.v1 import task_service_pb2
 
 BATCH_TASKS_MAX: Final = 1000
@@ -50,8 +50,6 @@ class Terms:
     """What holds for every submission of one `submit_many`."""
 
     parent: str
-    admission: _submission.Admission
-    max_wait: _times.Seconds | None
     retry: _retry.Retry | None
     timeout_seconds: float
     """How long without any progress until it gives up."""
@@ -72,10 +70,7 @@ class Pipeline:
         self._hold_until = 0.0
         self._broken = 0
         self._stuck_since: float | None = None
-        wait = terms.max_wait or 0.0
-        self.patience_seconds: Final = terms.timeout_seconds + _times.to_seconds(
-            wait, name="max_wait"
-        )
+        self.patience_seconds: Final = terms.timeout_seconds
 
     # ------------------------------------------------------------ the caller's side
 
@@ -106,8 +101,6 @@ class Pipeline:
                 parent="",
                 request_id=request_id,
                 now=_submission.utc_now,
-                admission=self._terms.admission,
-                max_wait=self._terms.max_wait,
             )
         except errors.PayloadTooLarge as error:
             request_id = submission.request_id or request_id

@@ -34,6 +34,8 @@ class WorkerState(enum.Enum):
 class PoolInfo:
     """One pool at one moment. Rates are per second; None = not known yet.
 
+    `drained`: it is draining, and nothing is left to wait for.
+
     `slots_total` counts connected workers that take work, `slots_used` all connected ones. The
     totals grow since the pool's creation.
     """
@@ -63,6 +65,7 @@ class PoolInfo:
     refused_total: int
     succeeded_total: int
     failed_total: int
+    drained: bool = False
 
     @property
     def namespace(self) -> str:
@@ -100,6 +103,17 @@ class WorkerInfo:
     def pool(self) -> str:
         """`namespaces/{namespace}/pools/{pool}`."""
         return self.name.rpartition("/workers/")[0]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Purge:
+    """How many waiting tasks matched, and the names of the first of them, at most 100."""
+
+    count: int
+    sample: tuple[str, ...]
+    _: dataclasses.KW_ONLY
+    deleted: bool
+    """False = that was a preview."""
 
 
 _POOL_STATES = {
@@ -151,6 +165,7 @@ def pool_from_wire(message: pool_service_pb2.Pool) -> PoolInfo:
         refused_total=stats.refused_total,
         succeeded_total=stats.succeeded_total,
         failed_total=stats.failed_total,
+        drained=message.drained,
     )
 
 

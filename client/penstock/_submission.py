@@ -18,6 +18,8 @@ from penstock.v1 import task_pb2, task_service_pb2
 PRIORITY_MIN: Final = -(2**31)
 PRIORITY_MAX: Final = 2**31 - 1
 REQUEST_ID_CHARACTERS_MAX: Final = 128
+WAIT_SECONDS_DEFAULT: Final = 30.0
+"""How long a pool that says nothing of it lets a call wait for room."""
 REQUEST_BYTES_MAX: Final = 8 * 1024 * 1024
 """Twice what any pool takes as a payload. Past 16 MiB gRPC refuses a message with a status that
 looks like a full pool, and ends the stream."""
@@ -131,6 +133,13 @@ class Outcome:
             raise self.error or errors.PenstockError("the outcome holds no task")
         # Made on demand: a caller who submits thousands seldom looks at each.
         return _task.from_wire(self._message)
+
+
+def hold_seconds(admission: Admission, max_wait: _times.Seconds | None) -> float:
+    """How long a dispatcher may hold the call, beside the time that answering takes."""
+    if max_wait is not None:
+        return _times.to_seconds(max_wait, name="max_wait")
+    return WAIT_SECONDS_DEFAULT if admission is Admission.WAIT else 0.0
 
 
 def utc_now() -> dt.datetime:

@@ -30,6 +30,7 @@ from penstock import (
     _retry,
     _settings,
     _submission,
+    _sync_operating,
     _task,
     _times,
     _waiting,
@@ -40,7 +41,7 @@ _Answer = TypeVar("_Answer", bound=message.Message)
 _Value = TypeVar("_Value")
 
 
-class SyncClient:
+class SyncClient(_sync_operating.Operating):
     """Speaks to a dispatcher from ordinary code. Use it as `with`, or call `close`.
 
     One client serves any number of threads; it connects at its first call. Make another after a
@@ -116,9 +117,10 @@ class SyncClient:
         """Submit one task; once this returns, the task is durable.
 
         A full pool raises `QueueFull` at once, with `retry_after_seconds`; or, with
-        `admission=WAIT`, the call is held for up to `max_wait`; or, with `retry`, it is tried again
-        when the dispatcher says. `options` are the fields of `Submission`. Returns the task without
-        its payload.
+        `admission=WAIT`, the call is held for up to `max_wait` (None = as the pool says, 30 s by
+        default) and then raises `AdmissionTimeout`, or `TooManyWaiters` at once; or, with `retry`,
+        it is tried again when the dispatcher says. `timeout` comes on top of `max_wait`. `options`
+        are the fields of `Submission`. Returns the task without its payload.
         """
         call = _calls.submit(
             _submission.Submission(task_type, payload, **options),
@@ -127,9 +129,7 @@ class SyncClient:
             max_wait=max_wait,
             validate_only=validate_only,
         )
-        seconds = self._settings.seconds(timeout) + _times.to_seconds(
-            max_wait or 0, name="max_wait"
-        )
+        seconds = self._settings.seconds(timeout) + _submission.hold_seconds(admission, max_wait)
         return self._run(call, seconds=seconds, retry=retry)
 
     def submit_many(
@@ -137,8 +137,6 @@ class SyncClient:
         submissions: Iterable[_submission.Submission],
         *,
         pool: str | None = None,
-        admission: _submission.Admission = _submission.Admission.REJECT,
-        max_wait: _times.Seconds | None = None,
         retry: _retry.Retry | None = None,
         timeout: _times.Seconds | None = None,
     ) -> Generator[_submission.Outcome, None, None]:
@@ -155,8 +153,6 @@ class SyncClient:
         """
         terms = _pipeline.Terms(
             parent=self._settings.pool_name(pool),
-            admission=admission,
-            max_wait=max_wait,
             retry=retry,
             timeout_seconds=self._settings.seconds(timeout),
         )
@@ -297,6 +293,26 @@ class SyncClient:
         """The workers of one pool, or of the default one."""
         page = functools.partial(_calls.workers, parent=self._settings.pool_name(pool))
         return self._pages(page, timeout)
+
+    # ------------------------------------------------------------ operating a pool
+
+    def pause(
+        self, pool: str | None = None, *, reason: str = "", timeout: _times.Seconds | None = None
+    ) -> _pools.PoolInfo:
+        """Start no more tasks until `resume`; running ones go on, new ones are admitted. Durable
+        when this returns. With tokens, it needs the role `admin`.
+        """
+        call = _calls.pause(self._settings.pool_name(pool), reason=reason)
+        return self._run(call, seconds=self._settings.seconds(timeout))
+
+    def resume(
+        self, pool: str | None = None, *, timeout: _times.Seconds | None = None
+    ) -> _pools.PoolInfo:
+        """Take `pause` back. The manifest's `suspend` is another latch: with it set, the pool stays
+        PAUSED.
+        """
+        call = _calls.resume(self._settings.pool_name(pool))
+        return self._run(call, seconds=self._settings.seconds(timeout))
 
     # ------------------------------------------------------------ how
 

@@ -125,6 +125,11 @@ class Task:
         return json.loads(self.result)
 
 
+def state_from_wire(number: "task_pb2.Task.State.ValueType") -> TaskState | None:
+    """A state as it travels; None = unset."""
+    return _STATES.get(number, TaskState.UNKNOWN) if number else None
+
+
 def from_wire(message: task_pb2.Task) -> Task:
     """Read a task as it travels."""
 

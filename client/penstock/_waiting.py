@@ -1,4 +1,4 @@
-"""Waiting for a task's end, pure: how long to ask for, and what to make of an answer.
+"""Waiting for a task's or a pool's end, pure: how long to ask for, what to make of an answer.
 
 A wait is a chain of calls, each held by the dispatcher for at most `SEGMENT_SECONDS`: so a wait may
 last for days, through restarts of the dispatcher, and yet finds out within its patience that nobody
@@ -7,7 +7,7 @@ answers. Times are monotonic seconds.
 
 from typing import Final
 
-from penstock import _retry, _task, errors
+from penstock import _pools, _retry, _task, _times, errors
 
 SEGMENT_SECONDS: Final = 60.0
 ANSWER_SECONDS: Final = 5.0
@@ -58,3 +58,21 @@ class Wait:
             f"{self._name} was not over after {self._timeout_seconds:.3g} s: {state}",
             task=self._seen,
         )
+
+
+class Drain:
+    """One wait for a pool to be drained. `max_wait` None = for ever."""
+
+    def __init__(self, max_wait: _times.Seconds | None, *, now: float) -> None:
+        self._deadline = float("inf")
+        if max_wait is not None:
+            self._deadline = now + _times.to_seconds(max_wait, name="max_wait")
+
+    def segment(self, now: float) -> float:
+        """Seconds that the next call may be held."""
+        return min(SEGMENT_SECONDS, max(0.0, self._deadline - now))
+
+    def answered(self, pool: _pools.PoolInfo, now: float) -> bool:
+        """Whether that was all: it is drained, somebody has taken it back, or the time is up."""
+        taken_back = pool.state not in (_pools.PoolState.DRAINING, _pools.PoolState.CLOSED)
+        return pool.drained or taken_back or now >= self._deadline

@@ -62,6 +62,7 @@ __all__ = [
     "Unschedulable",
     "Violation",
     "WaitTimeout",
+    "WatchTooSlow",
     "WorkerNotFound",
     "WrongTaskState",
     "WrongWorkerState",
@@ -220,6 +221,10 @@ class EtagMismatch(Aborted):
     """The task has changed since it was read: read it again."""
 
 
+class WatchTooSlow(Aborted):
+    """More changes came than were read: watch again with the last `resume_token`."""
+
+
 class Unavailable(PenstockError):
     """No dispatcher answers. The client has already retried until the call's time-out."""
 
@@ -312,6 +317,7 @@ REASONS: Final[Mapping[str, type[PenstockError]]] = {
     "POOL_CLOSED": PoolClosed,
     "WORKER_STATE": WrongWorkerState,
     "ETAG_MISMATCH": EtagMismatch,
+    "WATCH_TOO_SLOW": WatchTooSlow,
     "NOT_LEADER": NotLeader,
     "DRAINING": PoolDraining,
     "STARTING": Starting,

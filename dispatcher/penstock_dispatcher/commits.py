@@ -39,7 +39,10 @@ def _size(record: records.Record) -> int:
     if type(record) is records.TaskEnded:
         failure = record.failure
         return len(record.result) + (len(failure.status) if failure else 0)
-    if isinstance(record, records.TaskRequeued | records.TaskCancelling) and record.failure:
+    if (
+        isinstance(record, records.TaskRequeued | records.TaskRedriven | records.TaskCancelling)
+        and record.failure
+    ):
         return len(record.failure.status)
     return 0
 

@@ -1,9 +1,9 @@
 """Demand for one operator stream: pushed when it changes, never asked for.
 
-A pool's change goes out at once after a calm. A burst of submissions is seen in two or three steps
-(the first task starts, the rest is committed), and the fleet must not wait for the last of them: so
-a few messages may follow each other after `SPACING_NS`, and ten a second from then on (`PACE`, a
-token bucket for each pool). What does not differ from what was sent is left out. Every pool goes
+A burst of submissions arrives in steps (a frame or two, their commits, the first tasks start), and
+the fleet should take one step for it: so a change goes out after `GATHER_NS`, with all that has
+come by then. A few messages may follow each other like that, and ten a second from then on (`PACE`,
+a token bucket for each pool). What does not differ from what was sent is left out. Every pool goes
 out at least each `REFRESH_NS`, so that the operator can tell silence from calm. A pool's first
 message has all its workers, and so has the first one after the operator has made it known
 (`introduce`); the others have those that changed.
@@ -20,7 +20,7 @@ from penstock_dispatcher.core import bucket, demand, settings, units
 from penstock_dispatcher.core import pool as pools
 
 PACE: Final = settings.RateLimit(tasks=10, period_ns=units.SECOND, burst=4)
-SPACING_NS: Final = 5 * units.MILLISECOND
+GATHER_NS: Final = 10 * units.MILLISECOND
 REFRESH_NS: Final = 5 * units.SECOND
 DEMANDS_MAX: Final = 64
 """Pools in one message."""
@@ -34,7 +34,8 @@ class DemandFeed:
     def __init__(self, *, pool_registry: registry.Registry, now: Callable[[], int]) -> None:
         self._registry = pool_registry
         self._now = now
-        self._changed: dict[str, None] = {}
+        self._changed: dict[str, int] = {}
+        """Pools with something to tell, and since when."""
         self._sent: dict[str, tuple[int, _Signature]] = {}
         self._pace: dict[str, bucket.TokenBucket] = {}
         self._whole: set[str] = set()
@@ -45,12 +46,12 @@ class DemandFeed:
     def changed(self, pool: pools.Pool) -> None:
         """The pool had a turn."""
         if pool.config.uid not in self._changed:
-            self._changed[pool.config.uid] = None
+            self._changed[pool.config.uid] = self._now()
             self._wake.set()
 
     def refused(self, uid: str) -> None:
         """The pool's configuration was refused."""
-        self._changed[uid] = None
+        self._changed[uid] = self._now()
         self._wake.set()
 
     def introduce(self, uid: str) -> None:
@@ -81,7 +82,7 @@ class DemandFeed:
             now = self._now()
             for uid, (at, _) in self._sent.items():
                 if now - at >= REFRESH_NS:
-                    self._changed[uid] = None
+                    self._changed[uid] = 0
             due = [uid for uid in self._changed if self._free_at(uid, now) <= now]
             made = []
             for uid in due[:DEMANDS_MAX]:
@@ -95,9 +96,9 @@ class DemandFeed:
 
     def _free_at(self, uid: str, now: int) -> int:
         """When the pool's next message may go out."""
-        if uid not in self._sent:
-            return now
-        return max(self._sent[uid][0] + SPACING_NS, self._pace[uid].ready_at(now))
+        gathered = self._changed[uid] + GATHER_NS
+        pace = self._pace.get(uid)
+        return gathered if pace is None else max(gathered, pace.ready_at(now))
 
     def _mark_sent(self, uid: str, signature: _Signature, now: int) -> None:
         self._sent[uid] = (now, signature)

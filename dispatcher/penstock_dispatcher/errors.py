@@ -28,7 +28,10 @@ class Reason(enum.Enum):
     """ErrorInfo.reason, stable for ever."""
 
     QUEUE_FULL = "QUEUE_FULL"
+    TOO_MANY_WAITERS = "TOO_MANY_WAITERS"
+    ADMISSION_TIMEOUT = "ADMISSION_TIMEOUT"
     TOO_MANY_STREAMS = "TOO_MANY_STREAMS"
+    WATCH_TOO_SLOW = "WATCH_TOO_SLOW"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
     INVALID_FIELD = "INVALID_FIELD"
     POOL_NOT_FOUND = "POOL_NOT_FOUND"
@@ -59,7 +62,10 @@ class Row(NamedTuple):
 _Code = grpc.StatusCode
 TABLE: Final[dict[Reason, Row]] = {
     Reason.QUEUE_FULL: Row(_Code.RESOURCE_EXHAUSTED, True),
+    Reason.TOO_MANY_WAITERS: Row(_Code.RESOURCE_EXHAUSTED, True),
+    Reason.ADMISSION_TIMEOUT: Row(_Code.RESOURCE_EXHAUSTED, True),
     Reason.TOO_MANY_STREAMS: Row(_Code.RESOURCE_EXHAUSTED, True),
+    Reason.WATCH_TOO_SLOW: Row(_Code.ABORTED, True),
     Reason.PAYLOAD_TOO_LARGE: Row(_Code.INVALID_ARGUMENT, False),
     Reason.INVALID_FIELD: Row(_Code.INVALID_ARGUMENT, False),
     Reason.POOL_NOT_FOUND: Row(_Code.NOT_FOUND, False),

@@ -104,6 +104,7 @@ def _finish(
         tombstones=(worker.pod_uid for worker in stored.drained),
         paused=stored.latched.paused,
         closed_time=stored.latched.closed_time,
+        draining=stored.latched.draining,
         now=pump_.now(),
     )
 

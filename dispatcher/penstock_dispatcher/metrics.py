@@ -20,6 +20,7 @@ _GAUGES = (
     ("pending", "Tasks that wait for a worker, a token or room in flight."),
     ("delayed", "Tasks that wait for their time."),
     ("in_flight", "Tasks that a worker holds a lease for."),
+    ("waiters", "Submitting calls that wait for room."),
     ("dead_lettered", "Dead letters that are kept."),
     ("pending_bytes", "Payload bytes of waiting tasks."),
     ("slots_total", "Slots of connected workers that take work."),

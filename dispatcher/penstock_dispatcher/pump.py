@@ -21,10 +21,11 @@ from typing import Any, Final
 
 from penstock.v1 import worker_service_pb2
 from penstock_dispatcher import clock as clocks
-from penstock_dispatcher import commits, errors, outbox, registry, waiters
+from penstock_dispatcher import commits, errors, outbox, registry, room, waiters, watches
 from penstock_dispatcher.convert import times
-from penstock_dispatcher.core import effects, records, units
+from penstock_dispatcher.core import admission, effects, records, units
 from penstock_dispatcher.core import pool as pools
+from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import interface
 
 BEAT_SECONDS: Final = 1.0
@@ -55,7 +56,10 @@ class Pump:
         self.now = clock.now
         self.dispatcher_id = dispatcher_id
         self.registry = pool_registry
-        self.waiters = waiters.Waiters()
+        self.waiters = waiters.Waiters[tasks.Task]()
+        self.drains = waiters.Waiters[pools.Pool]()
+        self.callers = room.Callers()
+        self.watches = watches.Watches()
         self.outboxes: dict[SessionKey, outbox.Outbox] = {}
         """The stream that speaks for a session now."""
         self.on_replaced: dict[SessionKey, Callable[[], None]] = {}
@@ -87,6 +91,7 @@ class Pump:
             effects.DrainRequested: self._drain,
             effects.DrainRevoked: self._undrain,
             effects.SessionReplaced: self._replace,
+            effects.WaiterAnswered: self._answer_waiter,
             effects.TaskChanged: self._task_changed,
         }
 
@@ -128,6 +133,28 @@ class Pump:
             self._log.append(records.OperatorSeen(epoch))
             self.commits.gather()
 
+    # ------------------------------------------------------------ waiting for room
+
+    async def submit_or_wait(
+        self, pool: pools.Pool, wanted: tasks.Submission, wait_ns: int
+    ) -> admission.Admission:
+        """Decide about one task; a full pool is waited for. Raises Refusal if nobody gets in any
+        more.
+        """
+        decided = pool.submit_or_wait(wanted, wait_ns=wait_ns, now=self.now())
+        self.mark(pool)
+        if isinstance(decided, admission.Admission):
+            return decided
+        try:
+            return await self.callers.answer(decided, pool.room)
+        finally:
+            self.mark(pool)
+
+    def turn_away(self, refusal: errors.Refusal) -> None:
+        """Tell everybody who waits for room."""
+        for pool in self.registry.by_uid.values():
+            self.callers.turn_away(pool.room, refusal)
+
     # ------------------------------------------------------------ turns
 
     def mark(self, pool: pools.Pool) -> None:
@@ -151,10 +178,16 @@ class Pump:
         for pool in dirty:
             if self.registry.by_uid.get(pool.config.uid) is not pool:
                 continue  # purged: its streams end, and say so
+            if pool.room and self.storage_full():
+                self.callers.turn_away(pool.room, errors.storage())
             for effect in pool.take_effects(durable_lsn, now):
                 self._carry[type(effect)](pool, effect)
             if pool.awaits_journal:
                 self._awaiting[pool] = None
+            if self.drains and (pool.drained or not pool.draining):
+                self.drains.wake(pool)
+            if self.watches:
+                self.watches.turned(pool, durable_lsn)
             self._arm(pool)
             self.changed(pool)
         self.commits.gather()
@@ -228,7 +261,12 @@ class Pump:
         if end is not None:
             end()
 
-    def _task_changed(self, _: pools.Pool, effect: effects.TaskChanged) -> None:
+    def _answer_waiter(self, _: pools.Pool, effect: effects.WaiterAnswered) -> None:
+        self.callers.answered(effect)
+
+    def _task_changed(self, pool: pools.Pool, effect: effects.TaskChanged) -> None:
+        if self.watches:
+            self.watches.changed(pool, effect, self.now())
         if self.waiters and effect.task.terminal:
             self.waiters.wake(effect.task)
 
@@ -281,6 +319,8 @@ class Pump:
             self._end_stream(pool, worker.session_id)
         for task in pool.book.tasks.values():
             self.waiters.wake(task)
+        self.drains.wake(pool)
+        self.watches.end(errors.no_pool(pool.name), of=pool)
         for waiting in (self._dirty, self._awaiting, self._armed):
             waiting.pop(pool, None)
         self.commits.gather()

@@ -1,7 +1,8 @@
 """One dispatcher: puts the parts together, runs them, and stops them in order.
 
 Start: ports first (calls are answered STARTING, health says NOT_SERVING), then the journal is
-loaded, then everything is served. Stop: admission closes, what was decided is committed, workers
+loaded, then everything is served. Stop: admission closes (also
+for those who wait for room), what was decided is committed, workers
 are told to come back, calls that wait end with UNAVAILABLE, and the ports close; workers keep
 running and find the next process. A journal that fails ends `run` with its exception.
 """
@@ -176,6 +177,7 @@ class Dispatcher:
     async def stop(self) -> None:
         """See the module's docstring. Idempotent."""
         self.pump.stopping = True
+        self.pump.turn_away(errors.stopping())
         await self._health.enter_graceful_shutdown()
         if not self.pump.commits.failed.done() and self._tasks:
             with contextlib.suppress(interface.JournalFailed, TimeoutError):
@@ -184,6 +186,8 @@ class Dispatcher:
         await self._workers.go_away()
         self._fleet.end()
         self.pump.waiters.wake_all(errors.stopping())
+        self.pump.drains.wake_all(errors.stopping())
+        self.pump.watches.end(errors.stopping())
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.journal.close)
             stack.push_async_callback(self._end_tasks)

@@ -1,15 +1,19 @@
-"""Who waits for a task to end: one future a call, and nothing for tasks that nobody waits for."""
+"""Who waits for a task to end, or a pool to be drained: one future a call, and nothing for what
+nobody waits for.
+"""
 
 import asyncio
+from collections.abc import Hashable
+from typing import Generic, TypeVar
 
-from penstock_dispatcher.core import task as tasks
+_Awaited = TypeVar("_Awaited", bound=Hashable)
 
 
-class Waiters:
-    """Calls that wait, by task."""
+class Waiters(Generic[_Awaited]):
+    """Calls that wait, by what they wait for."""
 
     def __init__(self) -> None:
-        self._of: dict[tasks.Task, set[asyncio.Future[None]]] = {}
+        self._of: dict[_Awaited, set[asyncio.Future[None]]] = {}
 
     def __len__(self) -> int:
         return sum(len(waiting) for waiting in self._of.values())
@@ -17,21 +21,21 @@ class Waiters:
     def __bool__(self) -> bool:
         return bool(self._of)
 
-    async def wait(self, task: tasks.Task) -> None:
-        """Until `wake` is called for the task."""
+    async def wait(self, awaited: _Awaited) -> None:
+        """Until `wake` is called for it."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = self._of.setdefault(task, set())
+        waiting = self._of.setdefault(awaited, set())
         waiting.add(future)
         try:
             await future
         finally:
             waiting.discard(future)
-            if not waiting and self._of.get(task) is waiting:
-                del self._of[task]
+            if not waiting and self._of.get(awaited) is waiting:
+                del self._of[awaited]
 
-    def wake(self, task: tasks.Task) -> None:
-        """The task has ended, and people may know."""
-        for future in self._of.pop(task, ()):
+    def wake(self, awaited: _Awaited) -> None:
+        """It has come to pass, and people may know."""
+        for future in self._of.pop(awaited, ()):
             if not future.done():
                 future.set_result(None)
 

@@ -19,6 +19,9 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "shared"))
+
+import demo
 import pieces
 import progress
 
@@ -157,34 +160,25 @@ async def standard_library(client: penstock.Client, *, root: pathlib.Path) -> in
     return 0 if tally.right else 1
 
 
-async def run(options: argparse.Namespace) -> int:
+async def run(client: penstock.Client, options: argparse.Namespace) -> int:
     """The chosen run; returns the exit status."""
-    async with penstock.Client(options.address, pool=options.pool) as client:
-        if options.run == "burst":
-            return await burst(client, settle_seconds=options.settle_seconds)
-        return await standard_library(client, root=options.root)
+    if options.run == "burst":
+        return await burst(client, settle_seconds=options.settle_seconds)
+    return await standard_library(client, root=options.root)
 
 
-def main() -> int:
-    """Read the arguments and run."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What this driver takes beside --address and --pool."""
     parser.add_argument("run", choices=["burst", "stdlib"])
-    parser.add_argument("--address", help="the dispatcher (default $PENSTOCK_ADDRESS)")
-    parser.add_argument("--pool", default="default/dynamic-scaling", help="default: %(default)s")
     parser.add_argument(
         "--settle-seconds", type=float, default=60, help="burst: wait for the fleet to shrink"
     )
     parser.add_argument(
         "--root", type=pathlib.Path, default=pieces.standard_library(), help="stdlib: the files"
     )
-    try:
-        return asyncio.run(run(parser.parse_args()))
-    except penstock.PenstockError as error:
-        print(f"driver: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        demo.main(run, pool="default/dynamic-scaling", description=__doc__, arguments=arguments)
+    )

@@ -67,15 +67,30 @@ class Clients:
 
     def submit(self, server: simulated.Server, now: int) -> None:
         """One client's call: new, repeated after a lost answer, or simply twice."""
+        self._submit(server, now, wait_ns=None)
+
+    def submit_or_wait(self, server: simulated.Server, now: int) -> None:
+        """The same, with patience."""
+        self._submit(server, now, wait_ns=self._rng.choice([0, 2, 20]) * units.SECOND)
+
+    def abandon(self, server: simulated.Server) -> None:
+        """A client that waits goes away."""
+        if server.waiting:
+            server.abandon(self._rng.choice(list(server.waiting)))
+
+    def _submit(self, server: simulated.Server, now: int, *, wait_ns: int | None) -> None:
         one = self._rng.choice(self.calls)
-        book, bound = server.pool.book, server.pool.config.max_pending
-        waiting = sum(task.place is not tasks.Place.NOWHERE for task in book.tasks.values())
+        book, config = server.pool.book, server.pool.config
+        waiting = [task for task in book.tasks.values() if task.place is not tasks.Place.NOWHERE]
+        size = sum(task.size for task in waiting) + one.wanted.size
+        fits = len(waiting) < config.max_pending and size <= config.max_pending_bytes
         known = book.requests.find(one.wanted.request_id, now) is not None
         wanted = self._submission(one, now)
-        self._call(one, wanted, server)
+        self._call(one, wanted, server, wait_ns=wait_ns)
         if not known:
             accepted = wanted.task_id in book.tasks
-            assert accepted == (waiting < bound), "the bound is exact"
+            # Who waits may get in at once, by what the turn after the call has assigned.
+            assert accepted == fits or (accepted and wait_ns is not None), "the bound is exact"
 
     def submit_missing(self, server: simulated.Server, now: int) -> None:
         """Everybody who was not accepted yet tries again, as far as there is room."""
@@ -83,7 +98,14 @@ class Clients:
             if not one.task_id and server.pool.book.waiting < server.pool.config.max_pending:
                 self._call(one, self._submission(one, now), server)
 
-    def _call(self, one: Call, wanted: tasks.Submission, server: simulated.Server) -> None:
+    def _call(
+        self,
+        one: Call,
+        wanted: tasks.Submission,
+        server: simulated.Server,
+        *,
+        wait_ns: int | None = None,
+    ) -> None:
         def answer(decided: admission.Admission) -> None:
             if decided.admitted:
                 assert one.task_id in ("", decided.task_id), "one request id, one task"
@@ -91,7 +113,10 @@ class Clients:
             else:
                 assert not one.task_id, "what was accepted is never refused later"
 
-        server.submit(wanted, answer)
+        if wait_ns is None:
+            server.submit(wanted, answer)
+        else:
+            server.submit_or_wait(wanted, answer, wait_ns=wait_ns)
 
     def cancel(self, server: simulated.Server) -> None:
         """One client does not want its task any more."""

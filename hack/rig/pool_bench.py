@@ -83,6 +83,21 @@ class Bench:
         fields = {"type": "work", "body": b"", "size": 1, **fields}
         return self.pool.submit(tasks.Submission(task_id=task_id, **fields), self.now)
 
+    def wait_for_room(
+        self, task_id: str, *, wait_s: float = 30, **fields: Any
+    ) -> admission.Waiter | admission.Admission:
+        wanted = {"type": "work", "body": b"", "size": 1, **fields}
+        return self.pool.submit_or_wait(
+            tasks.Submission(task_id=task_id, **wanted), wait_ns=int(wait_s * S), now=self.now
+        )
+
+    def answers(self) -> list[tuple[str, str]]:
+        """Who waited and was answered, and how, since the last look."""
+        return [
+            (each.waiter.wanted.task_id, each.answer.reason.value)
+            for each in self.effects(effects.WaiterAnswered)
+        ]
+
     def effects(self, kind: type = object) -> list[Any]:
         taken = self.pool.take_effects(self.log.last, self.now)
         return [each for each in taken if isinstance(each, kind)]

@@ -57,6 +57,10 @@ class Promises:
         running = len(server.pool.fleet.leases)
         assert running <= (self._config.max_in_flight or running), "at most maxInFlight"
 
+    def saw_redriven(self, task_id: str) -> None:
+        """A task that failed was queued again: from now on another outcome may be seen."""
+        self._ended.pop(task_id, None)
+
     def check(self, server: simulated.Server, now: int) -> None:
         """What must hold after every step."""
         book, valid = server.pool.book, server.pool.fleet.leases.all()
@@ -72,6 +76,11 @@ class Promises:
             if task.terminal and task.lsn <= server.durable_lsn:
                 seen = self._ended.setdefault(task.id, task.state)
                 assert seen is task.state, "an outcome that was seen stays"
+        left = self._config.max_pending_bytes - book.waiting_bytes
+        for waiter in server.waiting:
+            room = book.waiting < self._config.max_pending and waiter.wanted.size <= left
+            assert not room, "nobody waits while there is room"
+        assert len(server.pool.room) == len(server.waiting) <= self._config.max_waiters
         assert server.pool.runnable_slots() <= runnable, "demand is what could run"
         for call in self._calls:
             assert not call.task_id or call.task_id in book.tasks, f"{call.task_id} is lost"

@@ -17,6 +17,7 @@ from penstock_dispatcher import loading
 from penstock_dispatcher.convert import frames, times, worker_side
 from penstock_dispatcher.core import (
     admission,
+    afterlife,
     effects,
     idempotency,
     leases,
@@ -74,6 +75,8 @@ class Server:
         self.durable_lsn = 0
         self.unsynced: list[records.Record] = []
         self.answers: list[tuple[int, Callable[[], None]]] = []
+        self.waiting: dict[admission.Waiter, Callable[[admission.Admission], None]] = {}
+        """Calls that wait for room."""
         self._now = now
         self._log = records.RecordLog()
         self._on_assigned = on_assigned
@@ -114,11 +117,39 @@ class Server:
         self.answers.append((decided.lsn, lambda: answer(decided)))
         self.turn()
 
+    def submit_or_wait(
+        self,
+        wanted: tasks.Submission,
+        answer: Callable[[admission.Admission], None],
+        *,
+        wait_ns: int,
+    ) -> None:
+        """The same for a caller who waits for room."""
+        decided = self.pool.submit_or_wait(wanted, wait_ns=wait_ns, now=self._now())
+        if isinstance(decided, admission.Waiter):
+            self.waiting[decided] = answer
+        else:
+            self.answers.append((decided.lsn, lambda: answer(decided)))
+        self.turn()
+
+    def abandon(self, waiter: admission.Waiter) -> None:
+        """A caller who waits goes away."""
+        del self.waiting[waiter]
+        self.pool.room.leave(waiter)
+        self.turn()
+
     def cancel(self, task: tasks.Task, answer: Callable[[], None]) -> None:
         """One call for a task that has not ended; it is answered when that cannot be lost."""
         if self.pool.cancel(task, "not wanted any more", self._now()):
             self.answers.append((task.lsn, answer))
         self.turn()
+
+    def redrive(self, task: tasks.Task) -> bool:
+        """One call for a task that has ended, as it may be seen."""
+        if task.lsn > self.durable_lsn or not afterlife.redrive(self.pool.book, task):
+            return False
+        self.turn()
+        return True
 
     # ------------------------------------------------------------ workers
 
@@ -191,6 +222,10 @@ class Server:
 
     def _carry(self, effect: effects.Effect) -> None:
         if isinstance(effect, effects.TaskChanged):
+            return
+        if isinstance(effect, effects.WaiterAnswered):
+            decided, told = effect.answer, self.waiting.pop(effect.waiter)
+            self.answers.append((decided.lsn, lambda: told(decided)))
             return
         if isinstance(effect, effects.Assigned):
             worker = self.pool.fleet.workers.get(effect.session_id)

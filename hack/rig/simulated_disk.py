@@ -10,6 +10,7 @@ from penstock_dispatcher.core import records
 from penstock_dispatcher.journal import interface
 
 Change = records.TaskRequeued | records.TaskCancelling | records.TaskEnded
+_Fate = records.TaskEnded | records.TaskRedriven
 
 
 class Disk:
@@ -32,10 +33,11 @@ class Disk:
             self.synced.append(record)
 
     def ended(self) -> dict[int, records.TaskEnded]:
-        """Recorded outcomes by sequence."""
+        """Recorded outcomes by sequence, but for those of tasks that were queued again."""
+        last = {record.sequence: record for record in self.synced if isinstance(record, _Fate)}
         return {
-            record.sequence: record
-            for record in self.synced
+            sequence: record
+            for sequence, record in last.items()
             if isinstance(record, records.TaskEnded)
         }
 
@@ -50,6 +52,13 @@ class Disk:
             elif isinstance(record, Change):
                 assert record.sequence in accepted, "nothing becomes of a task that is not there"
                 change[record.sequence] = record
+            elif isinstance(record, records.TaskRedriven):
+                accepted[record.sequence] = accepted[record.sequence]._replace(
+                    token_min=record.token_min, expire_time=0
+                )
+                change[record.sequence] = records.TaskRequeued(
+                    self._uid, record.sequence, record.task_id, 0, 0, 0, record.failure
+                )
             elif isinstance(record, records.TaskDeleted):
                 del accepted[record.sequence]
         return [

@@ -7,9 +7,10 @@ history.
 
 Promises (see DESIGN): nothing accepted is lost and nothing is invented; a task is accepted once
 under one request id; it has at most one valid lease, and one recorded outcome, the right one;
-tokens only grow; the bound, the order, the delays and the rate are exact; a cancelled task never
-starts again; a drained pod gets no more work; no timer fires without need; and in a gentle world
-(dispatcher crashes and broken streams only) no task runs twice.
+tokens only grow; the bound, the order, the delays and the rate are exact; nobody waits for room
+while there is some; a cancelled task never starts again; a drained pod gets no more work; no timer
+fires without need; and in a gentle world (dispatcher crashes and broken streams only) no task runs
+twice.
 """
 
 import collections
@@ -18,7 +19,7 @@ import random
 from collections.abc import Callable
 
 from penstock.v1 import worker_service_pb2
-from penstock_dispatcher.core import settings, units
+from penstock_dispatcher.core import afterlife, settings, units
 from rig import clients, promises, simulated, simulated_disk
 
 Outcome = worker_service_pb2.TaskOutcome
@@ -32,6 +33,8 @@ class Scenario:
     steps: int = 600
     clients: int = 40
     gentle: bool = False
+    crowded: bool = False
+    """Clients may wait for room, and retry what failed; the pool has little room, in bytes also."""
 
 
 class World:
@@ -70,10 +73,14 @@ class World:
         rate = settings.RateLimit(
             tasks=rng.randint(1, 5), period_ns=units.SECOND, burst=rng.randint(1, 6)
         )
+        # Drawn only here, so that the other scenarios' seeds stay the histories that they were.
+        little = rng.random() < 0.5 if self.scenario.crowded else False
         return settings.PoolSettings(
             name=simulated.POOL,
             uid=simulated.UID,
-            max_pending=rng.choice([3, 10, 1000]),
+            max_pending=3 if self.scenario.crowded else rng.choice([3, 10, 1000]),
+            max_pending_bytes=21 if little else 2**28,
+            max_waiters=rng.choice([1, 4, 100]) if self.scenario.crowded else 1000,
             ttl_ns=rng.choice([0, 60]) * units.SECOND if self.timed else 0,
             rate_limit=rate if rng.random() < 0.5 else None,
             max_in_flight=rng.choice([0, 0, 2]),
@@ -120,6 +127,8 @@ class World:
             self._crash: 1,
             self._start: 4,
         }
+        if self.scenario.crowded:
+            table |= {self._submit_or_wait: 20, self._abandon: 2, self._redrive: 3}
         if not self.scenario.gentle:
             table |= {
                 self._kill_worker: 1,
@@ -174,6 +183,24 @@ class World:
     def _submit(self) -> None:
         if self.server is not None:
             self.clients.submit(self.server, self.now)
+
+    def _submit_or_wait(self) -> None:
+        if self.server is not None:
+            self.clients.submit_or_wait(self.server, self.now)
+
+    def _abandon(self) -> None:
+        if self.server is not None:
+            self.clients.abandon(self.server)
+
+    def _redrive(self) -> None:
+        if self.server is not None:
+            failed = [
+                task
+                for task in self.server.pool.book.tasks.values()
+                if task.state in afterlife.REDRIVABLE
+            ]
+            if failed and self.server.redrive(task := self.rng.choice(failed)):
+                self.promises.saw_redriven(task.id)
 
     def _submit_next_door(self) -> None:
         if self.server is not None:

@@ -26,6 +26,7 @@ from penstock.v1 import (
 
 POOL = "namespaces/default/pools/demo"
 READ_SECONDS = 10.0
+WAIT = task_service_pb2.SubmitTaskRequest.WAIT
 
 
 def pool_config(name: str = POOL, uid: str = "uid-demo", **fields: Any) -> Any:
@@ -59,9 +60,10 @@ class Stubs:
         """Submit one task: fields of the request by name, all others are the task's."""
         outer = {
             key: fields.pop(key)
-            for key in ("task_id", "request_id", "validate_only", "admission")
+            for key in ("task_id", "request_id", "validate_only", "admission", "max_wait")
             if key in fields
         }
+        outer.setdefault("admission", WAIT if "max_wait" in outer else 0)
         fields.setdefault("type", "noop")
         request = task_service_pb2.SubmitTaskRequest(
             parent=parent, task=task_pb2.Task(**fields), **outer
@@ -174,12 +176,13 @@ class RawWorker:
         ]
         await self.outcomes(outcomes, credit=len(outcomes) if credit < 0 else credit)
 
-    async def fail(self, one: Any, *, reason: str = "ValueError", retryable: bool = True) -> None:
-        """Report a failure."""
+    async def fail(self, one: Any, *, reason: str = "ValueError", **fields: Any) -> None:
+        """Report a failure, which may be retried unless `fields` say otherwise."""
+        fields = {"retryable": True, **fields}
         status = status_pb2.Status(code=2, message="no good")
         info = error_details_pb2.ErrorInfo(reason=reason, domain="worker.penstock.dev")
         status.details.add().Pack(info)
-        failed = worker_service_pb2.TaskOutcome.Failed(error=status, retryable=retryable)
+        failed = worker_service_pb2.TaskOutcome.Failed(error=status, **fields)
         outcome = worker_service_pb2.TaskOutcome(
             lease_id=one.lease.lease_id, fencing_token=one.lease.fencing_token, failed=failed
         )

@@ -31,8 +31,8 @@ import grpc.aio
 from penstock.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 from penstock_operator import conditions, demand
 
-RECONNECT_SECONDS_FIRST: Final = 1.0
-RECONNECT_SECONDS_MAX: Final = 10.0
+RECONNECT_SECONDS_MAX: Final = 2.0
+"""There is one operator, not a herd of them: the fleet waits for nobody else."""
 SILENCE_SECONDS_MAX: Final = 15.0
 CALL_SECONDS_MAX: Final = 5.0
 GONE_MAX: Final = 10_000
@@ -256,9 +256,7 @@ class DispatcherLink:
                 self._problem = "the stream was closed"
             failures = 0 if self._synced_at is not None else failures + 1
             self._lost()
-            longest = self._reconnect_seconds_max
-            if failures <= 1:
-                longest = min(longest, RECONNECT_SECONDS_FIRST)
+            longest = self._reconnect_seconds_max / (1 if failures > 1 else 2)
             await asyncio.sleep(random.uniform(0, longest))
 
     def _lost(self) -> None:

@@ -15,6 +15,8 @@ INT32_MAX: Final = 2**31 - 1
 INT32_MIN: Final = -(2**31)
 REPLICAS_MAX: Final = 1000
 TASKS_MAX: Final = 10_000_000
+WAITERS_MAX: Final = 10_000
+WAIT_SECONDS_MAX: Final = 3600
 QUEUE_BYTES_MIN: Final = 1024
 QUEUE_BYTES_MAX: Final = 2**50
 DAY_SECONDS: Final = 86_400
@@ -50,6 +52,8 @@ class Queue:
 
     max_pending: int = 10_000
     max_pending_bytes: int = 256 * 2**20
+    max_waiters: int = 1_000
+    max_wait_seconds: int = 30
     default_priority: int = 0
     ttl_seconds: int = 0
     max_payload_bytes: int = 2**20
@@ -147,6 +151,16 @@ def read_queue(reader: fields.Reader, *, strict: bool) -> Queue:
             default=256 * 2**20,
             minimum=QUEUE_BYTES_MIN,
             maximum=QUEUE_BYTES_MAX,
+        ),
+        max_waiters=reader.integer(
+            "maxWaiters",
+            default=1_000,
+            minimum=1,
+            maximum=WAITERS_MAX,
+            hint="callers that do not ask to wait are refused at once in any case",
+        ),
+        max_wait_seconds=reader.integer(
+            "maxWaitSeconds", default=30, minimum=1, maximum=WAIT_SECONDS_MAX
         ),
         default_priority=reader.integer(
             "defaultPriority", default=0, minimum=INT32_MIN, maximum=INT32_MAX

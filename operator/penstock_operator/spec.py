@@ -209,6 +209,7 @@ def pool_config(spec: WorkerPoolSpec) -> fleet_service_pb2.PoolConfig:
         max_pending=queue.max_pending,
         max_pending_bytes=queue.max_pending_bytes,
         max_payload_bytes=queue.max_payload_bytes,
+        max_waiters=queue.max_waiters,
         default_priority=queue.default_priority,
         max_in_flight=limit.max_in_flight,
         max_worker_losses=delivery.max_worker_losses,
@@ -221,6 +222,7 @@ def pool_config(spec: WorkerPoolSpec) -> fleet_service_pb2.PoolConfig:
     )
     config.retry_policy.initial_backoff.seconds = delivery.backoff.initial_seconds
     config.retry_policy.max_backoff.seconds = delivery.backoff.max_seconds
+    config.max_wait.seconds = queue.max_wait_seconds
     config.ttl.seconds = queue.ttl_seconds
     config.lease_duration.seconds = delivery.lease_seconds
     config.heartbeat_interval.seconds = delivery.heartbeat_seconds

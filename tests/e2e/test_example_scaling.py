@@ -34,7 +34,7 @@ def test_bursts_take_the_fleet_from_two_workers_to_ten_and_back(make_pool: pools
     assert (last["to"], last["reason"]) == (WORKERS_MIN, "Idle")
     assert "idle for 5 s" in last["message"]
     told = [event["message"] for event in pool.events()]
-    assert any("2 → 10" in message and "20 " in message for message in told), told
+    assert any("2 → 10" in message and "= 20" in message for message in told), told
 
 
 def test_the_whole_standard_library_goes_through_the_pool(

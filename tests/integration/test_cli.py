@@ -7,16 +7,15 @@ import os
 import pathlib
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from rig import processes
+from rig import processes, programs
 
-PROGRAM = str(pathlib.Path(sys.executable).with_name("penstock"))
+PROGRAM = programs.PENSTOCK
 MANIFEST = """\
 apiVersion: penstock.dev/v1alpha1
 kind: WorkerPool
@@ -25,69 +24,26 @@ spec:
   queue: {maxPending: 5}
   template: {spec: {containers: [{name: worker, image: example/worker}]}}
 """
-Penstock = Callable[..., subprocess.CompletedProcess[str]]
-
-
-class Standalone:
-    """`penstock dispatcher --config` in a process of its own."""
-
-    def __init__(self, folder: pathlib.Path) -> None:
-        self.address = f"127.0.0.1:{processes.free_port()}"
-        config = folder / "pools.yaml"
-        config.write_text(MANIFEST)
-        self.process = subprocess.Popen(
-            [
-                *(PROGRAM, "dispatcher", "--config", str(config), "--data", str(folder / "data")),
-                *("--listen", self.address, "--http", ""),
-            ],
-            stderr=subprocess.PIPE,
-        )
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+Penstock = programs.Penstock
+failed = programs.failed
 
 
 @pytest.fixture(scope="module")
-def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]:
-    made = Standalone(tmp_path_factory.mktemp("dispatcher"))
+def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[programs.Standalone]:
+    folder = tmp_path_factory.mktemp("dispatcher")
+    config = folder / "pools.yaml"
+    config.write_text(MANIFEST)
+    made = programs.Standalone(folder, config)
     yield made
-    if made.process.poll() is None:
-        made.process.kill()
-        made.process.wait()
+    made.kill()
 
 
 @pytest.fixture(scope="module")
-def penstock(standalone: Standalone) -> Penstock:
-    def run(*arguments: str, stdin: str = "", **variables: str) -> Any:
-        environment = {
-            **os.environ,
-            "PENSTOCK_ADDRESS": standalone.address,
-            "PENSTOCK_POOL": "demo",
-            **variables,
-        }
-        return subprocess.run(
-            [PROGRAM, *arguments],
-            input=stdin,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
+def penstock(standalone: programs.Standalone) -> Penstock:
+    run = programs.penstock(standalone.address, pool="demo")
     # The first call waits until the dispatcher serves: UNAVAILABLE is retried.
     assert run("pools", "--request-timeout", "30").returncode == 0
     return run
-
-
-def failed(done: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
-    """It ended with this status, and one line that says these words."""
-    assert done.returncode == status, done
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert done.stderr.startswith("penstock: ")
-    for word in words:
-        assert word in done.stderr
 
 
 def test_a_task_from_the_command_line(penstock: Penstock) -> None:
@@ -109,6 +65,45 @@ def test_a_task_from_the_command_line(penstock: Penstock) -> None:
     assert penstock("workers").stdout.split()[0] == "WORKER"
 
 
+def test_only_what_failed_is_retried_and_only_what_is_over_deleted(penstock: Penstock) -> None:
+    name = penstock("submit", "echo", "-o", "name").stdout.strip()
+    assert penstock("retry", name, "-o", "name").stdout.strip() == name, "it waits already"
+    failed(penstock("delete", name), 7, "cancel it first")
+    assert penstock("cancel", name).returncode == 0
+    failed(penstock("retry", name), 7, "is CANCELLED")
+    assert penstock("delete", name).stdout.strip() == name
+    failed(penstock("get", name), 5, "there is no task")
+
+
+def test_a_purge_is_shown_before_it_is_done(penstock: Penstock) -> None:
+    names = [penstock("submit", kind, "-o", "name").stdout.strip() for kind in ("a", "b", "b")]
+    shown = penstock("purge", "demo", "--type", "b")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.split() == names[1:]
+    assert "2 waiting tasks match; --force deletes them" in shown.stderr
+    done = penstock("purge", "demo", "--type", "b", "--force")
+    assert "2 waiting tasks deleted" in done.stderr
+    failed(penstock("get", names[1]), 5, "there is no task")
+    assert "1 waiting tasks deleted" in penstock("purge", "demo", "--force").stderr
+
+
+def test_a_pool_is_drained_and_taken_back(penstock: Penstock) -> None:
+    name = penstock("submit", "echo", "-o", "name").stdout.strip()
+    done = penstock("drain", "demo", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["state"], found["drained"]) == ("DRAINING", False)
+    refused = penstock("submit", "echo", "--request-timeout", "0.3")
+    failed(refused, 3, "is draining")
+    late = penstock("drain", "demo", "--wait", "--timeout", "0.2")
+    assert late.returncode == 124
+    assert "1 tasks wait, 0 run" in late.stderr
+    failed(penstock("drain", "demo", "--timeout", "1"), 2, "--wait")
+    assert penstock("cancel", name).returncode == 0
+    assert penstock("drain", "demo", "--wait").returncode == 0
+    assert penstock("undrain", "demo").stdout.splitlines()[1].split()[2] == "RUNNING"
+
+
 def test_many_tasks_from_a_file_and_a_full_pool(penstock: Penstock, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "tasks.jsonl"
     path.write_text("".join(f'{{"payload": {number}}}\n' for number in range(7)))
@@ -120,6 +115,7 @@ def test_many_tasks_from_a_file_and_a_full_pool(penstock: Penstock, tmp_path: pa
     assert summary == "5 accepted, 2 refused"
     assert "the bound is 5" in error
     failed(penstock("submit", "echo"), 4, "come back in", "--retry-for")
+    failed(penstock("submit", "echo", "--max-wait", "0.2"), 4, "no room came free within 0.2 s")
     assert penstock("cancel", *names).returncode == 0
     # Nothing of a file with a wrong line is submitted.
     path.write_text('{"payload": 1}\n{"payload": \n')
@@ -130,7 +126,7 @@ def test_many_tasks_from_a_file_and_a_full_pool(penstock: Penstock, tmp_path: pa
 
 
 def test_many_tasks_from_what_can_be_read_only_once(
-    penstock: Penstock, standalone: Standalone, tmp_path: pathlib.Path
+    penstock: Penstock, standalone: programs.Standalone, tmp_path: pathlib.Path
 ) -> None:
     nothing = penstock("submit", "echo", "-f", "-")
     assert (nothing.returncode, nothing.stderr) == (0, "0 accepted, 0 refused\n")
@@ -155,7 +151,9 @@ def test_many_tasks_from_what_can_be_read_only_once(
     failed(penstock("submit", "echo", "-f", "-", stdin="{\n"), 2, "line 1")
 
 
-def test_the_errors_that_people_meet_first(penstock: Penstock, standalone: Standalone) -> None:
+def test_the_errors_that_people_meet_first(
+    penstock: Penstock, standalone: programs.Standalone
+) -> None:
     nobody = f"127.0.0.1:{processes.free_port()}"
     failed(penstock("pools", "--address", nobody, "--request-timeout", "0.5"), 3, nobody)
     failed(penstock("submit", "echo", "-p", "nope"), 5, "nope", "penstock pools")
@@ -192,7 +190,9 @@ async def test_a_bad_token(serve: Any, tmp_path: pathlib.Path) -> None:
         failed(await asyncio.to_thread(run, "--token-file", str(token)), 6, "PENSTOCK_TOKEN")
 
 
-def test_interrupted_and_closed_pipes_are_quiet(penstock: Penstock, standalone: Standalone) -> None:
+def test_interrupted_and_closed_pipes_are_quiet(
+    penstock: Penstock, standalone: programs.Standalone
+) -> None:
     name = penstock("submit", "echo", "-o", "name").stdout.strip()
     environment = {**os.environ, "PENSTOCK_ADDRESS": standalone.address}
     waiting = subprocess.Popen(
@@ -235,5 +235,5 @@ def test_configs_that_are_wrong(penstock: Penstock, tmp_path: pathlib.Path) -> N
         failed(done, 2, words)
 
 
-def test_the_dispatcher_ends_in_order(standalone: Standalone, penstock: Penstock) -> None:
+def test_the_dispatcher_ends_in_order(standalone: programs.Standalone, penstock: Penstock) -> None:
     assert standalone.stop() == 0

@@ -1,6 +1,7 @@
 """The blocking client against a dispatcher in a process of its own."""
 
 import concurrent.futures
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,6 +49,35 @@ def test_refusals(client: penstock.SyncClient) -> None:
         list(client.submit_many([penstock.Submission("echo")], pool="nowhere"))
     with pytest.raises(ValueError, match="not the name of a pool"):
         client.list("a/b/c")
+
+
+def test_changes_are_watched_as_they_happen(client: penstock.SyncClient) -> None:
+    task = client.submit("echo")
+    with contextlib.closing(client.watch(tasks=[task])) as changes:
+        assert next(changes).task.state is penstock.TaskState.PENDING
+        client.cancel(task)
+        change = next(changes)
+    assert change.task.state is penstock.TaskState.CANCELLED
+    assert change.previous is penstock.TaskState.PENDING
+    with pytest.raises(errors.TaskNotFound):
+        next(client.watch(tasks=["none"]))
+
+
+def test_a_pool_is_drained_and_taken_back(client: penstock.SyncClient) -> None:
+    task = client.submit("echo")
+    begun = client.drain(reason="an upgrade")
+    assert (begun.state, begun.drained) == (penstock.PoolState.DRAINING, False)
+    with pytest.raises(errors.PoolDraining):
+        client.submit("echo", timeout=0.2)
+    started = time.monotonic()
+    assert not client.drain(max_wait=0.3).drained
+    assert 0.3 <= time.monotonic() - started < 2
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(client.drain, max_wait=None)
+        client.cancel(task)
+        assert waiting.result(10).drained
+    assert client.undrain().state is penstock.PoolState.RUNNING
+    client.submit("echo")
 
 
 def test_a_wait_ends_with_the_task_from_another_thread(client: penstock.SyncClient) -> None:

@@ -20,6 +20,7 @@ README = ROOT / "README.md"
 LAPTOP = ROOT / "docs" / "tutorial" / "laptop.md"
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-pool.md"
 WRITE_A_WORKER = ROOT / "docs" / "how-to" / "write-a-worker.md"
+TEST_HANDLERS = ROOT / "docs" / "how-to" / "test-handlers.md"
 EXAMPLE = ROOT / "examples" / "01-dynamic-scaling" / "handlers.py"
 ADDRESS = "127.0.0.1:50051"
 
@@ -138,3 +139,25 @@ def test_the_tutorial_without_a_cluster(start: Any, tmp_path: pathlib.Path) -> N
         )
         assert done.returncode == 0, done.stderr
     assert "20 succeeded, 0 did not" in done.stderr
+
+
+def test_the_tests_that_the_how_to_shows(tmp_path: pathlib.Path) -> None:
+    """Its handlers and its tests, as files beside each other, with plain pytest."""
+    (tmp_path / "tasks.py").write_text(block(TEST_HANDLERS, "python", "Worker()"))
+    for name, text in (
+        ("calls", "as functions"),
+        ("together", "end to end"),
+        ("loop", "in_one_loop"),
+    ):
+        shown = block(TEST_HANDLERS, "python", text)
+        (tmp_path / f"test_{name}.py").write_text(shown)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 passed" in done.stdout

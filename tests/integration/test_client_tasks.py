@@ -1,6 +1,7 @@
 """The asynchronous client against a real dispatcher: one task's life, refusals, looking around."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import pathlib
 import socket
@@ -27,7 +28,7 @@ async def client(dispatcher: Any) -> AsyncIterator[penstock.Client]:
 def pools(make_pool: Callable[..., Any]) -> list[Any]:
     return [
         make_pool(),
-        make_pool("namespaces/default/pools/small", "uid-small", max_pending=2),
+        make_pool("namespaces/default/pools/small", "uid-small", max_pending=2, max_waiters=1),
         make_pool("namespaces/other/pools/third", "uid-third", max_payload_bytes=10),
     ]
 
@@ -149,6 +150,86 @@ async def test_retry_gets_in_when_there_is_room(dispatcher: Any, client: penstoc
     await client.cancel(first)
     task = await late
     assert task.type == "late"
+
+
+async def test_who_waits_gets_in_when_there_is_room(client: penstock.Client) -> None:
+    first, _ = [await client.submit("echo", pool="small") for _ in range(2)]
+    late = asyncio.create_task(
+        client.submit("late", pool="small", admission=penstock.Admission.WAIT)
+    )
+    async with asyncio.timeout(10):
+        while not (await client.pool("small")).waiters:
+            await asyncio.sleep(0.01)
+    await client.cancel(first)
+    assert (await late).type == "late"
+    assert (await client.pool("small")).waiters == 0
+
+
+async def test_who_waits_in_vain_is_told_so(client: penstock.Client) -> None:
+    for _ in range(2):
+        await client.submit("echo", pool="small")
+    started = time.monotonic()
+    with pytest.raises(penstock.AdmissionTimeout) as raised:
+        await client.submit("late", pool="small", admission=penstock.Admission.WAIT, max_wait=0.5)
+    assert 0.5 <= time.monotonic() - started < 2
+    assert raised.value.retry_after_seconds
+    with pytest.raises(errors.InvalidField, match="max_wait"):
+        await client.submit("late", pool="small", admission=penstock.Admission.WAIT, max_wait=31)
+
+
+async def test_too_many_wait(client: penstock.Client) -> None:
+    for _ in range(2):
+        await client.submit("echo", pool="small")
+    waiting = asyncio.create_task(
+        client.submit("late", pool="small", admission=penstock.Admission.WAIT)
+    )
+    async with asyncio.timeout(10):
+        while not (await client.pool("small")).waiters:
+            await asyncio.sleep(0.01)
+    with pytest.raises(penstock.TooManyWaiters):
+        await client.submit("later", pool="small", admission=penstock.Admission.WAIT)
+    waiting.cancel()
+
+
+async def test_a_watch_goes_on_through_a_restart(dispatcher: Any, client: penstock.Client) -> None:
+    seen: list[penstock.TaskChange] = []
+
+    async def watch() -> None:
+        async with contextlib.aclosing(client.watch(labels={"a": "b"})) as changes:
+            async for change in changes:
+                seen.append(change)  # noqa: PERF401 - it is looked at meanwhile
+
+    async def until(task: penstock.Task) -> None:
+        async with asyncio.timeout(10):
+            while not any(change.task.name == task.name for change in seen):
+                await asyncio.sleep(0.01)
+
+    watching = asyncio.create_task(watch())
+    async with asyncio.timeout(10):
+        while not dispatcher.dispatcher.pump.watches:
+            await asyncio.sleep(0.01)
+    await client.submit("echo")
+    await until(await client.submit("echo", labels={"a": "b"}))
+    await dispatcher.restart()
+    await until(await client.submit("echo", labels={"a": "b"}))
+    assert all(change.task.labels == {"a": "b"} for change in seen)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    async with asyncio.timeout(10):
+        while dispatcher.dispatcher.pump.watches:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_drain_ends_when_it_is_taken_back(client: penstock.Client) -> None:
+    await client.submit("echo")
+    waiting = asyncio.create_task(client.drain(max_wait=None))
+    async with asyncio.timeout(10):
+        while (await client.pool()).state is not penstock.PoolState.DRAINING:
+            await asyncio.sleep(0.01)
+    await client.undrain()
+    found = await waiting
+    assert (found.state, found.drained) == (penstock.PoolState.RUNNING, False)
 
 
 async def test_the_same_request_id_is_the_same_task(client: penstock.Client) -> None:

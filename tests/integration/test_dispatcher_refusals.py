@@ -116,7 +116,6 @@ async def test_a_payload_that_never_fits_is_not_retried(stubs: Any, refused: Any
             "task.retry_policy.non_retryable_reasons",
         ),
         ({"admission": 7}, "admission"),
-        ({"admission": task_service_pb2.SubmitTaskRequest.WAIT}, "admission"),
         ({"parent": "pools/demo"}, "parent"),
         ({"parent": "namespaces/Default/pools/demo"}, "parent"),
     ],

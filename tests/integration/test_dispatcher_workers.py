@@ -76,6 +76,18 @@ async def test_heartbeats_keep_a_lease_and_silence_loses_it(dispatcher: Any, stu
     assert (await stubs.wait(task.name)).result == b"good"
 
 
+async def test_a_worker_may_tell_of_a_loss_and_live(dispatcher: Any, stubs: Any) -> None:
+    task = await stubs.submit()
+    worker = await dispatcher.worker("pod")
+    for _ in range(2):
+        (one,) = await worker.assigned()
+        assert one.lease.attempt == 1
+        await worker.fail(one, reason="OUT_OF_MEMORY", worker_loss=True)
+    done = await stubs.wait(task.name)
+    assert (done.state, done.attempt, done.worker_losses) == (_State.DEAD_LETTERED, 0, 2)
+    assert done.error.message == "no good"
+
+
 async def test_a_task_that_loses_its_workers_is_dead_lettered(dispatcher: Any, stubs: Any) -> None:
     task = await stubs.submit()
     for number in range(2):

@@ -109,7 +109,7 @@ async def test_every_field_of_every_record_survives_a_crash(
         records.WorkerDrained(UID, "pod-uid-3"),
         records.WorkerDrained(UID, "pod-uid-4"),
         records.WorkerForgotten(UID, "pod-uid-4"),
-        records.PoolLatched(UID, True, 77),
+        records.PoolLatched(UID, True, 77, True),
         records.OperatorSeen(5),
         records.OperatorSeen(4),
     ]
@@ -118,7 +118,7 @@ async def test_every_field_of_every_record_survives_a_crash(
     assert opened.operator_epoch == 5
     (pool,) = opened.pools
     assert pool.configured == CONFIGURED
-    assert pool.latched == records.PoolLatched(UID, True, 77)
+    assert pool.latched == records.PoolLatched(UID, True, 77, True)
     assert pool.sessions == (records.SessionOpened(UID, "s1", "pod-1", "pod-uid-1"),)
     assert pool.drained == (records.WorkerDrained(UID, "pod-uid-3"),)
     assert pool.sequence_max == 4
@@ -264,6 +264,7 @@ async def test_the_file_of_an_older_version_is_taken_over(tmp_path: pathlib.Path
     connection = sqlite3.connect(tmp_path / "data" / sqlite.FILE_NAME)
     schema.MIGRATIONS[0](connection)
     connection.execute("INSERT INTO pools (uid, name, config) VALUES (?, ?, ?)", CONFIGURED)
+    connection.execute("UPDATE pools SET paused = 1")
     key = 1 << schema.SEQUENCE_BITS | 1
     row = (key, "t1", "u1", *accepted(1)[4:-1])
     connection.execute(f"INSERT INTO tasks VALUES ({','.join('?' * len(row))})", row)
@@ -272,8 +273,9 @@ async def test_the_file_of_an_older_version_is_taken_over(tmp_path: pathlib.Path
     connection.commit()
     connection.close()
     journal = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=0)
-    _, found = await everything(journal)
+    opened, found = await everything(journal)
     assert [entry.accepted for entry in found] == [accepted(1, token_min=0)]
+    assert opened.pools[0].latched == records.PoolLatched(UID, True, 0, False)
 
 
 async def test_a_newer_schema_is_refused_with_what_to_do(

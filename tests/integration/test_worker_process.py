@@ -2,17 +2,10 @@
 
 import asyncio
 import contextlib
-import dataclasses
-import os
 import pathlib
 import shutil
 import signal
-import subprocess
-import sys
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,81 +13,24 @@ import pytest
 
 import penstock
 from penstock.v1 import fleet_service_pb2, task_pb2, task_service_pb2
-from rig import processes
+from rig import processes, worker_processes
 
 HANDLERS = pathlib.Path(__file__).with_name("worker_handlers.py")
 State = task_pb2.Task
-
-
-@dataclasses.dataclass
-class WorkerProcess:
-    """A worker process; its log is what people and tests read."""
-
-    process: subprocess.Popen[bytes]
-    log: pathlib.Path
-    http_port: int
-
-    def lines(self, text: str) -> list[str]:
-        """Lines of the log that contain `text`."""
-        return [line for line in self.log.read_text().splitlines() if text in line]
-
-    def until(self, text: str, seconds: float = 15.0) -> None:
-        """Wait until the log has a line with `text`."""
-        deadline = time.monotonic() + seconds
-        while not self.lines(text):
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, f"no {text!r} in:\n{self.log.read_text()}"
-            time.sleep(0.02)
-
-    def signal(self, number: int) -> None:
-        """Send a signal."""
-        self.process.send_signal(number)
-
-    def exit_status(self, seconds: float = 15.0) -> int:
-        """Wait for its end."""
-        return self.process.wait(seconds)
-
-    def ready(self) -> int:
-        """The status of /readyz."""
-        with contextlib.suppress(urllib.error.HTTPError):
-            url = f"http://127.0.0.1:{self.http_port}/readyz"
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                return int(answer.status)
-        return 503
+WorkerProcess = worker_processes.WorkerProcess
 
 
 @pytest.fixture
 def start_worker(tmp_path: pathlib.Path) -> Iterator[Callable[..., WorkerProcess]]:
     """Start worker processes; whatever is left of them ends with the test."""
     shutil.copy(HANDLERS, tmp_path / "handlers.py")
-    started: list[WorkerProcess] = []
+    workers = worker_processes.Workers(tmp_path)
 
-    def start(address: str, *, slots: int = 1, **environment: str) -> WorkerProcess:
-        log, port = tmp_path / f"worker-{len(started)}.log", processes.free_port()
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "penstock_worker", "handlers:worker"],
-                cwd=tmp_path,
-                stdout=output,
-                stderr=output,
-                env={
-                    **os.environ,
-                    "PENSTOCK_ADDRESS": address,
-                    "PENSTOCK_POOL": "demo",
-                    "PENSTOCK_SLOTS": str(slots),
-                    "PENSTOCK_HTTP_PORT": str(port),
-                    **environment,
-                },
-            )
-        made = WorkerProcess(process, log, port)
-        started.append(made)
-        return made
+    def start(address: str, **more: Any) -> WorkerProcess:
+        return workers.start(address, "handlers:worker", **more)
 
     yield start
-    for each in started:
-        if each.process.poll() is None:
-            each.process.kill()
-            each.process.wait()
+    workers.close()
 
 
 async def test_every_kind_of_handler(dispatcher: Any, stubs: Any, start_worker: Any) -> None:

@@ -76,6 +76,46 @@ def test_bad_configuration_is_one_line(
     assert len(ended.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--", "./work.sh"], "cannot run './work.sh': it is not executable (chmod +x)"),
+        (["--", "./nowhere"], "there is no such file in"),
+        (["--", "no-such-command-at-all"], "there is no command 'no-such-command-at-all' in PATH"),
+        (["--", "./folder"], "it is a folder"),
+        (["--", "./windows.sh"], r"its first line names '/bin/sh\r', which is not there"),
+        (["--", "./env"], "its first line names 'no-such-language', which is not there"),
+        (["./work.sh"], "unrecognized arguments"),
+        (["--"], "name the command after --"),
+        ([], "put -- and the command at the end"),
+        (["--no-retry", "0", "--", "true"], "--no-retry: must be an exit status, 1 to 255"),
+        (["--retry-later-seconds", "soon", "--", "true"], "must be a number of seconds"),
+        (["--type", "", "--", "true"], "--type: must have 1 to 128 characters"),
+    ],
+)
+def test_a_command_that_cannot_be_run_is_one_line(
+    tmp_path: pathlib.Path, arguments: list[str], complaint: str
+) -> None:
+    (tmp_path / "work.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "windows.sh").write_bytes(b"#!/bin/sh\r\necho\r\n")
+    (tmp_path / "env").write_text("#!/usr/bin/env no-such-language\n")
+    for name in ("windows.sh", "env"):
+        (tmp_path / name).chmod(0o755)
+    ended = subprocess.run(
+        [sys.executable, "-m", "penstock_worker", "exec", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PENSTOCK_POOL": "p"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert complaint in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
 def test_a_module_that_cannot_be_imported_shows_where_and_ends_with_a_line(
     tmp_path: pathlib.Path,
 ) -> None:

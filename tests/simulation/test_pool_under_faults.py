@@ -18,6 +18,7 @@ REGRESSIONS = (21, 42, 95, 111, 156, 188, 205, 1015)
 SCENARIOS = {
     "harsh": simulation.Scenario(),
     "gentle": simulation.Scenario(gentle=True),
+    "crowded": simulation.Scenario(crowded=True),
 }
 
 

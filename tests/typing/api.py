@@ -2,10 +2,13 @@
 
 import contextlib
 import datetime as dt
+import pathlib
 from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 
 import penstock
+import penstock.testing
+import penstock_worker
 from penstock import errors
 
 
@@ -43,11 +46,21 @@ async def asynchronous() -> None:
         assert_type(await client.wait(task, timeout=5), penstock.Task)
         assert_type(await client.result(task), bytes)
         assert_type(await client.cancel(task.name, reason="not needed"), penstock.Task)
+        assert_type(await client.retry(task), penstock.Task)
+        assert_type((await client.purge(labels={"a": "b"}, force=True)).count, int)
+        await client.delete("t-1", pool="thumbnails", etag=task.etag)
         assert_type(await client.pool(), penstock.PoolInfo)
+        assert_type(await client.pause(reason="a look"), penstock.PoolInfo)
+        assert_type(await client.resume("thumbnails"), penstock.PoolInfo)
+        assert_type(await client.drain(max_wait=None), penstock.PoolInfo)
+        assert_type(await client.undrain("thumbnails"), penstock.PoolInfo)
         async for pool in client.pools("team-a"):
             assert_type(pool, penstock.PoolInfo)
         async for worker in client.workers():
             assert_type(worker.state, penstock.WorkerState)
+        async for change in client.watch(tasks=[task]):
+            assert_type(change.task, penstock.Task)
+            assert_type(change.previous, penstock.TaskState | None)
         async for found in client.list(state=penstock.TaskState.PENDING, labels={"a": "b"}):
             assert_type(found, penstock.Task)
         async with contextlib.aclosing(client.submit_many(incoming())) as outcomes:
@@ -65,6 +78,9 @@ def blocking() -> None:
         except penstock.QueueFull as full:
             assert_type(full.retry_after_seconds, float | None)
             return
+        except (penstock.AdmissionTimeout, penstock.TooManyWaiters) as late:
+            assert_type(late.retry_after_seconds, float | None)
+            return
         except errors.PayloadTooLarge as error:
             assert_type(error.violations, tuple[errors.Violation, ...])
             return
@@ -72,20 +88,47 @@ def blocking() -> None:
             assert_type(client.result(task, timeout=5), bytes)
         except penstock.TaskFailed as failed:
             assert_type(failed.task, penstock.Task | None)
-        except penstock.WaitTimeout as late:
-            assert_type(late.task, penstock.Task | None)
+        except penstock.WaitTimeout as not_over:
+            assert_type(not_over.task, penstock.Task | None)
         assert_type([outcome.name for outcome in client.submit_many(submissions())], list[str])
+        assert_type(client.drain("thumbnails", max_wait=5).drained, bool)
         assert_type(list(client.list()), list[penstock.Task])
+        assert_type(next(client.watch(resume_token="t")).resume_token, str)
         assert_type(list(client.pools()), list[penstock.PoolInfo])
+        assert_type(client.pause("thumbnails", timeout=5), penstock.PoolInfo)
+        assert_type(client.resume(), penstock.PoolInfo)
         assert_type(list(client.workers("thumbnails")), list[penstock.WorkerInfo])
         assert_type(task.start_time, dt.datetime | None)
         assert_type(task.error, penstock.TaskFailure | None)
 
 
+def tested(worker: penstock_worker.Worker, path: pathlib.Path) -> None:
+    @worker.task("resize")
+    def resize(task: penstock_worker.Task) -> bytes:
+        return task.payload
+
+    assert_type(resize(penstock.testing.task(b"x", labels={"a": "b"}, timeout=5)), bytes)
+    with penstock.testing.dispatcher("thumbnails", path) as local:
+        assert_type(local, penstock.testing.Local)
+        with local.run(worker, pool="thumbnails", slots=2):
+            assert_type(local.client(), penstock.SyncClient)
+            assert_type(local.pools, tuple[str, ...])
+
+
+async def tested_asynchronously(worker: penstock_worker.Worker) -> None:
+    small = penstock.testing.pool("small", queue={"maxPending": 5})
+    async with penstock.testing.dispatcher(small) as local, local.run(worker):
+        assert_type(local.client(), penstock.Client)
+        assert_type(local.address, str)
+
+
 def mistakes(client: penstock.SyncClient, task: penstock.Task) -> None:
     """Each line must be refused: an ignore that is not needed is an error too."""
     client.submit("resize", {"not": "bytes"})  # type: ignore[arg-type]
+    client.submit_many([], max_wait=3)  # type: ignore[call-arg]
     client.submit("resize", b"", urgency=3)  # type: ignore[call-arg]
     client.submit("resize", b"", priority="high")  # type: ignore[arg-type]
     client.list(state="PENDING")  # type: ignore[arg-type]
     task.priority = 3  # type: ignore[misc]
+    penstock.testing.task({"not": "bytes"})  # type: ignore[arg-type]
+    penstock.testing.dispatcher(5)  # type: ignore[arg-type]

@@ -12,6 +12,8 @@ EACH = [
     (errors.Starting("it still loads", reason="STARTING"), failures.UNREACHABLE, "try again"),
     (errors.QueueFull("5 wait", retry_after_seconds=1.25), failures.REFUSED, "1.25 s"),
     (errors.QueueFull("5 wait"), failures.REFUSED, "--retry-for"),
+    (errors.QueueFull("5 wait"), failures.REFUSED, "--max-wait"),
+    (errors.AdmissionTimeout("no room"), failures.REFUSED, "--retry-for"),
     (errors.PoolNotFound("no pool x"), failures.MISSING, "penstock pools"),
     (errors.TaskNotFound("no task x"), failures.MISSING, "penstock list"),
     (errors.Unauthenticated("no token"), failures.FORBIDDEN, "--token-file"),

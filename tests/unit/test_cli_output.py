@@ -5,13 +5,14 @@ import json
 import pathlib
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 import yaml
 
-from penstock import _task
-from penstock.cli import output, tasks
-from penstock.v1 import task_pb2
+from penstock import _pools, _task
+from penstock.cli import output, overview, tasks
+from penstock.v1 import pool_service_pb2, task_pb2
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
@@ -50,6 +51,46 @@ def test_table_and_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert head.split()[:3] == ["TASK", "TYPE", "STATE"]
     # What looks like markup is text.
     assert row.split()[:3] == ["t1", "[bold]resize", "SUCCEEDED"]
+
+
+def test_a_long_table_comes_in_parts_with_one_head(capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = 0
+
+    def endless() -> Iterator[_task.Task]:
+        nonlocal drawn
+        for number in range(2 * output.ROWS_PER_TABLE_MAX + 1):
+            drawn = number + 1
+            yield a_task()
+
+    output.write(endless(), columns=tasks.COLUMNS, form="table", name=lambda task: task.name)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == drawn + 1 == 2 * output.ROWS_PER_TABLE_MAX + 2
+    assert [line for line in lines if line.startswith("TASK")] == [lines[0]]
+
+
+def test_an_empty_table_has_its_head(capsys: pytest.CaptureFixture[str]) -> None:
+    output.write([], columns=tasks.COLUMNS, form="table", name=lambda task: task.name)
+    assert capsys.readouterr().out.split()[0] == "TASK"
+
+
+def test_queues_by_priority_are_short() -> None:
+    def shown(counts: dict[int, int]) -> str:
+        message = pool_service_pb2.Pool(name="namespaces/default/pools/demo")
+        message.stats.pending_by_priority.update(counts)
+        return overview.by_priority(_pools.pool_from_wire(message))
+
+    assert shown({}) == "-"
+    assert shown({-3: 1, 10: 2}) == "10:2 -3:1"
+    assert shown(dict.fromkeys(range(7), 1)) == "6:1 5:1 4:1 3:1 +3 more"
+
+
+def test_a_cause_is_one_line_and_cut() -> None:
+    message = task_pb2.Task(name="namespaces/default/pools/demo/tasks/t1")
+    message.error.message = "line\nline " + "x" * 1_000
+    (column,) = [each for each in tasks.DEAD_LETTERS if each.title == "CAUSE"]
+    shown = column.show(_task.from_wire(message))
+    assert shown.startswith(": line line xxx")
+    assert len(shown) == tasks.CAUSE_CHARACTERS_MAX
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,14 @@ import penstock
 
 PUBLIC = {
     "Admission",
+    "AdmissionTimeout",
     "Client",
     "Outcome",
     "Payload",
     "PenstockError",
     "PoolInfo",
     "PoolState",
+    "Purge",
     "QueueFull",
     "Retry",
     "RetryPolicy",
@@ -26,10 +28,12 @@ PUBLIC = {
     "SubmitOptions",
     "SyncClient",
     "Task",
+    "TaskChange",
     "TaskError",
     "TaskFailed",
     "TaskFailure",
     "TaskState",
+    "TooManyWaiters",
     "WaitTimeout",
     "WorkerInfo",
     "WorkerState",
@@ -39,14 +43,22 @@ PUBLIC = {
 VERBS = {
     "cancel",
     "close",
+    "delete",
+    "drain",
     "get",
     "list",
+    "pause",
     "pool",
     "pools",
+    "purge",
     "result",
+    "resume",
+    "retry",
     "submit",
     "submit_many",
+    "undrain",
     "wait",
+    "watch",
     "workers",
 }
 
@@ -68,12 +80,18 @@ def test_errors_exports_all_its_classes_and_tables() -> None:
 
 def test_nothing_else_in_the_package_is_public() -> None:
     modules = {module.name for module in pkgutil.iter_modules(penstock.__path__)}
-    assert {name for name in modules if not name.startswith("_")} == {"cli", "errors", "v1"}
+    assert {name for name in modules if not name.startswith("_")} == {
+        "cli",
+        "errors",
+        "testing",
+        "v1",
+    }
 
 
 @pytest.mark.parametrize("client", [penstock.Client, penstock.SyncClient])
 def test_a_client_has_exactly_these_verbs(client: type) -> None:
-    assert {name for name in vars(client) if not name.startswith("_")} == VERBS
+    names = {name for part in client.__mro__[:-1] for name in vars(part)}
+    assert {name for name in names if not name.startswith("_")} == VERBS
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS | {"__init__"}))
@@ -95,8 +113,10 @@ def test_values_are_frozen_and_slotted() -> None:
     for kind in (
         penstock.Task,
         penstock.TaskFailure,
+        penstock.TaskChange,
         penstock.PoolInfo,
         penstock.WorkerInfo,
+        penstock.Purge,
         penstock.Submission,
         penstock.Outcome,
         penstock.Payload,

@@ -19,8 +19,6 @@ def pipeline(
 ) -> _pipeline.Pipeline:
     terms = _pipeline.Terms(
         parent=PARENT,
-        admission=penstock.Admission.REJECT,
-        max_wait=None,
         retry=retry,
         timeout_seconds=timeout_seconds,
     )

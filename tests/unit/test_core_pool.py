@@ -258,6 +258,26 @@ def test_losses_are_counted_apart_from_attempts_and_capped() -> None:
     assert "OOMKilled" in task.failure.message
 
 
+def test_a_loss_that_its_worker_tells_of_charges_no_attempt() -> None:
+    """The worker lives and takes the task again; a wish to cancel still wins."""
+    bench = Bench()
+    bench.worker("w")
+    bench.submit("a")
+    for _ in range(2):
+        assert bench.assigned() == ["a"]
+        killed = tasks.Failure(14, "OUT_OF_MEMORY", "killed by the kernel")
+        bench.end("a", Kind.LOST, failure=killed, retryable=False)
+    task = bench.task("a")
+    assert (task.state, task.attempt, task.worker_losses) == (State.DEAD_LETTERED, 0, 2)
+    assert task.failure is not None
+    assert task.failure.reason == "OUT_OF_MEMORY"
+    bench.submit("b")
+    assert bench.assigned() == ["b"]
+    bench.pool.cancel(bench.task("b"), "enough", bench.now)
+    bench.end("b", Kind.LOST)
+    assert bench.task("b").state is State.CANCELLED
+
+
 def test_heartbeats_keep_a_lease_and_an_execution_has_its_end() -> None:
     bench = Bench()
     bench.worker("w")

@@ -14,7 +14,7 @@ POOL_DURATIONS = [
     for field in fleet_service_pb2.PoolConfig.DESCRIPTOR.fields
     if field.message_type is not None
     and field.message_type.full_name == "google.protobuf.Duration"
-    and field.name not in {"max_wait", "priority_aging"}  # no part of the settings yet
+    and field.name != "priority_aging"  # no part of the settings yet
 ]
 
 
@@ -63,6 +63,21 @@ def test_the_retry_policy_of_a_pool_is_bounded(policy: dict[str, Any], named: st
 def test_the_period_of_a_rate_is_bounded() -> None:
     limit = {"tasks": 1, "burst": 1, "period": {"seconds": INT64_MAX}}
     assert "rate_limit.period" in bad_fields(rate_limit=limit)
+
+
+@pytest.mark.parametrize("waiters", [-1, 10_001])
+def test_the_waiters_of_a_pool_are_bounded(waiters: int) -> None:
+    assert bad_fields(max_waiters=waiters) == {"max_waiters"}
+
+
+def test_nobody_waits_longer_than_an_hour() -> None:
+    assert bad_fields(max_wait={"seconds": 3601}) == {"max_wait"}
+    assert bad_fields(max_wait={"seconds": 0}) == {"max_wait"}
+    unset, half = config(), config(max_waiters=7, max_wait={"nanos": 500_000_000})
+    assert pool_config.settings_of(unset).max_wait_ns == 30 * 10**9
+    assert pool_config.settings_of(unset).max_waiters == 1_000
+    assert pool_config.settings_of(half).max_wait_ns == 500_000_000
+    assert pool_config.settings_of(half).max_waiters == 7
 
 
 def outcome(**fields: Any) -> Any:

@@ -1,4 +1,4 @@
-"""When demand goes out: at once, a few in a row, then ten a second; time is the test's own."""
+"""When demand goes out: soon, a few in a row, then ten a second; time is the test's own."""
 
 import asyncio
 
@@ -64,14 +64,21 @@ async def scene() -> Scene:
 
 async def test_a_burst_of_submissions_is_told_in_its_few_steps(scene: Scene) -> None:
     scene.later(1000)
-    scene.submit()
-    assert await scene.sent() == [1]
-    scene.submit()
-    assert await scene.sent() == []
-    for step in range(2, 5):
-        scene.later(5)
-        assert await scene.sent() == [step]
+    for step in range(1, 4):
         scene.submit()
+        assert await scene.sent() == []
+        scene.later(10)
+        assert await scene.sent() == [step]
+
+
+async def test_what_comes_close_together_is_told_together(scene: Scene) -> None:
+    scene.later(1000)
+    for _ in range(3):
+        scene.submit()
+        scene.later(3)
+        assert await scene.sent() == []
+    scene.later(1)
+    assert await scene.sent() == [3]
 
 
 async def test_a_steady_stream_is_told_ten_times_a_second(scene: Scene) -> None:
@@ -89,6 +96,7 @@ async def test_a_steady_stream_is_told_ten_times_a_second(scene: Scene) -> None:
 async def test_what_is_known_is_not_told_again(scene: Scene) -> None:
     scene.later(1000)
     scene.submit()
+    scene.later(10)
     assert await scene.sent() == [1]
     scene.later(1000)
     scene.feed.changed(scene.pool)

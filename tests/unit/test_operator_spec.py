@@ -108,6 +108,16 @@ def test_a_value_of_the_wrong_kind_is_refused_by_name(path: str, value: Any, fie
     assert field in said(manifest(path, value))
 
 
+def test_how_many_may_wait_for_room_and_how_long() -> None:
+    unsaid = spec.pool_config(spec.parse_manifest(GOOD))
+    assert (unsaid.max_waiters, unsaid.max_wait.seconds) == (1000, 30)
+    queue = {"maxWaiters": 7, "maxWaitSeconds": 3600}
+    said_so = spec.pool_config(spec.parse_manifest(manifest("queue", queue)))
+    assert (said_so.max_waiters, said_so.max_wait.seconds) == (7, 3600)
+    for path, value in (("maxWaiters", 0), ("maxWaiters", 10_001), ("maxWaitSeconds", 0)):
+        assert f"spec.queue.{path}" in said(manifest("queue", {path: value}))
+
+
 def test_null_counts_as_absent() -> None:
     for path in ("template.metadata", "template.spec.volumes", f"{WORKER}.env"):
         assert said(manifest(path, None)) == {}

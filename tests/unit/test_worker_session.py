@@ -301,3 +301,15 @@ def test_a_forgotten_session_introduces_itself_as_new(connected: session.Session
     connected.opened()
     (hello,) = frames(connected)
     assert hello.hello.session_id == ""
+
+
+def test_the_grace_is_what_the_dispatcher_said_last(connected: session.Session) -> None:
+    assert connected.grace_seconds == session.GRACE_SECONDS_DEFAULT
+    connected.received(welcome(cancel_grace={"seconds": 3}), 0.0)
+    assert connected.grace_seconds == 3
+    connected.received(assign("1"), 0.0)
+    cancel = wire.CancelLease(lease_id="1", grace={"nanos": 500_000_000})
+    assert connected.received(wire.WorkResponse(cancel=cancel), 0.0)
+    assert connected.grace_seconds == 0.5
+    connected.received(welcome(cancel_grace={"seconds": 0}), 0.0)
+    assert connected.grace_seconds == 0

@@ -1,28 +1,40 @@
-"""`penstock-worker module:attr`: serve the handlers that are registered there."""
+"""`penstock-worker module:attr`: serve the handlers that are registered there.
+`penstock-worker exec -- command`: run the command for each task.
+"""
 
 import argparse
-import importlib
 import os
 import sys
-import traceback
-from pathlib import Path
 
-from penstock_worker import app, starting
-
-
-class _UsageError(Exception):
-    pass
+from penstock_worker import loading, modes, starting
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 0 stopped in order, 1 could not go on, 2 unusable arguments,
-    environment or handlers' module.
+    environment, command or handlers' module.
     """
     starting.heed_signals()
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        mode = _exec(given[1:]) if given[:1] == ["exec"] else _handlers(given)
+    except loading.LoadingError as error:
+        print(f"penstock-worker: {error}", file=sys.stderr)  # noqa: T201 - a command's answer
+        return 2
+    return starting.serve(mode)
+
+
+def _exec(arguments: list[str]) -> modes.Mode:
+    from penstock_worker import exec_options
+
+    return exec_options.mode(arguments)
+
+
+def _handlers(arguments: list[str]) -> modes.Mode:
     parser = argparse.ArgumentParser(
         prog="penstock-worker",
         description="Run tasks of a Penstock pool. The pool and the dispatcher come from PENSTOCK_…"
         " variables, which the operator sets in pods.",
+        epilog="penstock-worker exec --help: run any command instead of Python handlers",
     )
     parser.add_argument(
         "app",
@@ -32,39 +44,18 @@ def main(arguments: list[str] | None = None) -> int:
         help="where the Worker is, for example handlers:worker (default: $PENSTOCK_APP;"
         " the attribute defaults to 'worker')",
     )
+    parser.add_argument(
+        "--isolation",
+        choices=("thread", "process"),
+        default="thread",
+        help="where handlers run: in threads of the worker (the default), or in a process for each"
+        " slot, which can be killed when a handler does not stop, and may crash alone",
+    )
     options = parser.parse_args(arguments)
-    try:
-        worker = load(options.app)
-    except _UsageError as error:
-        print(f"penstock-worker: {error}", file=sys.stderr)  # noqa: T201 - a command's answer
-        return 2
-    return starting.serve(worker)
-
-
-def load(where: str) -> app.Worker:
-    """The Worker at `module:attribute`; modules of the current folder can be named."""
-    module_name, _, attribute = where.partition(":")
-    if not module_name:
-        raise _UsageError("name the handlers: penstock-worker MODULE[:ATTRIBUTE]")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == module_name.partition(".")[0]:
-            where = f"{Path.cwd()} or the environment"
-            raise _UsageError(f"no module {module_name!r} in {where}") from None
-        traceback.print_exc()
-        raise _UsageError(
-            f"cannot import {module_name!r}: {type(error).__name__}: {error}: the traceback above"
-            " shows where"
-        ) from None
-    worker = getattr(module, attribute or "worker", None)
-    if not isinstance(worker, app.Worker):
-        raise _UsageError(
-            f"{module_name}:{attribute or 'worker'} is not a penstock_worker.Worker: add"
-            " 'worker = Worker()' or name the right attribute"
-        )
-    return worker
+    worker = loading.load(options.app)
+    if options.isolation == "process":
+        return modes.Processes(worker, options.app)
+    return modes.Threads(worker)
 
 
 if __name__ == "__main__":

@@ -67,9 +67,9 @@ class Worker:
 
         The same as `penstock-worker module:worker`.
         """
-        from penstock_worker import starting
+        from penstock_worker import modes, starting
 
-        return starting.serve(self)
+        return starting.serve(modes.Threads(self))
 
 
 def is_async(handler: Handler) -> bool:

@@ -1,17 +1,12 @@
-"""Runs attempts: plain functions in threads, `async` ones in an event loop of their own thread.
+"""Runs attempts in this process: plain functions in threads, `async` ones in an event loop of their
+own thread.
 
-The caller lives in an event loop, the stream's, and neither kind shares it: attempts are begun,
-stopped, timed and finished there, so that a handler that blocks holds up nothing but, if it is
-`async`, the other async ones. Every attempt ends with exactly one `on_end(lease_id, outcome)` in
-the caller's loop, whatever its handler does: without one its slot and its lease would never come
-free.
+Neither kind shares the caller's loop (see `attempts`), so that a handler that blocks holds up
+nothing but, if it is `async`, the other async ones.
 
 Stopping is cooperative: a coroutine is cancelled, a function sees `Task.cancelled`; a function that
-never looks keeps its slot until it returns, because its slot *is* its thread. An attempt whose
-deadline passes is stopped the same way and ends as a failure with the reason EXECUTION_TIMEOUT.
-
-Log lines, one an attempt's start and end: `task started task=… lease=… attempt=… type=…` and
-`task ended task=… lease=… attempt=… outcome=… seconds=…`.
+never looks keeps its slot until it returns, because its slot *is* its thread. `isolation` is for
+those who need more than that.
 """
 
 import asyncio
@@ -21,13 +16,11 @@ import dataclasses
 import functools
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 from penstock.v1 import worker_service_pb2 as wire
-from penstock_worker import app, errors, outcomes
-from penstock_worker import task as tasks
+from penstock_worker import app, attempts, outcomes
 
 logger = logging.getLogger("penstock.worker")
 
@@ -35,27 +28,24 @@ _Ended = asyncio.Task[wire.TaskOutcome]
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class _Attempt:
-    task: tasks.Task
-    lease_id: str
-    home: asyncio.AbstractEventLoop
-    began: float
-    timer: asyncio.TimerHandle | None = None
+class _Attempt(attempts.Attempt):
     is_async: bool = False
     coroutine: "_Ended | None" = None
     """Made and cancelled in the handlers' loop only."""
-    stopped_for: str = ""
 
 
-class Executor:
-    """See the module's docstring. At most `slots` attempts; the caller keeps to that."""
+class Executor(attempts.Attempts[_Attempt]):
+    """See the module's docstring. At most `slots` attempts; the caller keeps to that.
+
+    `announces` False leaves the log lines to somebody else.
+    """
 
     def __init__(
-        self, worker: app.Worker, slots: int, on_end: Callable[[str, wire.TaskOutcome], None]
+        self, worker: app.Worker, slots: int, on_end: attempts.OnEnd, *, announces: bool = True
     ) -> None:
+        super().__init__(_Attempt, on_end)
+        self.announces = announces
         self._worker = worker
-        self._on_end = on_end
-        self._attempts: dict[str, _Attempt] = {}
         self._threads = concurrent.futures.ThreadPoolExecutor(
             max_workers=slots, thread_name_prefix="penstock-task"
         )
@@ -68,64 +58,22 @@ class Executor:
 
     # ------------------------------------------------------------ in the caller's loop
 
-    def start(self, assignment: wire.Assignment) -> None:
-        """Begin an attempt."""
-        task, lease_id = _task(assignment), assignment.lease.lease_id
-        attempt = _Attempt(task, lease_id, asyncio.get_running_loop(), time.monotonic())
-        self._attempts[lease_id] = attempt
-        logger.info(
-            "task started task=%s lease=%s attempt=%d type=%s",
-            task.name,
-            lease_id,
-            task.attempt,
-            task.type,
-        )
-        try:
-            self._begin(attempt)
-        except Exception as error:  # the system has no thread left, for one
-            self._report(attempt, self._failure(attempt, error))
-
-    def _begin(self, attempt: _Attempt) -> None:
-        handler, left = self._worker.handler(attempt.task.type), attempt.task.remaining_seconds
+    def _begin(self, attempt: _Attempt, _: wire.Assignment) -> bool:
+        handler = self._worker.handler(attempt.task.type)
         if handler is None:
             missing = outcomes.unknown_type(attempt.task.type, self._worker.types)
             self._report(attempt, missing)
-            return
-        if left is not None:
-            attempt.timer = attempt.home.call_later(
-                left, self.stop, attempt.lease_id, outcomes.TIMEOUT_REASON
-            )
+            return False
         if app.is_async(handler):
             attempt.is_async = True
             self._handlers.call_soon_threadsafe(self._launch, attempt, handler)
         else:
             self._threads.submit(self._run_sync, attempt, handler)
+        return True
 
-    def stop(self, lease_id: str, reason: str) -> None:
-        """Ask an attempt to stop; too late is no error."""
-        attempt = self._attempts.get(lease_id)
-        if attempt is None:
-            return
-        attempt.stopped_for = attempt.stopped_for or reason
-        attempt.task.stop_event.set()
+    def _interrupt(self, attempt: _Attempt) -> None:
         if attempt.is_async:
             self._handlers.call_soon_threadsafe(self._cancel, attempt)
-
-    def _finish(self, attempt: _Attempt, outcome: wire.TaskOutcome, seconds: float) -> None:
-        if self._attempts.pop(attempt.lease_id, None) is None:
-            return
-        if attempt.timer is not None:
-            attempt.timer.cancel()
-        outcome.execution_time.CopyFrom(outcomes.duration(seconds))
-        logger.info(
-            "task ended task=%s lease=%s attempt=%d outcome=%s seconds=%.3f",
-            attempt.task.name,
-            attempt.lease_id,
-            attempt.task.attempt,
-            outcome.WhichOneof("outcome"),
-            seconds,
-        )
-        self._on_end(attempt.lease_id, outcome)
 
     # ------------------------------------------------------------ in any thread
 
@@ -136,26 +84,6 @@ class Executor:
         with contextlib.suppress(RuntimeError):  # closed before
             self._handlers.call_soon_threadsafe(self._handlers.stop)
         self._handlers_thread.join(timeout=1)
-
-    def _report(self, attempt: _Attempt, outcome: wire.TaskOutcome) -> None:
-        seconds = time.monotonic() - attempt.began
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
-            attempt.home.call_soon_threadsafe(self._finish, attempt, outcome, seconds)
-
-    def _failure(self, attempt: _Attempt, error: BaseException) -> wire.TaskOutcome:
-        seconds = time.monotonic() - attempt.began
-        outcome = outcomes.of_error(error, stopped_for=attempt.stopped_for, seconds=seconds)
-        asked_for = errors.PermanentError | errors.RetryLater
-        if attempt.stopped_for:
-            asked_for |= asyncio.CancelledError | errors.Cancelled
-        if outcome.HasField("failed") and not isinstance(error, asked_for):
-            logger.warning(
-                "task failed task=%s lease=%s",
-                attempt.task.name,
-                attempt.lease_id,
-                exc_info=error,
-            )
-        return outcome
 
     # ------------------------------------------------------------ in a thread of its own
 
@@ -198,22 +126,3 @@ class Executor:
         # Of a coroutine that is cancelled before its first step, not a line has run.
         error = asyncio.CancelledError() if ended.cancelled() else ended.exception()
         self._report(attempt, ended.result() if error is None else self._failure(attempt, error))
-
-
-def _task(assignment: wire.Assignment) -> tasks.Task:
-    message, lease, deadline = assignment.task, assignment.lease, assignment.deadline
-    return tasks.Task(
-        payload=message.payload,
-        name=lease.task or message.name,
-        type=message.type,
-        content_type=message.content_type,
-        attempt=lease.attempt,
-        labels=dict(message.labels),
-        trace_context=dict(message.trace_context),
-        deadline=(
-            float(deadline.seconds + deadline.nanos / 1e9)
-            if assignment.HasField("deadline")
-            else None
-        ),
-        checkpoint=assignment.checkpoint,
-    )

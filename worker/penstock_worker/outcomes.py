@@ -8,6 +8,7 @@ would end the stream, and be sent again on the next.
 """
 
 import asyncio
+import signal
 from typing import Any, Final
 
 from google.protobuf import any_pb2, duration_pb2
@@ -24,29 +25,35 @@ would end the stream."""
 DELAY_SECONDS_MAX: Final = 365 * 86_400.0
 """Longer than any pool lets a retry wait, and what every duration can say."""
 CODE_CANCELLED, CODE_UNKNOWN, CODE_DEADLINE_EXCEEDED = 1, 2, 4
-CODE_RESOURCE_EXHAUSTED, CODE_UNIMPLEMENTED = 8, 12
+CODE_RESOURCE_EXHAUSTED, CODE_UNIMPLEMENTED, CODE_UNAVAILABLE = 8, 12, 14
 TIMEOUT_REASON: Final = "EXECUTION_TIMEOUT"
+TOO_LARGE_REASON: Final = "RESULT_TOO_LARGE"
 
 
 def completed(result: Any) -> wire.TaskOutcome:
     """The handler returned `result`. Raises TypeError or ValueError for what cannot be encoded."""
     content, content_type = app.encode(result)
     if len(content) > RESULT_BYTES_MAX:
-        return _failed(
-            CODE_RESOURCE_EXHAUSTED,
-            "RESULT_TOO_LARGE",
-            f"the result has {len(content)} bytes, at most {RESULT_BYTES_MAX} are kept: put it"
-            " into storage of its own, and return a reference to it",
-            retryable=False,
-        )
+        return too_large(f"{len(content)} bytes")
     return wire.TaskOutcome(
         completed=wire.TaskOutcome.Completed(result=content, content_type=content_type)
     )
 
 
+def too_large(size: str) -> wire.TaskOutcome:
+    """The result is larger than what is kept."""
+    return failed(
+        CODE_RESOURCE_EXHAUSTED,
+        TOO_LARGE_REASON,
+        f"the result has {size}, at most {RESULT_BYTES_MAX} are kept: put it into storage of its"
+        " own, and return a reference to it",
+        retryable=False,
+    )
+
+
 def unknown_type(type_: str, types: tuple[str, ...]) -> wire.TaskOutcome:
     """There is no handler."""
-    return _failed(
+    return failed(
         CODE_UNIMPLEMENTED,
         "UNKNOWN_TASK_TYPE",
         f"no handler for type {type_!r}; this worker has: {', '.join(types) or 'none'}",
@@ -61,7 +68,7 @@ def of_error(error: BaseException, *, stopped_for: str, seconds: float) -> wire.
     try:
         return _of_error(error, stopped_for, seconds)
     except Exception as trouble:
-        return _failed(
+        return failed(
             CODE_UNKNOWN,
             "UNTELLABLE_ERROR",
             f"the handler raised {type(error).__name__}, of which no failure could be made:"
@@ -74,31 +81,32 @@ def _of_error(error: BaseException, stopped_for: str, seconds: float) -> wire.Ta
     reason, message = type(error).__name__, str(error) or repr(error)
     match error:
         case asyncio.CancelledError() | errors.Cancelled():
-            return _stopped(reason, stopped_for, seconds)
+            return stopped(reason, stopped_for, seconds)
         case errors.Release():
-            return wire.TaskOutcome(released=wire.TaskOutcome.Released(reason=_text(message)))
+            return released(message)
         case errors.PermanentError():
-            return _failed(CODE_UNKNOWN, reason, message, retryable=False)
+            return failed(CODE_UNKNOWN, reason, message, retryable=False)
         case errors.RetryLater():
-            failure = _failed(CODE_UNKNOWN, reason, message, retryable=True)
+            failure = failed(CODE_UNKNOWN, reason, message, retryable=True)
             failure.failed.retry_delay.CopyFrom(duration(error.delay_seconds))
             return failure
         case _:
-            return _failed(CODE_UNKNOWN, reason, message, retryable=True)
+            return failed(CODE_UNKNOWN, reason, message, retryable=True)
 
 
-def _stopped(reason: str, stopped_for: str, seconds: float) -> wire.TaskOutcome:
+def stopped(reason: str, stopped_for: str, seconds: float, details: str = "") -> wire.TaskOutcome:
+    """The attempt was stopped, because of `stopped_for`; empty = nobody had asked for it."""
     if stopped_for == TIMEOUT_REASON:
-        return _failed(
+        return failed(
             CODE_DEADLINE_EXCEEDED,
             TIMEOUT_REASON,
-            f"stopped after {seconds:.1f} s: its execution time-out was over",
+            f"stopped after {seconds:.1f} s: its execution time-out was over{details}",
             retryable=True,
         )
     if stopped_for:
         return wire.TaskOutcome(cancelled=wire.TaskOutcome.Cancelled())
     # Told as a cancelled one it would be tried again at once and charge no attempt, for ever.
-    return _failed(
+    return failed(
         CODE_CANCELLED,
         reason,
         "the handler was cancelled, and nobody had asked for it: something that it awaits or"
@@ -107,16 +115,58 @@ def _stopped(reason: str, stopped_for: str, seconds: float) -> wire.TaskOutcome:
     )
 
 
-def _failed(code: int, reason: str, message: str, *, retryable: bool) -> wire.TaskOutcome:
+def lost(reason: str, message: str) -> wire.TaskOutcome:
+    """The attempt's process was ended from outside, or crashed: charged as a worker loss."""
+    outcome = failed(CODE_UNAVAILABLE, reason, message, retryable=True)
+    outcome.failed.worker_loss = True
+    return outcome
+
+
+def killed(what: str, memory_kills: int, details: str = "") -> wire.TaskOutcome:
+    """`what` was ended by SIGKILL, which nobody here sent; the kernel killed `memory_kills` times
+    for want of memory meanwhile.
+    """
+    if memory_kills > 0:
+        return lost(
+            "OUT_OF_MEMORY",
+            f"{what} was killed by the kernel: its container is out of memory; raise the memory"
+            f" limit, or lower slotsPerWorker{details}",
+        )
+    return lost(
+        "PROCESS_KILLED", f"{what} was killed by SIGKILL, which the worker did not send{details}"
+    )
+
+
+def signal_name(number: int) -> str:
+    """SIGSEGV; a real-time signal has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGNAL_{number}"
+
+
+def released(reason: str) -> wire.TaskOutcome:
+    """Handed back: no attempt is charged."""
+    return wire.TaskOutcome(released=wire.TaskOutcome.Released(reason=text(reason)))
+
+
+def kind(outcome: wire.TaskOutcome) -> str:
+    """As the log says it: completed, failed, lost, released or cancelled."""
+    lost = outcome.HasField("failed") and outcome.failed.worker_loss
+    return "lost" if lost else str(outcome.WhichOneof("outcome"))
+
+
+def failed(code: int, reason: str, message: str, *, retryable: bool) -> wire.TaskOutcome:
+    """The attempt failed; `reason` is what programs tell failures apart by."""
     detail = any_pb2.Any()
-    detail.Pack(error_details_pb2.ErrorInfo(reason=_text(reason), domain=ERROR_DOMAIN))
-    status = status_pb2.Status(code=code, message=_text(message), details=[detail])
+    detail.Pack(error_details_pb2.ErrorInfo(reason=text(reason), domain=ERROR_DOMAIN))
+    status = status_pb2.Status(code=code, message=text(message), details=[detail])
     return wire.TaskOutcome(failed=wire.TaskOutcome.Failed(error=status, retryable=retryable))
 
 
-def _text(text: str) -> str:
+def text(given: str) -> str:
     """Short, and Unicode: a lone surrogate, as in the name of a file, cannot travel."""
-    return text[:TEXT_CHARACTERS_MAX].encode("utf-8", "backslashreplace").decode()
+    return given[:TEXT_CHARACTERS_MAX].encode("utf-8", "backslashreplace").decode()
 
 
 def duration(seconds: float) -> duration_pb2.Duration:

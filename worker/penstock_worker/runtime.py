@@ -1,7 +1,8 @@
-"""A worker process: composes registry, executor, stream and readiness, and owns the signals.
+"""A worker process: composes mode, stream and readiness, and owns the signals.
 
-Threads: the main one waits for signals and for the end; `penstock-stream` talks to the dispatcher;
-`penstock-handlers` is the event loop of async handlers; `penstock-task_…` run plain functions.
+Threads: the main one waits for signals and for the end; `penstock-stream` talks to the dispatcher.
+`penstock-handlers` is the event loop of async handlers, and `penstock-task_…` run plain functions;
+or `penstock-children` talks to the processes that run the attempts.
 
 SIGTERM or SIGINT: take no more work, finish what runs (for at most the drain time-out), wait until
 every outcome is acknowledged, exit 0; or 1, if one still is not when the time is over. A second
@@ -26,7 +27,7 @@ import threading
 from types import FrameType
 from typing import Final
 
-from penstock_worker import _version, app, executor, readiness, session, settings, stream
+from penstock_worker import identity, modes, readiness, settings, stream
 
 logger = logging.getLogger("penstock.worker")
 
@@ -34,7 +35,7 @@ _OVER: Final = b"\0"
 """On the wake-up socket, where the interpreter writes numbers of signals: the stream has ended."""
 
 
-def run(worker: app.Worker, config: settings.Settings) -> int:
+def run(mode: modes.Mode, config: settings.Settings) -> int:
     """Serve until told to stop; returns the exit status. Main thread only."""
     logging.basicConfig(
         level=config.log_level,
@@ -42,7 +43,7 @@ def run(worker: app.Worker, config: settings.Settings) -> int:
         stream=sys.stderr,
     )
     logger.info(
-        "worker starts pool=%s slots=%d types=%s", config.pool, config.slots, ",".join(worker.types)
+        "worker starts pool=%s slots=%d types=%s", config.pool, config.slots, ",".join(mode.types)
     )
     try:
         ready = readiness.Readiness(config.http_port)
@@ -53,9 +54,15 @@ def run(worker: app.Worker, config: settings.Settings) -> int:
             error.strerror,
         )
         return 1
-    talk = stream.Stream(config, identity=_identity(worker, config), ready=ready)
-    work = executor.Executor(worker, config.slots, talk.ended)
+    talk = stream.Stream(config, identity=identity.of(mode.types, config), ready=ready)
     failed: list[BaseException] = []
+
+    def lost() -> None:
+        logger.error("the process that keeps the worker's children has ended: the worker leaves")
+        failed.append(ChildProcessError())
+        talk.stop("children lost")
+
+    work = mode.work(config, talk.ended, lost)
     woken, wake = socket.socketpair()
     wake.setblocking(False)
 
@@ -86,19 +93,6 @@ def run(worker: app.Worker, config: settings.Settings) -> int:
         sys.stderr.flush()
         os._exit(status)
     return status
-
-
-def _identity(worker: app.Worker, config: settings.Settings) -> session.Identity:
-    return session.Identity(
-        pool=config.pool,
-        pool_uid=config.pool_uid,
-        pod_name=config.pod_name,
-        pod_uid=config.pod_uid,
-        slots=config.slots,
-        task_types=worker.types,
-        revision=config.revision,
-        sdk_version=f"python/{_version.version()}",
-    )
 
 
 def _handle_signals(talk: stream.Stream) -> None:

@@ -27,6 +27,7 @@ OUTCOMES_PER_FRAME: Final = 256
 OUTCOME_BYTES_PER_FRAME: Final = 1024 * 1024
 """An outcome that is larger travels alone; the dispatcher takes frames of 16 MiB."""
 HEARTBEAT_SECONDS_DEFAULT: Final = 5.0
+GRACE_SECONDS_DEFAULT: Final = 10.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,8 @@ class Session:
         self.identity = identity
         self.session_id = ""
         self.heartbeat_seconds = HEARTBEAT_SECONDS_DEFAULT
+        self.grace_seconds = GRACE_SECONDS_DEFAULT
+        """How long a stopped attempt may take to end, as the dispatcher said last."""
         self.welcomed = False
         self._attempts: dict[str, _Attempt] = {}
         self._connected = False
@@ -186,6 +189,8 @@ class Session:
                 attempt = self._attempts.get(frame.cancel.lease_id)
                 if attempt is None or attempt.place is not _Place.RUNNING:
                     return []
+                if frame.cancel.HasField("grace"):
+                    self.grace_seconds = _seconds(frame.cancel.grace)
                 return [Stop(frame.cancel.lease_id, frame.cancel.reason or "cancelled")]
             case "lease_state":
                 return self._disown(frame.lease_state.lost_lease_ids, "the lease was lost")
@@ -200,19 +205,16 @@ class Session:
                     self._granted = 0
                 return []
             case "go_away":
-                after = frame.go_away.reconnect_after
-                return [
-                    Reconnect(after.seconds + after.nanos / 1e9, frame.go_away.reason or "go away")
-                ]
+                after = _seconds(frame.go_away.reconnect_after)
+                return [Reconnect(after, frame.go_away.reason or "go away")]
             case _:
                 return []  # a newer dispatcher's frame
 
     def _welcome(self, welcome: wire.Welcome, now: float) -> list[Command]:
         self.session_id = welcome.session_id
-        interval = welcome.heartbeat_interval
-        self.heartbeat_seconds = (
-            interval.seconds + interval.nanos / 1e9
-        ) or HEARTBEAT_SECONDS_DEFAULT
+        self.heartbeat_seconds = _seconds(welcome.heartbeat_interval) or HEARTBEAT_SECONDS_DEFAULT
+        if welcome.HasField("cancel_grace"):
+            self.grace_seconds = _seconds(welcome.cancel_grace)
         self.welcomed = True
         self._heartbeat_due = now + self.heartbeat_seconds
         for attempt in self._attempts.values():
@@ -367,6 +369,10 @@ class Session:
             self._granted += free
             return free
         return 0
+
+
+def _seconds(duration: duration_pb2.Duration) -> float:
+    return float(duration.seconds + duration.nanos / 1e9)
 
 
 def _duration(seconds: float) -> duration_pb2.Duration:

@@ -11,7 +11,7 @@ import signal
 import sys
 from types import FrameType
 
-from penstock_worker import app, settings
+from penstock_worker import modes, settings
 
 
 def heed_signals() -> None:
@@ -26,7 +26,7 @@ def _leave(number: int, _: FrameType | None) -> None:
     os._exit(0)
 
 
-def serve(worker: app.Worker) -> int:
+def serve(mode: modes.Mode) -> int:
     """Serve the pool that the environment names; returns the exit status."""
     heed_signals()
     try:
@@ -36,4 +36,4 @@ def serve(worker: app.Worker) -> int:
         return 2
     from penstock_worker import runtime
 
-    return runtime.run(worker, config)
+    return runtime.run(mode, config)

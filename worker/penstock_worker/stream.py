@@ -6,10 +6,12 @@ commands; a writer asks the session for the next frame whenever the last write i
 when there is none. Whatever ends a stream, the call is cancelled explicitly (an abandoned one is
 never freed).
 
-Reconnecting never ends, whatever ended a stream: the first try follows within a second, later ones
-at random within ten. Nothing is waited for without a bound: neither the connection, the Welcome, a
-write, nor the end of a stream on which nothing moves. When a worker that is stopping may exit is
-for `leaving` to say.
+Reconnecting never ends, whatever ended a stream: the first try follows at random within a second,
+later ones within two, four, eight, and then ten: a new pool's workers, which may be there before
+the operator has told the dispatcher of it, need not wait long, and a thousand of them do not come
+at once. Nothing is waited for without a bound: neither the connection, the Welcome, a write, nor
+the end of a stream on which nothing moves. When a worker that is stopping may exit is for `leaving`
+to say.
 """
 
 import asyncio
@@ -27,7 +29,7 @@ import grpc.aio
 
 from penstock.v1 import worker_service_pb2 as wire
 from penstock.v1 import worker_service_pb2_grpc
-from penstock_worker import executor, leaving, readiness, session, settings
+from penstock_worker import attempts, leaving, readiness, session, settings
 
 logger = logging.getLogger("penstock.worker")
 
@@ -85,7 +87,7 @@ class Stream:
         self._patience = patience
         self._ready = ready
         self._draw = draw
-        self._executor: executor.Executor | None = None
+        self._work: attempts.Attempts[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -106,9 +108,9 @@ class Stream:
 
     # ------------------------------------------------------------ the loop
 
-    async def run(self, work: executor.Executor) -> None:
+    async def run(self, work: attempts.Attempts[Any]) -> None:
         """Serve until the worker may exit."""
-        self._loop, self._executor = asyncio.get_running_loop(), work
+        self._loop, self._work = asyncio.get_running_loop(), work
         if self._asked_to_stop:
             self._stop(self._asked_to_stop)
         ticking = asyncio.create_task(self._tick())
@@ -119,7 +121,7 @@ class Stream:
                 if self._may_exit():
                     break
                 failures = 1 if welcomed else failures + 1
-                limit = FIRST_RECONNECT_SECONDS_MAX if failures == 1 else RECONNECT_SECONDS_MAX
+                limit = _reconnect_seconds_max(failures)
                 delay = self._reconnect_after or self._draw() * limit
                 self._reconnect_after = 0.0
                 await self._pause(delay)
@@ -168,8 +170,8 @@ class Stream:
         if running:
             logger.warning("drain timed out, handed back leases=%s", ",".join(running))
         for lease_id in running:
-            if self._executor is not None:
-                self._executor.stop(lease_id, "the worker stops")
+            if self._work is not None:
+                self._work.stop(lease_id, "the worker stops", self.session.grace_seconds)
             released = wire.TaskOutcome.Released(reason="the worker's drain timed out")
             self._carry_out(self.session.ended(lease_id, wire.TaskOutcome(released=released)))
         self._wake.set()
@@ -319,14 +321,14 @@ class Stream:
     def _carry_out(self, commands: list[session.Command]) -> bool:
         """Act on the session's commands; True = close this stream."""
         close = False
-        assert self._executor is not None, "run has begun"
+        assert self._work is not None, "run has begun"
         for command in commands:
             match command:
                 case session.Start(assignment):
-                    self._executor.start(assignment)
+                    self._work.start(assignment, grace_seconds=self.session.grace_seconds)
                 case session.Stop(lease_id, reason):
                     logger.info("stop lease=%s reason=%s", lease_id, reason)
-                    self._executor.stop(lease_id, reason)
+                    self._work.stop(lease_id, reason, self.session.grace_seconds)
                 case session.BecomeUnready():
                     self._ready.ready = False
                     logger.info("drained: not ready from now on")
@@ -357,6 +359,11 @@ class Stream:
         logger.warning(
             "stream ended code=%s details=%r%s", code.name, details, f": {remedy}" if remedy else ""
         )
+
+
+def _reconnect_seconds_max(failures: int) -> float:
+    """A second at most after the first failure, doubled with each one more, up to ten."""
+    return min(FIRST_RECONNECT_SECONDS_MAX * 2.0 ** min(failures - 1, 8), RECONNECT_SECONDS_MAX)
 
 
 def _as_error(code: grpc.StatusCode, details: str | None) -> grpc.aio.AioRpcError:

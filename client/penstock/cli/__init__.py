@@ -1,9 +1,10 @@
-"""The command line: `penstock submit | get | list | wait | cancel | pools | workers | dispatcher`.
+"""The command line: `penstock COMMAND`, and `kubectl penstock COMMAND` for the pools of a cluster.
 
-A thin layer over `penstock.SyncClient`: `submitting`, `tasks`, `looking` and `serving` hold the
-commands, `source` reads what is to be submitted, `output` writes what was found, `connection` holds
-the options that say where the dispatcher is, and `failures` turns every error into one line and an
-exit status. Its libraries come with the extra `cli`; without them `main` says so.
+A thin layer over `penstock.SyncClient`: `submitting`, `tasks`, `watching`, `looking`, `overview`,
+`operating`, `serving` and `completing` hold the commands, `source` reads what is to be submitted,
+`output` writes what was found, `connection` holds the options that say where the dispatcher is,
+`finding` and `forwarding` find it, and `failures` turns every error into one line and an exit
+status. Its libraries come with the extra `cli`; without them `main` says so.
 """
 
 import sys
@@ -13,6 +14,15 @@ _LIBRARIES = ("click", "rich", "yaml")
 
 def main() -> int:
     """The console script `penstock`; returns the exit status."""
+    return _run(program="penstock", kube=False)
+
+
+def kubectl_main() -> int:
+    """The console script `kubectl-penstock`, which kubectl runs for `kubectl penstock`."""
+    return _run(program="kubectl penstock", kube=True)
+
+
+def _run(*, program: str, kube: bool) -> int:
     try:
         from penstock.cli import app
     except KeyboardInterrupt:
@@ -25,4 +35,4 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    return app.run(sys.argv[1:])
+    return app.run(sys.argv[1:], program=program, kube=kube)

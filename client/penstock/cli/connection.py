@@ -1,7 +1,9 @@
-"""Where the dispatcher is and who we are: the options that every command shares."""
+"""Where the dispatcher is and who we are: the options that every command shares. What they find is
+`finding`'s business.
+"""
 
 import functools
-import os
+import inspect
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -9,20 +11,39 @@ import click
 
 import penstock
 from penstock import _settings
-from penstock.cli import failures
+from penstock.cli import failures, finding
 
+KUBE = "penstock.kube"
+"""In a context's `meta`: the program's name says that the kube context has the dispatcher."""
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
-_OPTIONS = (
+_NAMESPACE_HELP = "Where --kube finds it; default: the context's namespace."
+_KUBE_NAMESPACE = click.option(
+    "--kube-namespace", "--namespace", "kube_namespace", metavar="NAMESPACE", help=_NAMESPACE_HELP
+)
+_KUBE_NAMESPACE_ONLY = click.option("--kube-namespace", metavar="NAMESPACE", help=_NAMESPACE_HELP)
+"""For a command that has a --namespace of its own."""
+
+_FINDING = (
     click.option(
         "--address",
         envvar="PENSTOCK_ADDRESS",
         metavar="HOST:PORT",
+        default=_settings.DEFAULT_ADDRESS,
+        show_default=True,
         show_envvar=True,
-        help="The dispatcher; default: the local fleet that runs ('penstock up'), else "
-        f"{_settings.DEFAULT_ADDRESS}.",
+        help="The dispatcher.",
     ),
+    click.option(
+        "--kube",
+        is_flag=True,
+        envvar="PENSTOCK_KUBE",
+        show_envvar=True,
+        help="The dispatcher of the current kube context, through kubectl port-forward.",
+    ),
+)
+_CALLING = (
     click.option(
         "--token-file",
         metavar="FILE",
@@ -47,6 +68,7 @@ pool = click.option(
     metavar="POOL",
     help="The pool: 'pool' (in namespace default), 'namespace/pool', or its full name.",
 )
+POOL_ARGUMENT = click.argument("pool", metavar="[POOL]", required=False)
 
 
 def connected(
@@ -57,45 +79,39 @@ def connected(
     @functools.wraps(command)
     def wrapped(
         *positional: Any,
-        address: str | None,
+        address: str,
+        kube: bool,
+        kube_namespace: str | None,
         token_file: str | None,
         request_timeout: float,
         **named: Any,
     ) -> _Result:
-        only = None
-        if address is None:
-            address, only = _local()
-        # For the line that an error becomes.
-        click.get_current_context().find_root().obj = address
-        try:
-            client = penstock.SyncClient(
-                address, token_file=token_file, pool=only, timeout=request_timeout
-            )
-        except ValueError as error:
-            raise failures.InputError(f"{error}: see --address") from None
-        with client:
-            return command(client, *positional, **named)
+        context = click.get_current_context()
+        wanted = finding.Wanted(
+            address=address,
+            address_by=finding.said(context, "address"),
+            kube_by=finding.said(context, "kube") if kube else None,
+            kube_implied=context.meta.get(KUBE, False),
+            kube_namespace=kube_namespace,
+        )
+        with finding.dispatcher(wanted) as found:
+            # For the line that an error becomes.
+            context.find_root().obj = found.address
+            try:
+                client = penstock.SyncClient(
+                    found.address,
+                    token_file=token_file,
+                    pool=found.pool,
+                    timeout=request_timeout,
+                )
+            except ValueError as error:
+                raise failures.InputError(f"{error}: see --address") from None
+            with client:
+                return command(client, *positional, **named)
 
     decorated: Callable[..., _Result] = wrapped
-    for option in reversed(_OPTIONS):
+    own_namespace = "namespace" in inspect.signature(command).parameters
+    where = _KUBE_NAMESPACE_ONLY if own_namespace else _KUBE_NAMESPACE
+    for option in reversed((*_FINDING, where, *_CALLING)):
         decorated = option(decorated)
     return decorated
-
-
-def _local() -> tuple[str, str | None]:
-    """The address of the local fleet that runs, or the default one; and its pool, if no other one
-    is meant.
-    """
-    from penstock_operator.local import state
-
-    fleets = [record for _, record in state.running(os.environ) if record.address]
-    if len(fleets) > 1:
-        addresses = ", ".join(f"{each.address} ({', '.join(each.pools)})" for each in fleets)
-        raise failures.InputError(
-            f"several local fleets run: say --address with one of {addresses}"
-        )
-    if not fleets:
-        return _settings.DEFAULT_ADDRESS, None
-    [fleet] = fleets
-    only = len(fleet.pools) == 1 and "PENSTOCK_POOL" not in os.environ
-    return fleet.address, fleet.pools[0] if only else None

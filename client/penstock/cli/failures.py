@@ -10,6 +10,7 @@
 7    the dispatcher refuses for another reason
 124  the time to wait has passed
 130  interrupted
+141  whoever read the output wants no more of it
 """
 
 import dataclasses
@@ -26,6 +27,7 @@ FORBIDDEN: Final = 6
 OTHER: Final = 7
 TIMED_OUT: Final = 124
 INTERRUPTED: Final = 130
+BROKEN_PIPE: Final = 141
 
 _HOW_TO_PROVE: Final = "give one with --token-file, PENSTOCK_TOKEN_FILE or PENSTOCK_TOKEN"
 
@@ -42,6 +44,14 @@ class InputError(Exception):
     """What the user gave is wrong; the text says what is, and what to do."""
 
 
+class NoDispatcherError(Exception):
+    """None was found to call; the text says why, and what to do."""
+
+
+class AdminNeededError(Exception):
+    """The call is for people who operate pools, and the token is not one of theirs."""
+
+
 def of(error: Exception, *, address: str) -> Failure:
     """The failure that an error of the client, or of reading input, is. `address` was tried."""
     if isinstance(error, errors.WaitTimeout):
@@ -50,6 +60,15 @@ def of(error: Exception, *, address: str) -> Failure:
         )
     if isinstance(error, errors.PenstockError):
         return _of_penstock(error, address=address)
+    if isinstance(error, NoDispatcherError):
+        return Failure(_join(str(error)), UNREACHABLE)
+    if isinstance(error, AdminNeededError):
+        return Failure(
+            _join(
+                str(error), f"it takes a token with role admin for this namespace: {_HOW_TO_PROVE}"
+            ),
+            FORBIDDEN,
+        )
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
         return Failure(
@@ -64,9 +83,8 @@ def _of_penstock(error: errors.PenstockError, *, address: str) -> Failure:
         return Failure(
             _join(
                 f"no dispatcher answers at {address}",
-                "name another with --address or PENSTOCK_ADDRESS, start one with 'penstock up' or "
-                "'penstock dispatcher', or in a cluster: kubectl port-forward "
-                "service/penstock-dispatcher 50051",
+                "name another with --address or PENSTOCK_ADDRESS, start one with 'penstock up' "
+                "or 'penstock dispatcher', or reach one in a cluster with --kube",
             ),
             UNREACHABLE,
         )
@@ -75,7 +93,10 @@ def _of_penstock(error: errors.PenstockError, *, address: str) -> Failure:
     if isinstance(error, errors.AdmissionRefused):
         when = error.retry_after_seconds
         advice = "come back later" if when is None else f"come back in {when:.3g} s"
-        return Failure(_join(text, f"{advice}, or keep trying with --retry-for SECONDS"), REFUSED)
+        how = "keep trying with --retry-for SECONDS"
+        if isinstance(error, errors.QueueFull):
+            how = f"wait in line with --max-wait SECONDS, or {how}"
+        return Failure(_join(text, f"{advice}, {how}"), REFUSED)
     if isinstance(error, errors.PoolNotFound):
         return Failure(_join(text, "'penstock pools' lists those there are"), MISSING)
     if isinstance(error, errors.TaskNotFound):

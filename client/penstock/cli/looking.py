@@ -1,6 +1,7 @@
 """`pools` and `workers`: what there is, and how it does."""
 
 import datetime as dt
+from collections.abc import Iterable
 
 import click
 
@@ -41,11 +42,12 @@ WORKERS: tuple[output.Column[penstock.WorkerInfo], ...] = (
 @connection.connected
 def pools(client: penstock.SyncClient, namespace: str | None, output: str) -> None:
     """List the pools, with their queues and rates."""
-    _pools(client, namespace, output)
+    show_pools(client.pools(namespace), form=output)
 
 
-def _pools(client: penstock.SyncClient, namespace: str | None, form: str) -> None:
-    output.write(client.pools(namespace), columns=POOLS, form=form, name=lambda pool: pool.name)
+def show_pools(found: Iterable[penstock.PoolInfo], *, form: str) -> None:
+    """Print pools."""
+    output.write(found, columns=POOLS, form=form, name=lambda pool: pool.name)
 
 
 @click.command("workers")

@@ -1,13 +1,15 @@
 """What was found, as people or programs want it: table, json, yaml, or names alone.
 
 A `Column` says how one field looks in a table; the other formats show every field of the value.
-Rows may be endless: json and yaml write a document for each, json in one line.
+Rows may be endless: json and yaml write a document for each, json in one line, and a table comes in
+parts.
 """
 
 import base64
 import dataclasses
 import datetime as dt
 import enum
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +22,8 @@ import rich.table
 import yaml
 
 Row = TypeVar("Row")
+#: A longer table is printed in parts: no list is too long to begin with.
+ROWS_PER_TABLE_MAX = 1_000
 #: Wide enough for any row: a table that nobody reads on a terminal is not cut.
 WIDTH_UNLIMITED = 10_000
 
@@ -63,12 +67,23 @@ def write(
         for row in rows:
             click.echo("---\n" + yaml.safe_dump(plain(row), sort_keys=False), nl=False)
     else:
-        table = rich.table.Table(box=None, header_style="bold", pad_edge=False)
-        for number, column in enumerate(columns):
-            table.add_column(column.title, no_wrap=True, overflow="fold" if number else "ignore")
-        for row in rows:
-            table.add_row(*(rich.markup.escape(column.show(row)) for column in columns))
-        console().print(table)
+        remaining, printed = iter(rows), console()
+        part = list(itertools.islice(remaining, ROWS_PER_TABLE_MAX))
+        printed.print(table(part, columns=columns))
+        while part := list(itertools.islice(remaining, ROWS_PER_TABLE_MAX)):
+            printed.print(table(part, columns=columns, header=False))
+
+
+def table(
+    rows: Iterable[Row], *, columns: tuple[Column[Row], ...], header: bool = True
+) -> rich.table.Table:
+    """The rows as a table without lines."""
+    made = rich.table.Table(box=None, header_style="bold", pad_edge=False, show_header=header)
+    for number, column in enumerate(columns):
+        made.add_column(column.title, no_wrap=True, overflow="fold" if number else "ignore")
+    for row in rows:
+        made.add_row(*(rich.markup.escape(column.show(row)) for column in columns))
+    return made
 
 
 def plain(value: Any) -> Any:

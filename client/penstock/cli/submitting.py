@@ -48,6 +48,12 @@ PLAIN_EVERY: Final = 10_000
     metavar="SECONDS",
     help="Come back to a full pool when it says, for so long; default: give up at once.",
 )
+@click.option(
+    "--max-wait",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Wait in line at a full pool, for so long at most; one task only.",
+)
 @click.option("--wait", is_flag=True, help="Until all are over; exits with 1 if one failed.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Of --wait.")
 @output.option
@@ -66,6 +72,7 @@ def submit(
     request_id: str,
     delay: float | None,
     retry_for: float | None,
+    max_wait: float | None,
     wait: bool,
     timeout: float | None,
     output: str,
@@ -83,6 +90,8 @@ def submit(
         if task_type is None:
             raise failures.InputError("which type of task? Name it, or give a --file")
         body = source.payload(text=text, as_json=as_json, file=payload_file)
+        if max_wait is not None:
+            single |= {"admission": penstock.Admission.WAIT, "max_wait": max_wait}
         task = client.submit(task_type, body, pool=pool, retry=retry, **single)
         if wait:
             task = client.wait(task, timeout=timeout)
@@ -90,6 +99,8 @@ def submit(
         if wait and not task.succeeded:
             raise click.exceptions.Exit(failures.NOT_SUCCEEDED)
         return
+    if max_wait is not None:
+        raise failures.InputError("--max-wait with --file: many tasks keep trying with --retry-for")
     single |= {"payload": text, "json": as_json, "payload_file": payload_file}
     for option, value in single.items():
         if value not in (None, "", {}):

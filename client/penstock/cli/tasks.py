@@ -1,14 +1,15 @@
-"""`get`, `list`, `wait`, `cancel`: tasks that there are already."""
+"""`get`, `list`, `dead-letters`, `wait`, `cancel`: tasks that there are already."""
 
 import datetime as dt
 import itertools
 import sys
 import time
+from collections.abc import Iterable
 
 import click
 
 import penstock
-from penstock.cli import connection, failures, output
+from penstock.cli import connection, failures, output, source
 
 COLUMNS: tuple[output.Column[penstock.Task], ...] = (
     output.Column("TASK", lambda task: task.id),
@@ -21,7 +22,19 @@ COLUMNS: tuple[output.Column[penstock.Task], ...] = (
     output.Column("TOOK", lambda task: output.span(task.execution_time_seconds)),
 )
 
+DEAD_LETTERS: tuple[output.Column[penstock.Task], ...] = (
+    output.Column("TASK", lambda task: task.id),
+    output.Column("TYPE", lambda task: task.type),
+    output.Column("ATTEMPTS", lambda task: str(task.attempt)),
+    output.Column("LOSSES", lambda task: str(task.worker_losses)),
+    output.Column("DIED", lambda task: output.ago(task.end_time, now=dt.datetime.now(dt.UTC))),
+    output.Column("CAUSE", lambda task: _cause(task)),
+)
+CAUSE_CHARACTERS_MAX = 200
+PAGE_TASKS_MAX = 1_000
+
 _TASK = click.argument("task", metavar="TASK")
+_LIMIT = click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many.")
 
 
 @click.command("get")
@@ -56,7 +69,11 @@ def show(task: penstock.Task, *, form: str) -> None:
     help="Only tasks in this state.",
 )
 @click.option("--type", "task_type", metavar="TYPE", help="Only tasks of this type.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many.")
+@click.option("--priority", type=int, metavar="N", help="Only tasks of this priority.")
+@click.option(
+    "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only tasks with it; repeatable."
+)
+@_LIMIT
 @output.option
 @connection.connected
 def list_(
@@ -64,13 +81,50 @@ def list_(
     pool: str | None,
     state: str | None,
     task_type: str | None,
+    priority: int | None,
+    labels: tuple[str, ...],
     limit: int | None,
     output: str,
 ) -> None:
-    """List the tasks of a pool, newest last."""
-    wanted = None if state is None else penstock.TaskState(state)
-    found = client.list(pool, state=wanted, task_type=task_type, page_size=min(limit or 1000, 1000))
+    """List the tasks of a pool that match every option, newest last.
+
+    They are read page by page and printed as they come: a list of any length.
+    """
+    found = client.list(
+        pool,
+        state=None if state is None else penstock.TaskState(state),
+        task_type=task_type,
+        priority=priority,
+        labels=source.labels(labels),
+        page_size=min(limit or PAGE_TASKS_MAX, PAGE_TASKS_MAX),
+    )
     _write_many(itertools.islice(found, limit), form=output)
+
+
+@click.command("dead-letters")
+@connection.POOL_ARGUMENT
+@click.option("--type", "task_type", metavar="TYPE", help="Only tasks of this type.")
+@_LIMIT
+@output.option
+@connection.connected
+def dead_letters(
+    client: penstock.SyncClient,
+    pool: str | None,
+    task_type: str | None,
+    limit: int | None,
+    output: str,
+) -> None:
+    """List the tasks that were given up, with the cause and what was tried.
+
+    Default POOL: $PENSTOCK_POOL.
+    """
+    found = client.list(
+        pool,
+        state=penstock.TaskState.DEAD_LETTERED,
+        task_type=task_type,
+        page_size=min(limit or PAGE_TASKS_MAX, PAGE_TASKS_MAX),
+    )
+    _write_many(itertools.islice(found, limit), form=output, columns=DEAD_LETTERS)
 
 
 @click.command("wait")
@@ -127,5 +181,18 @@ def cancel(
     )
 
 
-def _write_many(tasks: "itertools.islice[penstock.Task] | list[penstock.Task]", form: str) -> None:
-    output.write(tasks, columns=COLUMNS, form=form, name=lambda task: task.name)
+def _write_many(
+    tasks: Iterable[penstock.Task],
+    form: str,
+    columns: tuple[output.Column[penstock.Task], ...] = COLUMNS,
+) -> None:
+    output.write(tasks, columns=columns, form=form, name=lambda task: task.name)
+
+
+def _cause(task: penstock.Task) -> str:
+    """Its last failure in one line."""
+    if task.error is None:
+        return "-"
+    said = " ".join(f"{task.error.reason}: {task.error.message}".split())
+    cut = CAUSE_CHARACTERS_MAX - 1
+    return said if len(said) <= CAUSE_CHARACTERS_MAX else said[:cut] + "…"

@@ -89,6 +89,7 @@ class PoolConfig(_message.Message):
     """0 = no bound of its own."""
     max_pending_bytes: _builtins.int
     max_waiters: _builtins.int
+    """Submitting calls that may wait for room at once; 0 = 1000. At most 10000."""
     default_priority: _builtins.int
     max_in_flight: _builtins.int
     """0 = no cap."""
@@ -101,7 +102,9 @@ class PoolConfig(_message.Message):
     fair: _builtins.bool
     """Weighted fairness between keys of one priority."""
     @_builtins.property
-    def max_wait(self) -> _duration_pb2.Duration: ...
+    def max_wait(self) -> _duration_pb2.Duration:
+        """How long a submitting call may wait for room, and does when it does not say; unset = 30 s. At most 1 h."""
+
     @_builtins.property
     def priority_aging(self) -> _duration_pb2.Duration:
         """Unset or 0 = no aging."""

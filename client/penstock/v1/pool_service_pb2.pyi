@@ -54,12 +54,15 @@ class Pool(_message.Message):
     UID_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     MAX_PENDING_FIELD_NUMBER: _builtins.int
+    DRAINED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """namespaces/{namespace}/pools/{pool}"""
     state: Global___Pool.State.ValueType
     uid: _builtins.str
     generation: _builtins.int
     max_pending: _builtins.int
+    drained: _builtins.bool
+    """DRAINING, and nothing is left: nothing runs, and nothing waits, unless the pool is paused as well: then its queue is kept."""
     @_builtins.property
     def stats(self) -> Global___PoolStats: ...
     def __init__(
@@ -71,10 +74,11 @@ class Pool(_message.Message):
         uid: _builtins.str = ...,
         generation: _builtins.int = ...,
         max_pending: _builtins.int = ...,
+        drained: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["stats", b"stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "max_pending", b"max_pending", "name", b"name", "state", b"state", "stats", b"stats", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drained", b"drained", "generation", b"generation", "max_pending", b"max_pending", "name", b"name", "state", b"state", "stats", b"stats", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -301,6 +305,53 @@ class ResumePoolRequest(_message.Message):
 Global___ResumePoolRequest: _TypeAlias = ResumePoolRequest  # noqa: Y015
 
 @_typing.final
+class DrainPoolRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    reason: _builtins.str
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long to hold the call until the pool is drained; unset = answer at once. It goes on draining afterwards."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainPoolRequest: _TypeAlias = DrainPoolRequest  # noqa: Y015
+
+@_typing.final
+class UndrainPoolRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndrainPoolRequest: _TypeAlias = UndrainPoolRequest  # noqa: Y015
+
+@_typing.final
 class PurgePoolRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -309,6 +360,7 @@ class PurgePoolRequest(_message.Message):
     FORCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     filter: _builtins.str
+    """As that of ListTasks; empty = every task that waits. Tasks that run, may still run, or have ended are never among them."""
     force: _builtins.bool
     """False = a preview: count and sample only."""
     def __init__(
@@ -334,7 +386,9 @@ class PurgePoolResponse(_message.Message):
     PURGE_SAMPLE_FIELD_NUMBER: _builtins.int
     purge_count: _builtins.int
     @_builtins.property
-    def purge_sample(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def purge_sample(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the first of them, at most 100."""
+
     def __init__(
         self,
         *,

@@ -54,6 +54,16 @@ class PoolServiceStub:
                 request_serializer=penstock_dot_v1_dot_pool__service__pb2.ResumePoolRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_pool__service__pb2.Pool.FromString,
                 _registered_method=True)
+        self.DrainPool = channel.unary_unary(
+                '/penstock.v1.PoolService/DrainPool',
+                request_serializer=penstock_dot_v1_dot_pool__service__pb2.DrainPoolRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_pool__service__pb2.Pool.FromString,
+                _registered_method=True)
+        self.UndrainPool = channel.unary_unary(
+                '/penstock.v1.PoolService/UndrainPool',
+                request_serializer=penstock_dot_v1_dot_pool__service__pb2.UndrainPoolRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_pool__service__pb2.Pool.FromString,
+                _registered_method=True)
         self.PurgePool = channel.unary_unary(
                 '/penstock.v1.PoolService/PurgePool',
                 request_serializer=penstock_dot_v1_dot_pool__service__pb2.PurgePoolRequest.SerializeToString,
@@ -104,8 +114,23 @@ class PoolServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def PurgePool(self, request, context):
+    def DrainPool(self, request, context):
+        """Refuses new tasks (DRAINING) until UndrainPool, and finishes the accepted ones. A latch of its own, kept over restarts. Answers
+        when the pool is drained, or with what is left once `timeout` has passed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndrainPool(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PurgePool(self, request, context):
+        """Deletes tasks that wait, a part at a time: a call that ends early has deleted some of them.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -149,6 +174,16 @@ def add_PoolServiceServicer_to_server(servicer, server):
             'ResumePool': grpc.unary_unary_rpc_method_handler(
                     servicer.ResumePool,
                     request_deserializer=penstock_dot_v1_dot_pool__service__pb2.ResumePoolRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_pool__service__pb2.Pool.SerializeToString,
+            ),
+            'DrainPool': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainPool,
+                    request_deserializer=penstock_dot_v1_dot_pool__service__pb2.DrainPoolRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_pool__service__pb2.Pool.SerializeToString,
+            ),
+            'UndrainPool': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndrainPool,
+                    request_deserializer=penstock_dot_v1_dot_pool__service__pb2.UndrainPoolRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_pool__service__pb2.Pool.SerializeToString,
             ),
             'PurgePool': grpc.unary_unary_rpc_method_handler(
@@ -279,6 +314,60 @@ class PoolService:
             target,
             '/penstock.v1.PoolService/ResumePool',
             penstock_dot_v1_dot_pool__service__pb2.ResumePoolRequest.SerializeToString,
+            penstock_dot_v1_dot_pool__service__pb2.Pool.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainPool(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PoolService/DrainPool',
+            penstock_dot_v1_dot_pool__service__pb2.DrainPoolRequest.SerializeToString,
+            penstock_dot_v1_dot_pool__service__pb2.Pool.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndrainPool(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PoolService/UndrainPool',
+            penstock_dot_v1_dot_pool__service__pb2.UndrainPoolRequest.SerializeToString,
             penstock_dot_v1_dot_pool__service__pb2.Pool.FromString,
             options,
             channel_credentials,

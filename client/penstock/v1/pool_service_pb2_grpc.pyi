@@ -36,7 +36,13 @@ class PoolServiceStub:
     PausePool: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.PausePoolRequest, _pool_service_pb2.Pool]
     """A latch of its own: dispatch runs when neither this nor the manifest's `suspend` is set."""
     ResumePool: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.ResumePoolRequest, _pool_service_pb2.Pool]
+    DrainPool: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.DrainPoolRequest, _pool_service_pb2.Pool]
+    """Refuses new tasks (DRAINING) until UndrainPool, and finishes the accepted ones. A latch of its own, kept over restarts. Answers
+    when the pool is drained, or with what is left once `timeout` has passed.
+    """
+    UndrainPool: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.UndrainPoolRequest, _pool_service_pb2.Pool]
     PurgePool: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.PurgePoolRequest, _pool_service_pb2.PurgePoolResponse]
+    """Deletes tasks that wait, a part at a time: a call that ends early has deleted some of them."""
     ListWorkers: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.ListWorkersRequest, _pool_service_pb2.ListWorkersResponse]
     DrainWorker: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.DrainWorkerRequest, _pool_service_pb2.Worker]
     UndrainWorker: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.UndrainWorkerRequest, _pool_service_pb2.Worker]
@@ -49,7 +55,13 @@ class PoolServiceAsyncStub(PoolServiceStub):
     PausePool: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.PausePoolRequest, _pool_service_pb2.Pool]  # type: ignore[assignment]
     """A latch of its own: dispatch runs when neither this nor the manifest's `suspend` is set."""
     ResumePool: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.ResumePoolRequest, _pool_service_pb2.Pool]  # type: ignore[assignment]
+    DrainPool: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.DrainPoolRequest, _pool_service_pb2.Pool]  # type: ignore[assignment]
+    """Refuses new tasks (DRAINING) until UndrainPool, and finishes the accepted ones. A latch of its own, kept over restarts. Answers
+    when the pool is drained, or with what is left once `timeout` has passed.
+    """
+    UndrainPool: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.UndrainPoolRequest, _pool_service_pb2.Pool]  # type: ignore[assignment]
     PurgePool: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.PurgePoolRequest, _pool_service_pb2.PurgePoolResponse]  # type: ignore[assignment]
+    """Deletes tasks that wait, a part at a time: a call that ends early has deleted some of them."""
     ListWorkers: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.ListWorkersRequest, _pool_service_pb2.ListWorkersResponse]  # type: ignore[assignment]
     DrainWorker: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.DrainWorkerRequest, _pool_service_pb2.Worker]  # type: ignore[assignment]
     UndrainWorker: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.UndrainWorkerRequest, _pool_service_pb2.Worker]  # type: ignore[assignment]
@@ -85,11 +97,29 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_pool_service_pb2.Pool, _abc.Awaitable[_pool_service_pb2.Pool]]: ...
 
     @_abc_1.abstractmethod
+    def DrainPool(
+        self,
+        request: _pool_service_pb2.DrainPoolRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pool_service_pb2.Pool, _abc.Awaitable[_pool_service_pb2.Pool]]:
+        """Refuses new tasks (DRAINING) until UndrainPool, and finishes the accepted ones. A latch of its own, kept over restarts. Answers
+        when the pool is drained, or with what is left once `timeout` has passed.
+        """
+
+    @_abc_1.abstractmethod
+    def UndrainPool(
+        self,
+        request: _pool_service_pb2.UndrainPoolRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pool_service_pb2.Pool, _abc.Awaitable[_pool_service_pb2.Pool]]: ...
+
+    @_abc_1.abstractmethod
     def PurgePool(
         self,
         request: _pool_service_pb2.PurgePoolRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_pool_service_pb2.PurgePoolResponse, _abc.Awaitable[_pool_service_pb2.PurgePoolResponse]]: ...
+    ) -> _typing.Union[_pool_service_pb2.PurgePoolResponse, _abc.Awaitable[_pool_service_pb2.PurgePoolResponse]]:
+        """Deletes tasks that wait, a part at a time: a call that ends early has deleted some of them."""
 
     @_abc_1.abstractmethod
     def ListWorkers(

@@ -41,7 +41,7 @@ class SubmitTaskRequest(_message.Message):
         REJECT: SubmitTaskRequest._Admission.ValueType  # 1
         """answer at once"""
         WAIT: SubmitTaskRequest._Admission.ValueType  # 2
-        """hold the call until there is room or max_wait passes"""
+        """hold the call until there is room or max_wait passes; not in a batch"""
 
     class Admission(_Admission, metaclass=_AdmissionEnumTypeWrapper): ...
     ADMISSION_UNSPECIFIED: SubmitTaskRequest.Admission.ValueType  # 0
@@ -49,7 +49,7 @@ class SubmitTaskRequest(_message.Message):
     REJECT: SubmitTaskRequest.Admission.ValueType  # 1
     """answer at once"""
     WAIT: SubmitTaskRequest.Admission.ValueType  # 2
-    """hold the call until there is room or max_wait passes"""
+    """hold the call until there is room or max_wait passes; not in a batch"""
 
     PARENT_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
@@ -71,7 +71,9 @@ class SubmitTaskRequest(_message.Message):
     @_builtins.property
     def task(self) -> _task_pb2.Task: ...
     @_builtins.property
-    def max_wait(self) -> _duration_pb2.Duration: ...
+    def max_wait(self) -> _duration_pb2.Duration:
+        """With WAIT only, at most the pool's own; unset = the pool's own."""
+
     @_builtins.property
     def max_queue_time(self) -> _duration_pb2.Duration:
         """Refuse instead of queueing when the predicted start is later than this."""
@@ -316,9 +318,13 @@ class WatchTasksRequest(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     filter: _builtins.str
+    """As that of ListTasks, tested when the task changes."""
     resume_token: _builtins.str
+    """Of the last event that was read: what has changed since is shown first, as it is now; some of it again."""
     @_builtins.property
-    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All of that pool, at most 1000; empty = every task of the pool."""
+
     def __init__(
         self,
         *,
@@ -344,9 +350,12 @@ class TaskEvent(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     previous_state: _task_pb2.Task.State.ValueType
+    """Unset: it is new, or is shown as it is."""
     resume_token: _builtins.str
     @_builtins.property
-    def task(self) -> _task_pb2.Task: ...
+    def task(self) -> _task_pb2.Task:
+        """Without payload and result. Unset in one event: what there was to show first has been shown, and nothing is missed from here on."""
+
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(

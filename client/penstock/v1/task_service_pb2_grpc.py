@@ -143,7 +143,9 @@ class TaskServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchTasks(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes of a pool's tasks from now on; those of `names` are shown first as they are. A watcher that is too slow is cut off with
+        WATCH_TOO_SLOW. Not every step is a change of its own: a delayed task is not shown again when its time has come.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -168,7 +170,8 @@ class TaskServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetryTask(self, request, context):
-        """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset.
+        """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset and without its expire_time. It keeps its name and its
+        place in the order of admission, and is not refused by the bound.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,12 +47,17 @@ class TaskServiceStub:
     WaitTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.WaitTaskRequest, _task_pb2.Task]
     """Blocks until the task is terminal or `timeout` passes (AIP-151); answers with the task as it is then."""
     WatchTasks: _grpc.UnaryStreamMultiCallable[_task_service_pb2.WatchTasksRequest, _task_service_pb2.TaskEvent]
+    """Changes of a pool's tasks from now on; those of `names` are shown first as they are. A watcher that is too slow is cut off with
+    WATCH_TOO_SLOW. Not every step is a change of its own: a delayed task is not shown again when its time has come.
+    """
     UpdateTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.UpdateTaskRequest, _task_pb2.Task]
     """Only `priority`, `schedule_time`, `expire_time` while PENDING or DELAYED."""
     CancelTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_pb2.Task]
     BatchCancelTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.BatchCancelTasksRequest, _task_service_pb2.BatchCancelTasksResponse]
     RetryTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.RetryTaskRequest, _task_pb2.Task]
-    """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset."""
+    """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset and without its expire_time. It keeps its name and its
+    place in the order of admission, and is not refused by the bound.
+    """
     DeleteTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.DeleteTaskRequest, _empty_pb2.Empty]
     """Terminal tasks only."""
 
@@ -71,12 +76,17 @@ class TaskServiceAsyncStub(TaskServiceStub):
     WaitTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.WaitTaskRequest, _task_pb2.Task]  # type: ignore[assignment]
     """Blocks until the task is terminal or `timeout` passes (AIP-151); answers with the task as it is then."""
     WatchTasks: _aio.UnaryStreamMultiCallable[_task_service_pb2.WatchTasksRequest, _task_service_pb2.TaskEvent]  # type: ignore[assignment]
+    """Changes of a pool's tasks from now on; those of `names` are shown first as they are. A watcher that is too slow is cut off with
+    WATCH_TOO_SLOW. Not every step is a change of its own: a delayed task is not shown again when its time has come.
+    """
     UpdateTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.UpdateTaskRequest, _task_pb2.Task]  # type: ignore[assignment]
     """Only `priority`, `schedule_time`, `expire_time` while PENDING or DELAYED."""
     CancelTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_pb2.Task]  # type: ignore[assignment]
     BatchCancelTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.BatchCancelTasksRequest, _task_service_pb2.BatchCancelTasksResponse]  # type: ignore[assignment]
     RetryTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.RetryTaskRequest, _task_pb2.Task]  # type: ignore[assignment]
-    """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset."""
+    """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset and without its expire_time. It keeps its name and its
+    place in the order of admission, and is not refused by the bound.
+    """
     DeleteTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.DeleteTaskRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Terminal tasks only."""
 
@@ -133,7 +143,10 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _task_service_pb2.WatchTasksRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_task_service_pb2.TaskEvent], _abc.AsyncIterator[_task_service_pb2.TaskEvent]]: ...
+    ) -> _typing.Union[_abc.Iterator[_task_service_pb2.TaskEvent], _abc.AsyncIterator[_task_service_pb2.TaskEvent]]:
+        """Changes of a pool's tasks from now on; those of `names` are shown first as they are. A watcher that is too slow is cut off with
+        WATCH_TOO_SLOW. Not every step is a change of its own: a delayed task is not shown again when its time has come.
+        """
 
     @_abc_1.abstractmethod
     def UpdateTask(
@@ -163,7 +176,9 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_service_pb2.RetryTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_pb2.Task, _abc.Awaitable[_task_pb2.Task]]:
-        """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset."""
+        """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset and without its expire_time. It keeps its name and its
+        place in the order of admission, and is not refused by the bound.
+        """
 
     @_abc_1.abstractmethod
     def DeleteTask(

@@ -315,7 +315,12 @@ class TaskOutcome(_message.Message):
         ERROR_FIELD_NUMBER: _builtins.int
         RETRYABLE_FIELD_NUMBER: _builtins.int
         RETRY_DELAY_FIELD_NUMBER: _builtins.int
+        WORKER_LOSS_FIELD_NUMBER: _builtins.int
         retryable: _builtins.bool
+        worker_loss: _builtins.bool
+        """The process that ran the attempt was ended from outside or crashed, and the worker lives: counted as a worker loss, not as an
+        attempt, whatever `retryable` says. A dispatcher that does not know the field charges an attempt.
+        """
         @_builtins.property
         def error(self) -> _status_pb2.Status:
             """ErrorInfo{reason = exception class, domain = "worker.penstock.dev"} among the details."""
@@ -330,10 +335,11 @@ class TaskOutcome(_message.Message):
             error: _status_pb2.Status | None = ...,
             retryable: _builtins.bool = ...,
             retry_delay: _duration_pb2.Duration | None = ...,
+            worker_loss: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "retry_delay", b"retry_delay"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "retry_delay", b"retry_delay", "retryable", b"retryable"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "retry_delay", b"retry_delay", "retryable", b"retryable", "worker_loss", b"worker_loss"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

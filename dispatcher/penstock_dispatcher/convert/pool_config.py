@@ -41,6 +41,8 @@ def settings_of(config: fleet_service_pb2.PoolConfig) -> settings.PoolSettings:
         max_pending=config.max_pending or _DEFAULT.max_pending,
         max_pending_bytes=config.max_pending_bytes or _DEFAULT.max_pending_bytes,
         max_payload_bytes=config.max_payload_bytes or _DEFAULT.max_payload_bytes,
+        max_waiters=config.max_waiters or _DEFAULT.max_waiters,
+        max_wait_ns=span("max_wait", _DEFAULT.max_wait_ns),
         default_priority=config.default_priority,
         ttl_ns=span("ttl", 0),
         rate_limit=_rate(config),

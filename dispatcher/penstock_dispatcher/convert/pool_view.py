@@ -14,6 +14,7 @@ def stats_view(stats: demand.PoolStats) -> pool_service_pb2.PoolStats:
         pending=stats.pending,
         delayed=stats.delayed,
         in_flight=stats.in_flight,
+        waiters=stats.waiters,
         dead_lettered=stats.dead_lettered,
         oldest_pending_time=times.timestamp_if(stats.oldest_pending_time),
         arrival_rate=stats.arrival_per_second,
@@ -55,6 +56,7 @@ def pool_view(pool: pools.Pool, now: int) -> pool_service_pb2.Pool:
         uid=pool.config.uid,
         generation=pool.config.generation,
         max_pending=pool.config.max_pending,
+        drained=pool.drained,
     )
 
 

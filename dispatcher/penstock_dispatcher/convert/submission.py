@@ -14,7 +14,7 @@ from typing import Final
 from penstock.v1 import task_pb2, task_service_pb2
 from penstock_dispatcher import errors
 from penstock_dispatcher.convert import names, pool_config, times
-from penstock_dispatcher.core import settings
+from penstock_dispatcher.core import settings, units
 from penstock_dispatcher.core import task as tasks
 
 TYPE_CHARS_MAX: Final = 128
@@ -54,7 +54,7 @@ def submission(
     changed.
     """
     task = request.task
-    found = _violations(request, task)
+    found = _violations(request, task, config)
     retry = None
     if task.HasField("retry_policy"):
         retry = pool_config.retry_policy(task.retry_policy, config.retry)
@@ -95,8 +95,22 @@ def _fingerprint(body: bytes, task_id: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
+def waits(request: task_service_pb2.SubmitTaskRequest) -> bool:
+    """The caller waits for room."""
+    return request.admission == _WAIT
+
+
+def wait_ns(request: task_service_pb2.SubmitTaskRequest, config: settings.PoolSettings) -> int:
+    """How long the caller of a checked request waits for room; the pool says what it does not."""
+    if request.HasField("max_wait"):
+        return times.duration_ns(request.max_wait)
+    return config.max_wait_ns
+
+
 def _violations(
-    request: task_service_pb2.SubmitTaskRequest, task: task_pb2.Task
+    request: task_service_pb2.SubmitTaskRequest,
+    task: task_pb2.Task,
+    config: settings.PoolSettings,
 ) -> list[settings.Violation]:
     found: list[settings.Violation] = []
 
@@ -111,8 +125,8 @@ def _violations(
         bad("request_id", f"must have at most {REQUEST_ID_CHARS_MAX} characters")
     if request.admission not in _ADMISSIONS:
         bad("admission", f"has no value {request.admission}")
-    elif request.admission == _WAIT:
-        bad("admission", "must be REJECT: this dispatcher does not hold calls until there is room")
+    if request.HasField("max_wait"):
+        _check_max_wait(request, config, bad)
     if request.HasField("max_queue_time"):
         bad("max_queue_time", "must be unset: this dispatcher does not predict starts yet")
     if task.labels:
@@ -144,6 +158,20 @@ def _check_labels(task: task_pb2.Task, bad: _Bad) -> None:
         if not key or max(len(key.encode()), len(value.encode())) > LABEL_BYTES_MAX:
             bad("task.labels", f"keys and values must have at most {LABEL_BYTES_MAX} bytes")
             return
+
+
+def _check_max_wait(
+    request: task_service_pb2.SubmitTaskRequest, config: settings.PoolSettings, bad: _Bad
+) -> None:
+    wanted = times.duration_ns(request.max_wait)
+    if not waits(request):
+        bad("max_wait", "must be unset unless admission is WAIT")
+    elif not 0 <= wanted <= config.max_wait_ns:
+        bad(
+            "max_wait",
+            f"must be 0 to {config.max_wait_ns / units.SECOND:g} s, which the pool's"
+            f" queue.maxWaitSeconds allows, is {wanted / units.SECOND:g} s",
+        )
 
 
 def _check_times(task: task_pb2.Task, bad: _Bad) -> None:

@@ -12,7 +12,8 @@ QUEUE_POSITION_UNKNOWN = -1
 
 def etag(task: tasks.Task) -> str:
     """Changes whenever the task does."""
-    return f'"{task.sequence:x}-{task.state.value}-{task.attempt}-{task.worker_losses}"'
+    charged = f"{task.attempt}-{task.worker_losses}"
+    return f'"{task.sequence:x}-{task.state.value}-{charged}-{task.end_time:x}"'
 
 
 def view(
@@ -47,6 +48,22 @@ def view(
         shown.result_content_type = task.result_content_type
     if task.state is tasks.TaskState.PENDING:
         shown.queue_position = QUEUE_POSITION_UNKNOWN
+    return shown
+
+
+def moment(task: tasks.Task, pool_name: str, state: tasks.TaskState) -> task_pb2.Task:
+    """The task in a state that it may have left meanwhile; then it says less of what has become of
+    it, which may not be durable. Without payload and result.
+    """
+    if state is task.state:
+        return view(task, pool_name, payload=False, result=False)
+    shown = task_pb2.Task.FromString(task.body)
+    shown.ClearField("payload")
+    shown.name = f"{pool_name}/tasks/{task.id}"
+    shown.uid = task.uid
+    shown.state = state.value  # type: ignore[assignment]
+    shown.priority = task.priority
+    shown.create_time.CopyFrom(times.timestamp(task.create_time))
     return shown
 
 

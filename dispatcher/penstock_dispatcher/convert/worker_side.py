@@ -142,7 +142,7 @@ def outcome_of(ended: worker_service_pb2.TaskOutcome) -> outcome.Outcome:
             return outcome.Outcome(
                 lease_id=lease_id,
                 token=token,
-                kind=_Kind.FAILED,
+                kind=_Kind.LOST if failed.worker_loss else _Kind.FAILED,
                 execution_time_ns=execution_ns,
                 failure=_failure(failed),
                 retryable=failed.retryable,

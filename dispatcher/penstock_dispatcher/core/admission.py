@@ -23,6 +23,8 @@ class AdmissionReason(enum.Enum):
     ACCEPTED = "ACCEPTED"
     DUPLICATE = "DUPLICATE"
     QUEUE_FULL = "QUEUE_FULL"
+    TOO_MANY_WAITERS = "TOO_MANY_WAITERS"
+    ADMISSION_TIMEOUT = "ADMISSION_TIMEOUT"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
     TASK_EXISTS = "TASK_EXISTS"
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
@@ -49,6 +51,18 @@ class Admission:
     def admitted(self) -> bool:
         """New, or the same as an earlier one."""
         return self.reason in (AdmissionReason.ACCEPTED, AdmissionReason.DUPLICATE)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True, eq=False)
+class Waiter:
+    """A submission whose caller waits for room (see `waiting_room`). Mutable, and the pool's."""
+
+    wanted: tasks.Submission
+    priority: int
+    deadline: int
+    wait_ns: int
+    waits: bool = True
+    """Neither answered nor gone yet."""
 
 
 def retry_after_ns(*, drained_per_second: float, places: int) -> int:

@@ -18,6 +18,8 @@ class PoolStats:
     pending: int
     delayed: int
     in_flight: int
+    waiters: int
+    """Submitting calls that wait for room."""
     dead_lettered: int
     pending_bytes: int
     oldest_pending_time: int

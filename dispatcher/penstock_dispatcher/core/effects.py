@@ -6,7 +6,7 @@ what comes out of `Pool.take_effects` may be carried out at once.
 
 from typing import NamedTuple
 
-from penstock_dispatcher.core import leases
+from penstock_dispatcher.core import admission, leases
 from penstock_dispatcher.core import task as tasks
 
 
@@ -68,11 +68,21 @@ class SessionReplaced(NamedTuple):
     session_id: str
 
 
+class WaiterAnswered(NamedTuple):
+    """Whoever waited for room has an answer; like any other one it is told once it is durable."""
+
+    waiter: admission.Waiter
+    answer: admission.Admission
+
+
 class TaskChanged(NamedTuple):
-    """A state that people may see now; wakes those who wait for it."""
+    """A state that people may see now; wakes those who wait for it. `task` may be in another one
+    already, which may not be durable.
+    """
 
     task: tasks.Task
     previous: tasks.TaskState | None
+    state: tasks.TaskState
 
 
 Effect = (
@@ -84,5 +94,6 @@ Effect = (
     | DrainRequested
     | DrainRevoked
     | SessionReplaced
+    | WaiterAnswered
     | TaskChanged
 )

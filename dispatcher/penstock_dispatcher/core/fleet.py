@@ -193,7 +193,7 @@ class Fleet:
         previous = task.state
         lease = self._grant(worker, task, self._tokens.take(), now)
         self._book.effects.append(effects.Assigned(worker.session_id, task, lease))
-        self._book.effects.append(effects.TaskChanged(task, previous))
+        self._book.effects.append(effects.TaskChanged(task, previous, task.state))
 
     def _grant(
         self, worker: workers.Worker, task: tasks.Task, token: int, now: int

@@ -53,7 +53,7 @@ class Ledger:
         self.completions = rates.EventRate()
         self.execution = rates.Mean()
         self.ended = retention.Retention()
-        self._tokens = tokens
+        self.tokens = tokens
         self._sequence = 0
         self._awaiting = awaiting.Awaiting()
         self._by_sequence: lazy_heap.LazyHeap[lazy_heap.Stay] = lazy_heap.LazyHeap(lazy_heap.waits)
@@ -110,11 +110,10 @@ class Ledger:
             return f"{self.waiting_bytes} payload bytes are waiting, the bound is {bound}"
         return ""
 
-    def retry_after_ns(self, now: int) -> int:
-        """When a place should be free, from the drain rate."""
-        return admission.retry_after_ns(
-            drained_per_second=self.completions.per_second(now), places=1
-        )
+    def retry_after_ns(self, now: int, places: int = 1) -> int:
+        """When so many places should be free, from the drain rate."""
+        rate = self.completions.per_second(now)
+        return admission.retry_after_ns(drained_per_second=rate, places=places)
 
     def _repeated(
         self, wanted: tasks.Submission, known: idempotency.Request
@@ -158,7 +157,7 @@ class Ledger:
             retry=wanted.retry or config.retry,
             request_id=wanted.request_id,
             state=tasks.TaskState.DELAYED if wanted.not_before > now else tasks.TaskState.PENDING,
-            fencing_token=self._tokens.newest + 1,
+            fencing_token=self.tokens.newest + 1,
         )
         self.tasks[task.id] = task
         if task.request_id:
@@ -187,12 +186,13 @@ class Ledger:
         )
         self.accepted_total += 1
         self.arrivals.add(now)
-        self._commit_then_queue(task, effects.TaskChanged(task, None))
+        self.commit_then_queue(task, effects.TaskChanged(task, None, task.state))
         return admission.Admission(_Reason.ACCEPTED, task.id, lsn=task.lsn, task=task)
 
     # ------------------------------------------------------------ waiting
 
-    def _commit_then_queue(self, task: tasks.Task, told: effects.Effect) -> None:
+    def commit_then_queue(self, task: tasks.Task, told: effects.Effect) -> None:
+        """Queue the task, and tell of it, when its last record is durable."""
         task.place = _Place.COMMITTING
         self.committing += 1
         self._awaiting.hold(task.lsn, told, task)
@@ -278,7 +278,7 @@ class Ledger:
                 task.failure,
             )
         )
-        self._commit_then_queue(task, effects.TaskChanged(task, previous))
+        self.commit_then_queue(task, effects.TaskChanged(task, previous, task.state))
 
     def oldest_create_time(self) -> int:
         """When the oldest waiting task came, 0 = none waits."""
@@ -300,7 +300,8 @@ class Ledger:
                 task.failure,
             )
         )
-        self.tell_when_durable(task.lsn, effects.TaskChanged(task, tasks.TaskState.RUNNING))
+        told = effects.TaskChanged(task, tasks.TaskState.RUNNING, task.state)
+        self.tell_when_durable(task.lsn, told)
 
     def end(
         self,
@@ -345,7 +346,7 @@ class Ledger:
             )
         )
         self._retain(task, config)
-        self.tell_when_durable(task.lsn, effects.TaskChanged(task, previous))
+        self.tell_when_durable(task.lsn, effects.TaskChanged(task, previous, state))
 
     def expire(self, task: tasks.Task, config: settings.PoolSettings, now: int) -> None:
         """The backlog gave it up because it did not start in time."""
@@ -354,16 +355,17 @@ class Ledger:
 
     def _retain(self, task: tasks.Task, config: settings.PoolSettings) -> None:
         for surplus in self.ended.keep(task, config):
-            self._delete(surplus)
+            self.delete(surplus)
 
-    def _delete(self, task: tasks.Task) -> None:
+    def delete(self, task: tasks.Task) -> None:
+        """Forget a task that is not kept for its retention any more."""
         del self.tasks[task.id]
         self.log.append(records.TaskDeleted(self.pool_uid, task.sequence, task.id))
 
     def sweep(self, now: int, limit: int = 1000) -> None:
         """Delete what is past its retention, at most `limit` a kind and call."""
         for task in self.ended.take_due(now, limit=limit):
-            self._delete(task)
+            self.delete(task)
         self.requests.sweep(now, limit=limit)
 
     def next_sweep(self) -> int:

@@ -23,6 +23,8 @@ class OutcomeKind(enum.Enum):
 
     COMPLETED = "completed"
     FAILED = "failed"
+    LOST = "lost"
+    """Its process was ended from outside or crashed, and its worker lives to tell."""
     RELEASED = "released"
     CANCELLED = "cancelled"
 
@@ -76,6 +78,9 @@ class Judge:
             self._failed(
                 task, failure, retryable=outcome.retryable, wanted=outcome.retry_delay_ns, now=now
             )
+        elif outcome.kind is OutcomeKind.LOST:
+            lost = tasks.Failure(CODE_UNAVAILABLE, "WORKER_LOST", "the worker gave no cause")
+            self._charge_loss(task, outcome.failure or lost, now)
         else:
             # Released, or stopped although nobody asked for it (its process ends): a hand-back.
             self.hand_back(task, now)
@@ -93,12 +98,15 @@ class Judge:
         if task.cancelling:
             self._book.end(task, tasks.TaskState.CANCELLED, self.config, now)
             return
+        failure = tasks.Failure(CODE_UNAVAILABLE, reason, f"worker {task.worker} was lost: {cause}")
+        self._charge_loss(task, failure, now)
+
+    def _charge_loss(self, task: tasks.Task, failure: tasks.Failure, now: int) -> None:
         task.attempt -= 1
         task.worker_losses += 1
         decision = retry.after_loss(
             losses=task.worker_losses, max_losses=self.config.max_worker_losses
         )
-        failure = tasks.Failure(CODE_UNAVAILABLE, reason, f"worker {task.worker} was lost: {cause}")
         self._carry_out(task, decision, failure, now)
 
     def overdue(self, task: tasks.Task, now: int) -> None:

@@ -6,13 +6,15 @@ what lies between them: dispatch. The contract with the shell:
 * call a verb for each event, with the time; read its answer;
 * then `dispatch(now)`; then write what the shared `records.RecordLog` has gathered, in order;
 * when records are durable, `take_effects(lsn, now)`: it queues what was committed, dispatches again
-  if that made anything runnable, and hands out every effect that may be carried out;
+  if that made anything runnable, lets in who waits for room, and hands out every effect that may be
+  carried out;
 * call `tick(now)` when `next_deadline()` has come, never in a loop.
 
-Two latches stop dispatch: `suspended` (the manifest) and `paused` (the API). A closed pool (its
-manifest is gone) admits nothing and still works off what it has.
+Two latches stop dispatch: `suspended` (the manifest) and `paused` (the API). A pool that is
+draining (the API) or closed (its manifest is gone) admits nothing, and works off what it has.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
 from penstock_dispatcher.core import (
@@ -24,10 +26,12 @@ from penstock_dispatcher.core import (
     idempotency,
     leases,
     ledger,
+    measures,
     records,
     reservations,
     settings,
     units,
+    waiting_room,
 )
 from penstock_dispatcher.core import batch as batches
 from penstock_dispatcher.core import task as tasks
@@ -54,6 +58,7 @@ class Pool:
         self.book = ledger.Ledger(pool_uid=config.uid, log=log, tokens=tokens)
         self.fleet = fleet.Fleet(book=self.book, config=config, tokens=tokens, draw=draw)
         self.reservations = reservations.Reservations(book=self.book, table=self.fleet.workers)
+        self.room = waiting_room.WaitingRoom(self.book)
         self.paused = False
         self.draining = False
         self.closed_time = 0
@@ -100,14 +105,33 @@ class Pool:
             self.paused = paused
             self._latch()
 
+    def drain(self, draining: bool) -> None:
+        """Admit nothing more and work off what there is, or take that back."""
+        if draining != self.draining:
+            self.draining = draining
+            self._latch()
+            if draining:
+                self._turn_away()
+
+    @property
+    def drained(self) -> bool:
+        """Draining, and nothing is left that anybody would wait for, durably: nothing runs, and
+        nothing waits. A pool that does not dispatch keeps its queue.
+        """
+        left = len(self.book.held) if not self.dispatching else self.book.waiting
+        return self.draining and not (left or self.fleet.leases or self.book.awaits_journal)
+
     def close(self, now: int) -> None:
         """The manifest is gone: admit nothing more; the queue is kept until `purge_time`."""
         if not self.closed_time:
             self.closed_time = now
             self._latch()
+            self._turn_away()
 
     def _latch(self) -> None:
-        self._log.append(records.PoolLatched(self.config.uid, self.paused, self.closed_time))
+        self._log.append(
+            records.PoolLatched(self.config.uid, self.paused, self.closed_time, self.draining)
+        )
 
     @property
     def purge_time(self) -> int:
@@ -122,15 +146,40 @@ class Pool:
         """Decide about one task, at once. Say nothing to the client before `Admission.lsn` is
         durable.
         """
-        refusal = self._shut(wanted)
+        self.room.let_in(self.config, now)
+        refusal = self.shut(wanted.task_id)
         if refusal is not None:
             self.book.refused_total += 1
             return refusal
-        return self.book.admit(wanted, self.config, now)
+        answer = self.room.admit(wanted, self.config, now)
+        if answer.reason is _Reason.QUEUE_FULL and self.room:
+            delay_ns = self.room.retry_after_ns(now)
+            return dataclasses.replace(answer, retry_after_ns=delay_ns)
+        return answer
+
+    def submit_or_wait(
+        self, wanted: tasks.Submission, *, wait_ns: int, now: int
+    ) -> admission.Admission | admission.Waiter:
+        """The same for a caller who waits for up to `wait_ns` until there is room: a `Waiter` is
+        answered by `effects.WaiterAnswered`, unless it leaves (`room.leave`).
+        """
+        self.room.let_in(self.config, now)
+        judged = self.judge(wanted, now)
+        if judged is not None and judged.reason is _Reason.QUEUE_FULL:
+            return self.room.enter(wanted, self.config, wait_ns=wait_ns, now=now)
+        return self.submit(wanted, now)
+
+    def _turn_away(self) -> None:
+        """Whoever waits for room does so in vain, and is told at once."""
+        for waiter in self.room.take_all():
+            refusal = self.shut(waiter.wanted.task_id)
+            assert refusal is not None, "a pool that admits turns nobody away"
+            self.book.refused_total += 1
+            self.book.effects.append(effects.WaiterAnswered(waiter, refusal))
 
     def judge(self, wanted: tasks.Submission, now: int) -> admission.Admission | None:
         """What `submit` would answer, None = it would accept. Changes nothing."""
-        return self._shut(wanted) or self.book.judge(wanted, self.config, now)
+        return self.shut(wanted.task_id) or self.book.judge(wanted, self.config, now)
 
     def submit_atomically(
         self, batch: Sequence[tasks.Submission], now: int
@@ -138,6 +187,7 @@ class Pool:
         """All or none. If any would be refused, all carry a refusal: their own, or that of the
         first.
         """
+        self.room.let_in(self.config, now)
         judged = [self.judge(wanted, now) for wanted in batch]
         refused = batches.refusals(batch, judged, book=self.book, config=self.config, now=now)
         if refused:
@@ -147,16 +197,17 @@ class Pool:
             answer or self.submit(wanted, now) for wanted, answer in zip(batch, judged, strict=True)
         ]
 
-    def _shut(self, wanted: tasks.Submission) -> admission.Admission | None:
+    def shut(self, task_id: str) -> admission.Admission | None:
+        """Why this pool takes no more work for now; None = it does."""
         if self.closed_time:
             return admission.Admission(
                 _Reason.POOL_CLOSED,
-                wanted.task_id,
+                task_id,
                 message=f"pool {self.name} was deleted: it admits no more tasks",
             )
         if self.draining:
             return admission.Admission(
-                _Reason.DRAINING, wanted.task_id, message=f"pool {self.name} is draining"
+                _Reason.DRAINING, task_id, message=f"pool {self.name} is draining"
             )
         return None
 
@@ -212,6 +263,7 @@ class Pool:
         """
         self.book.durable(durable_lsn, now)
         self.dispatch(now)
+        self.room.let_in(self.config, now)
         taken, self.book.effects = self.book.effects, []
         return taken
 
@@ -226,6 +278,8 @@ class Pool:
         """Act on everything whose time has come."""
         self.fleet.tick(now)
         self._expire(now)
+        self.room.let_in(self.config, now)
+        self.room.expire(now)
         self.book.sweep(now)
 
     def _expire(self, now: int) -> None:
@@ -243,6 +297,7 @@ class Pool:
         never late.
         """
         due = min(self.fleet.next_due(), self.book.backlog.next_due(), self.book.next_sweep())
+        due = min(due, self.room.next_due())
         if self._throttled_since and self._bucket is not None:
             due = min(due, self._bucket.ready_at(self._throttled_since))
         return due
@@ -258,6 +313,7 @@ class Pool:
         tombstones: Iterable[str],
         paused: bool,
         closed_time: int,
+        draining: bool = False,
         now: int,
     ) -> None:
         """Take what the journal kept. `requests` oldest first; `sessions` are (session id, pod
@@ -272,72 +328,28 @@ class Pool:
         self.fleet.expected = dict(sessions)
         self.fleet.expected_until = now + self.config.reconnect_grace_ns
         self.fleet.workers.tombstones = dict.fromkeys(tombstones)
-        self.paused, self.closed_time = paused, closed_time
+        self.paused, self.closed_time, self.draining = paused, closed_time, draining
         if not self.fleet.expected:
             self.book.release_held(self.config, now)
 
     # ------------------------------------------------------------ looking
 
+    def tokens_available(self, now: int) -> int:
+        """Of the rate limit; 0 without one."""
+        return 0 if self._bucket is None else self._bucket.available(now)
+
+    def throttled_ns(self, now: int) -> int:
+        """How long the head of the queue has lacked nothing but a token."""
+        return now - self._throttled_since if self._throttled_since else 0
+
     def stats(self, now: int) -> demand.PoolStats:
         """What people see."""
-        book, table = self.book, self.fleet.workers
-        per_second = book.completions.per_second(now)
-        return demand.PoolStats(
-            pending=book.waiting - book.backlog.delayed_count,
-            delayed=book.backlog.delayed_count,
-            in_flight=len(self.fleet.leases),
-            dead_lettered=book.ended.dead_letters,
-            pending_bytes=book.waiting_bytes,
-            oldest_pending_time=book.oldest_create_time(),
-            arrival_per_second=book.arrivals.per_second(now),
-            completion_per_second=per_second,
-            mean_execution_ns=self._mean_execution_ns(now),
-            rate_limit_tokens=0 if self._bucket is None else self._bucket.available(now),
-            rate_limited_ns=now - self._throttled_since if self._throttled_since else 0,
-            slots_total=sum(worker.slots for worker in table.all() if worker.takes_work),
-            slots_used=len(self.fleet.leases),
-            pending_by_priority=book.backlog.by_priority.highest(demand.PRIORITIES_SHOWN_MAX),
-            accepted_total=book.accepted_total,
-            refused_total=book.refused_total,
-            succeeded_total=book.succeeded_total,
-            failed_total=book.failed_total,
-            estimated_wait_ns=int(book.waiting / per_second * units.SECOND) if per_second else -1,
-        )
-
-    def _mean_execution_ns(self, now: int) -> int:
-        """Until there are samples: the mean elapsed time of what runs."""
-        if self.book.execution.count:
-            return int(self.book.execution.value)
-        running = self.fleet.leases.all()
-        if not running:
-            return 0
-        return sum(now - lease.start_time for lease in running) // len(running)
+        return measures.stats(self, now)
 
     def runnable_slots(self) -> int:
-        """Waiting tasks that could run now if workers existed: in-flight cap applied, the rate not.
-
-        What is held back after a restart counts: it is running, or will be runnable; either way it
-        needs a slot.
-        """
-        if not self.dispatching:
-            return 0
-        runnable = self.book.backlog.ready_count + len(self.book.held)
-        if self.config.max_in_flight:
-            runnable = min(runnable, max(0, self.config.max_in_flight - len(self.fleet.leases)))
-        return runnable
+        """Demand that could run now; see `measures.runnable_slots`."""
+        return measures.runnable_slots(self)
 
     def demand(self, now: int, *, complete: bool = False) -> demand.Demand:
         """What scaling needs; workers that changed since the last call, or all of them."""
-        table = self.fleet.workers
-        changed = table.changed
-        table.changed = {}
-        shown = {worker.session_id: worker for worker in table.all()} if complete else changed
-        return demand.Demand(
-            generation=self.config.generation,
-            stats=self.stats(now),
-            runnable_slots=self.runnable_slots(),
-            workers=tuple(shown.values()),
-            gone=frozenset(
-                session_id for session_id, worker in shown.items() if not table.knows(worker)
-            ),
-        )
+        return measures.snapshot(self, now, complete=complete)

@@ -51,6 +51,18 @@ class TaskRequeued(NamedTuple):
     failure: tasks.Failure | None
 
 
+class TaskRedriven(NamedTuple):
+    """It had ended, and waits again as if it had never started: no attempts, no losses, and no time
+    to start by. Tokens of before are less than `token_min`.
+    """
+
+    pool_uid: str
+    sequence: int
+    task_id: str
+    token_min: int
+    failure: tasks.Failure | None
+
+
 class TaskCancelling(NamedTuple):
     """Somebody wants it to stop while it runs: it never starts again. The other fields are as if it
     had been handed back.
@@ -137,11 +149,12 @@ class PoolConfigured(NamedTuple):
 
 
 class PoolLatched(NamedTuple):
-    """The API's pause latch, and when the manifest went away (0 = it is there)."""
+    """The API's latches, and when the manifest went away (0 = it is there)."""
 
     pool_uid: str
     paused: bool
     closed_time: int
+    draining: bool = False
 
 
 class PoolPurged(NamedTuple):
@@ -161,6 +174,7 @@ class OperatorSeen(NamedTuple):
 Record = (
     TaskAccepted
     | TaskRequeued
+    | TaskRedriven
     | TaskCancelling
     | TaskEnded
     | TaskDeleted

@@ -12,6 +12,9 @@ from penstock_dispatcher.core import units
 
 PAYLOAD_BYTES_MAX: Final = 4 * 1024 * 1024
 PENDING_MAX: Final = 10_000_000
+WAITERS_MAX: Final = 10_000
+"""Each is a call that is kept open, with its payload in memory."""
+WAIT_NS_MAX: Final = 3600 * units.SECOND
 MULTIPLIER_MAX: Final = 100.0
 INT32_MAX: Final = 2**31 - 1
 INT32_MIN: Final = -(2**31)
@@ -57,6 +60,8 @@ class PoolSettings:
     max_pending: int = 10_000
     max_pending_bytes: int = 256 * 1024 * 1024
     max_payload_bytes: int = 1024 * 1024
+    max_waiters: int = 1_000
+    max_wait_ns: int = 30 * units.SECOND
     default_priority: int = 0
     ttl_ns: int = 0
     rate_limit: RateLimit | None = None
@@ -97,6 +102,16 @@ class PoolSettings:
             1 <= self.max_payload_bytes <= PAYLOAD_BYTES_MAX,
             "max_payload_bytes",
             f"must be 1 to {PAYLOAD_BYTES_MAX}, is {self.max_payload_bytes}",
+        )
+        want(
+            1 <= self.max_waiters <= WAITERS_MAX,
+            "max_waiters",
+            f"must be 1 to {WAITERS_MAX}, is {self.max_waiters}",
+        )
+        want(
+            0 < self.max_wait_ns <= WAIT_NS_MAX,
+            "max_wait",
+            f"must be positive, and at most {WAIT_NS_MAX // units.SECOND} s",
         )
         want(
             INT32_MIN <= self.default_priority <= INT32_MAX,

@@ -16,13 +16,13 @@ def pools(connection: sqlite3.Connection) -> tuple[interface.StoredPool, ...]:
     return tuple(
         _pool(connection, row)
         for row in connection.execute(
-            "SELECT id, uid, name, config, paused, closed_time FROM pools ORDER BY id"
+            "SELECT id, uid, name, config, paused, closed_time, draining FROM pools ORDER BY id"
         ).fetchall()
     )
 
 
 def _pool(connection: sqlite3.Connection, row: tuple[Any, ...]) -> interface.StoredPool:
-    number, uid, name, config, paused, closed_time = row
+    number, uid, name, config, paused, closed_time, draining = row
     span = (number << schema.SEQUENCE_BITS, (number + 1) << schema.SEQUENCE_BITS)
     highest = 0
     for table in ("tasks", "requests"):
@@ -33,7 +33,7 @@ def _pool(connection: sqlite3.Connection, row: tuple[Any, ...]) -> interface.Sto
         highest = max(highest, (found or 0) & _SEQUENCE_MASK)
     return interface.StoredPool(
         configured=records.PoolConfigured(uid, name, config),
-        latched=records.PoolLatched(uid, bool(paused), closed_time),
+        latched=records.PoolLatched(uid, bool(paused), closed_time, bool(draining)),
         sessions=tuple(
             records.SessionOpened(uid, *session)
             for session in connection.execute(

@@ -127,6 +127,18 @@ class RowWriter:
             "",
         )
 
+    def task_redriven(self, record: records.TaskRedriven) -> None:
+        """Its outcome is gone; its own row, which is there already, knows the tokens that count."""
+        key = self._key(record.pool_uid, record.sequence)
+        self._connection.execute(
+            "UPDATE tasks SET token_min = ?, expire_time = 0 WHERE key = ?", (record.token_min, key)
+        )
+        self.task_requeued(
+            records.TaskRequeued(
+                record.pool_uid, record.sequence, record.task_id, 0, 0, 0, record.failure
+            )
+        )
+
     def task_cancelling(self, record: records.TaskCancelling) -> None:
         """Replaces what became of it before."""
         key = self._key(record.pool_uid, record.sequence)
@@ -212,10 +224,11 @@ class RowWriter:
         self._pools[record.pool_uid] = row[0][0]
 
     def pool_latched(self, record: records.PoolLatched) -> None:
-        """Both latches at once."""
+        """All latches at once."""
+        number = self._pools[record.pool_uid]
         self._connection.execute(
-            "UPDATE pools SET paused = ?, closed_time = ? WHERE id = ?",
-            (record.paused, record.closed_time, self._pools[record.pool_uid]),
+            "UPDATE pools SET paused = ?, closed_time = ?, draining = ? WHERE id = ?",
+            (record.paused, record.closed_time, record.draining, number),
         )
 
     def pool_purged(self, record: records.PoolPurged) -> None:
@@ -249,6 +262,7 @@ _KEEP_REQUESTS: Final = (
 _WRITERS: Final[dict[type, _Writer]] = {
     records.TaskAccepted: RowWriter.task_accepted,
     records.TaskRequeued: RowWriter.task_requeued,
+    records.TaskRedriven: RowWriter.task_redriven,
     records.TaskCancelling: RowWriter.task_cancelling,
     records.TaskEnded: RowWriter.task_ended,
     records.TaskDeleted: RowWriter.task_deleted,

@@ -59,9 +59,15 @@ def _know_lowest_tokens(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE tasks ADD COLUMN token_min INTEGER NOT NULL DEFAULT 0")
 
 
+def _know_draining(connection: sqlite3.Connection) -> None:
+    """Earlier versions knew no pool that drains."""
+    connection.execute("ALTER TABLE pools ADD COLUMN draining INTEGER NOT NULL DEFAULT 0")
+
+
 MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     _create,
     _know_lowest_tokens,
+    _know_draining,
 )
 """Number i leads from version i to version i + 1. Only ever appended to."""
 VERSION: Final = len(MIGRATIONS)

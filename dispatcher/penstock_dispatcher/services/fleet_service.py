@@ -205,6 +205,7 @@ class _Sync:
             self.feed.introduce(config.uid)
         self._listed.add(config.uid)
         self._named.add(config.uid)
+        earlier = self._pump.registry.by_name.get(config.name)
         try:
             pool = self._pump.registry.configure(config)
         except errors.Refusal as refusal:
@@ -212,6 +213,8 @@ class _Sync:
             self.feed.refused(config.uid)
         else:
             self._pump.mark(pool)
+            if earlier is not None and earlier is not pool:
+                self._pump.mark(earlier)  # it is closed by now
 
     def _keep(self, uid: str) -> None:
         self._named.add(uid)

@@ -1,16 +1,20 @@
 """PoolService: what people who operate pools call."""
 
+import asyncio
 import secrets
 from typing import Any
 
 from penstock.v1 import pool_service_pb2
 from penstock_dispatcher import auth, errors, pump
-from penstock_dispatcher.convert import names, pool_view, worker_side
+from penstock_dispatcher.convert import names, pool_view, times, worker_side
+from penstock_dispatcher.core import afterlife, workers
 from penstock_dispatcher.core import pool as pools
-from penstock_dispatcher.core import workers
 from penstock_dispatcher.services import answering, listing
 
 FILTER_PREFIX = "state="
+PURGE_SAMPLE_MAX = 100
+PURGE_STEP_TASKS = 1_000
+"""Looked at in one go; then others have their turn, and what was deleted becomes durable."""
 
 
 class PoolService:
@@ -65,7 +69,7 @@ class PoolService:
             next_page_token="" if following is None else following.name,
         )
 
-    # ------------------------------------------------------------ the API's latch
+    # ------------------------------------------------------------ the API's latches
 
     @answering.answered
     async def PausePool(  # noqa: N802
@@ -87,6 +91,67 @@ class PoolService:
         self._pump.mark(pool)
         await self._pump.everything_durable()
         return pool_view.pool_view(pool, self._pump.now())
+
+    @answering.answered
+    async def DrainPool(  # noqa: N802
+        self, request: pool_service_pb2.DrainPoolRequest, _: Any
+    ) -> pool_service_pb2.Pool:
+        """Admit nothing more; answer when what was accepted is done, or when the time is up."""
+        pool = self._pool(request.name, "name")
+        seconds = min(times.duration_ns(request.timeout) / 1e9, times.DURATION_SECONDS_MAX)
+        if seconds < 0:
+            raise errors.invalid("timeout", "must not be negative")
+        await self._drain(pool, draining=True)
+        try:
+            async with asyncio.timeout(seconds):
+                while pool.draining and not pool.drained:
+                    await self._pump.drains.wait(pool)
+                    if self._pump.registry.by_uid.get(pool.config.uid) is not pool:
+                        raise errors.no_pool(request.name)
+        except TimeoutError:
+            pass  # the answer is the pool as it is now
+        return pool_view.pool_view(pool, self._pump.now())
+
+    @answering.answered
+    async def UndrainPool(  # noqa: N802
+        self, request: pool_service_pb2.UndrainPoolRequest, _: Any
+    ) -> pool_service_pb2.Pool:
+        """Take DrainPool back. What waits for it is answered."""
+        pool = self._pool(request.name, "name")
+        await self._drain(pool, draining=False)
+        return pool_view.pool_view(pool, self._pump.now())
+
+    async def _drain(self, pool: pools.Pool, *, draining: bool) -> None:
+        pool.drain(draining)
+        self._pump.mark(pool)
+        await self._pump.everything_durable()
+
+    # ------------------------------------------------------------ purging
+
+    @answering.answered
+    async def PurgePool(  # noqa: N802
+        self, request: pool_service_pb2.PurgePoolRequest, _: Any
+    ) -> pool_service_pb2.PurgePoolResponse:
+        """Count the tasks that wait and match, and with `force` delete them."""
+        pool = self._pool(request.name, "name")
+        matches = listing.task_filter(request.filter)
+        answer = pool_service_pb2.PurgePoolResponse()
+        there = list(pool.book.tasks.values())
+        for start in range(0, len(there), PURGE_STEP_TASKS):
+            now = self._pump.now()
+            for task in there[start : start + PURGE_STEP_TASKS]:
+                if not (afterlife.purgeable(pool.book, task) and matches(task)):
+                    continue
+                answer.purge_count += 1
+                if len(answer.purge_sample) < PURGE_SAMPLE_MAX:
+                    answer.purge_sample.append(f"{pool.name}/tasks/{task.id}")
+                if request.force:
+                    afterlife.purge(pool, task, now)
+            if request.force:
+                self._pump.mark(pool)
+                await self._pump.everything_durable()
+            await asyncio.sleep(0)
+        return answer
 
     # ------------------------------------------------------------ workers
 

@@ -1,7 +1,8 @@
 """Admission for TaskService: one request, a batch, or a stream of batches.
 
 What all have in common: decide at once, in order; keep silent until the last accepted record is
-durable; then answer each request with its own outcome.
+durable; then answer each request with its own outcome. Only a request of its own may wait for room:
+a batch that waited would hold up what it has decided already, and its answers.
 """
 
 import dataclasses
@@ -55,8 +56,38 @@ class Submitting:
         wanted = submission.submission(request, pool.config, self._ids)
         judged = pool.judge(wanted, self._pump.now())
         if judged is not None and not judged.admitted:
-            raise refusal_of(judged, pool)
+            full = judged.reason is admission.AdmissionReason.QUEUE_FULL
+            # Whether a caller would wait in vain cannot be told.
+            if not (full and submission.waits(request)):
+                raise refusal_of(judged, pool)
         return task_service_pb2.SubmitTaskResponse(task=_without_payload(request.task))
+
+    async def decide_one(
+        self, pool: pools.Pool, request: task_service_pb2.SubmitTaskRequest
+    ) -> admission.Admission:
+        """One request, which may wait for room. Raises Refusal unless it is admitted."""
+        wanted = submission.submission(request, pool.config, self._ids)
+        if submission.waits(request):
+            _without_payload(request.task)  # or it would be kept twice while the call waits
+            wait_ns = submission.wait_ns(request, pool.config)
+            decision = await self._pump.submit_or_wait(pool, wanted, wait_ns)
+        else:
+            decision = pool.submit(wanted, self._pump.now())
+            self._pump.mark(pool)
+        if not decision.admitted:
+            raise refusal_of(decision, pool)
+        return decision
+
+    def _of_batch(
+        self, pool: pools.Pool, request: task_service_pb2.SubmitTaskRequest
+    ) -> tasks.Submission:
+        if request.parent and request.parent != pool.name:
+            raise errors.invalid("parent", f"must be the batch's, {pool.name}, or empty")
+        if submission.waits(request):
+            raise errors.invalid(
+                "admission", "must not be WAIT in a batch: submit a task by itself to wait for room"
+            )
+        return submission.submission(request, pool.config, self._ids)
 
     def decide(
         self, pool: pools.Pool, requests: Sequence[task_service_pb2.SubmitTaskRequest]
@@ -67,9 +98,7 @@ class Submitting:
         lsn = 0
         for request in requests:
             try:
-                if request.parent and request.parent != pool.name:
-                    raise errors.invalid("parent", f"must be the batch's, {pool.name}, or empty")
-                wanted = submission.submission(request, pool.config, self._ids)
+                wanted = self._of_batch(pool, request)
             except errors.Refusal as refusal:
                 decisions.append(refusal)
                 continue
@@ -87,9 +116,7 @@ class Submitting:
         wanted: list[tasks.Submission] = []
         for number, request in enumerate(requests):
             try:
-                if request.parent and request.parent != pool.name:
-                    raise errors.invalid("parent", f"must be the batch's, {pool.name}, or empty")
-                wanted.append(submission.submission(request, pool.config, self._ids))
+                wanted.append(self._of_batch(pool, request))
             except errors.Refusal as refusal:
                 found.extend(
                     settings.Violation(f"requests[{number}].{bad.field}", bad.description)
@@ -171,6 +198,10 @@ def refusal_of(decision: admission.Admission, pool: pools.Pool) -> errors.Refusa
             details = errors.Details(
                 quota_subject=pool.name, retry_after_ns=decision.retry_after_ns
             )
+        case (
+            admission.AdmissionReason.TOO_MANY_WAITERS | admission.AdmissionReason.ADMISSION_TIMEOUT
+        ):
+            details = errors.Details(retry_after_ns=decision.retry_after_ns)
         case admission.AdmissionReason.PAYLOAD_TOO_LARGE:
             bad = settings.Violation("task.payload", decision.message)
             details = errors.Details(fields=(bad,))

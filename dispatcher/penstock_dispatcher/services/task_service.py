@@ -8,12 +8,15 @@ import asyncio
 import weakref
 from typing import Any, Final
 
+from google.protobuf import empty_pb2
+
 from penstock.v1 import task_pb2, task_service_pb2
 from penstock_dispatcher import auth, errors, pump
 from penstock_dispatcher.convert import names, task_view, times
+from penstock_dispatcher.core import afterlife
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
-from penstock_dispatcher.services import answering, listing, submitting
+from penstock_dispatcher.services import answering, listing, submitting, watching
 
 BATCHES_IN_FLIGHT_MAX: Final = 32
 """Batches of one submit stream that wait for the journal; beyond it the stream is not read."""
@@ -44,13 +47,8 @@ class TaskService:
         pool = self._submitting.pool_of(request.parent)
         if request.validate_only:
             return self._submitting.validate(pool, request)
-        decided = self._submitting.decide(pool, (request,))
-        decision = decided.decisions[0]
-        if isinstance(decision, errors.Refusal):
-            raise decision
-        if not decision.admitted:
-            raise submitting.refusal_of(decision, pool)
-        await self._pump.durable(decided.lsn)
+        decision = await self._submitting.decide_one(pool, request)
+        await self._pump.durable(decision.lsn)
         return self._submitting.answer(pool, request, decision)
 
     @answering.answered
@@ -111,6 +109,14 @@ class TaskService:
         """Return when the task's last change is durable."""
         while task.lsn > self._pump.commits.durable_lsn:
             await self._pump.durable(task.lsn)
+
+    async def _find_settled(self, name: str) -> tuple[pools.Pool, tasks.Task]:
+        """The same, once nothing of it is under way; nothing has happened since."""
+        while True:
+            pool, task = self._find(name)
+            if task.lsn <= self._pump.commits.durable_lsn:
+                return pool, task
+            await self._settled(task)
 
     @answering.answered
     async def GetTask(self, request: task_service_pb2.GetTaskRequest, _: Any) -> task_pb2.Task:  # noqa: N802
@@ -173,6 +179,14 @@ class TaskService:
             total_size=0 if request.filter.strip() else len(pool.book.tasks),
         )
 
+    @answering.answered
+    async def WatchTasks(  # noqa: N802
+        self, request: task_service_pb2.WatchTasksRequest, context: Any
+    ) -> None:
+        """Changes of tasks as they may be seen, until the caller has enough."""
+        self._pump.check_open()
+        await watching.watch(self._pump, request, context)
+
     # ------------------------------------------------------------ cancelling
 
     @answering.answered
@@ -182,18 +196,61 @@ class TaskService:
         """Cancel at once if it waits; ask its worker if it runs."""
         self._pump.check_open()
         pool, task = self._find(request.name)
-        if request.etag and request.etag != task_view.etag(task):
-            raise errors.Refusal(
-                errors.Reason.ETAG_MISMATCH, f"{request.name} has changed: read it again"
-            )
+        _check_etag(request, task)
         reason = request.reason[:REASON_CHARS_MAX] or "cancelled by a client"
         if not pool.cancel(task, reason, self._pump.now()):
             await self._settled(task)
-            raise errors.Refusal(
-                errors.Reason.TASK_STATE,
-                f"{request.name} has ended already: it is {task.state.name}",
-                errors.Details(precondition_subject=request.name),
+            raise _wrong_state(request.name, f"has ended already: it is {task.state.name}")
+        self._pump.mark(pool)
+        await self._settled(task)
+        return task_view.view(task, pool.name)
+
+    # ------------------------------------------------------------ tasks that have ended
+
+    @answering.answered
+    async def RetryTask(  # noqa: N802
+        self, request: task_service_pb2.RetryTaskRequest, _: Any
+    ) -> task_pb2.Task:
+        """Queue a task that failed again, at its old place in the order."""
+        self._pump.check_admission()
+        pool, task = await self._find_settled(request.name)
+        refusal = pool.shut(task.id)
+        if refusal is not None:
+            raise submitting.refusal_of(refusal, pool)
+        if not afterlife.redrive(pool.book, task):
+            raise _wrong_state(
+                request.name, f"is {task.state.name}: only FAILED and DEAD_LETTERED can be retried"
             )
         self._pump.mark(pool)
         await self._settled(task)
         return task_view.view(task, pool.name)
+
+    @answering.answered
+    async def DeleteTask(  # noqa: N802
+        self, request: task_service_pb2.DeleteTaskRequest, _: Any
+    ) -> empty_pb2.Empty:
+        """Forget a task that has ended before its retention is over."""
+        self._pump.check_open()
+        pool, task = await self._find_settled(request.name)
+        _check_etag(request, task)
+        if not afterlife.delete(pool.book, task):
+            raise _wrong_state(request.name, f"is {task.state.name}: cancel it first")
+        self._pump.mark(pool)
+        await self._pump.everything_durable()
+        return empty_pb2.Empty()
+
+
+def _check_etag(
+    request: task_service_pb2.CancelTaskRequest | task_service_pb2.DeleteTaskRequest,
+    task: tasks.Task,
+) -> None:
+    if request.etag and request.etag != task_view.etag(task):
+        raise errors.Refusal(
+            errors.Reason.ETAG_MISMATCH, f"{request.name} has changed: read it again"
+        )
+
+
+def _wrong_state(name: str, why: str) -> errors.Refusal:
+    return errors.Refusal(
+        errors.Reason.TASK_STATE, f"{name} {why}", errors.Details(precondition_subject=name)
+    )

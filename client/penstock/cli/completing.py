@@ -1,0 +1,30 @@
+"""`completion`: what a shell needs to complete commands and options. The script is click's; it asks
+this program for words, with `VARIABLE` set.
+"""
+
+from typing import Final
+
+import click
+from click import shell_completion
+
+VARIABLE: Final = "_PENSTOCK_COMPLETE"
+PROGRAM: Final = "penstock"
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print a script that completes 'penstock' in a shell.
+
+    \b
+    bash:  eval "$(penstock completion bash)"          in ~/.bashrc
+    zsh:   eval "$(penstock completion zsh)"           in ~/.zshrc, after compinit
+    fish:  penstock completion fish | source           in ~/.config/fish/config.fish
+    """
+    complete(context.find_root().command, f"{shell}_source")
+
+
+def complete(program: click.Command, instruction: str) -> int:
+    """Answer a shell with `SHELL_source` or `SHELL_complete`; returns the exit status."""
+    return shell_completion.shell_complete(program, {}, PROGRAM, VARIABLE, instruction)

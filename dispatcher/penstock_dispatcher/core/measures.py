@@ -1,0 +1,77 @@
+"""A pool in numbers, at one moment: what people see of it, and what scaling needs."""
+
+from typing import TYPE_CHECKING
+
+from penstock_dispatcher.core import demand, units
+
+if TYPE_CHECKING:
+    from penstock_dispatcher.core import pool as pools
+
+
+def stats(pool: "pools.Pool", now: int) -> demand.PoolStats:
+    """What people see."""
+    book, table = pool.book, pool.fleet.workers
+    per_second = book.completions.per_second(now)
+    return demand.PoolStats(
+        pending=book.waiting - book.backlog.delayed_count,
+        delayed=book.backlog.delayed_count,
+        in_flight=len(pool.fleet.leases),
+        waiters=len(pool.room),
+        dead_lettered=book.ended.dead_letters,
+        pending_bytes=book.waiting_bytes,
+        oldest_pending_time=book.oldest_create_time(),
+        arrival_per_second=book.arrivals.per_second(now),
+        completion_per_second=per_second,
+        mean_execution_ns=_mean_execution_ns(pool, now),
+        rate_limit_tokens=pool.tokens_available(now),
+        rate_limited_ns=pool.throttled_ns(now),
+        slots_total=sum(worker.slots for worker in table.all() if worker.takes_work),
+        slots_used=len(pool.fleet.leases),
+        pending_by_priority=book.backlog.by_priority.highest(demand.PRIORITIES_SHOWN_MAX),
+        accepted_total=book.accepted_total,
+        refused_total=book.refused_total,
+        succeeded_total=book.succeeded_total,
+        failed_total=book.failed_total,
+        estimated_wait_ns=int(book.waiting / per_second * units.SECOND) if per_second else -1,
+    )
+
+
+def _mean_execution_ns(pool: "pools.Pool", now: int) -> int:
+    """Until there are samples: the mean elapsed time of what runs."""
+    if pool.book.execution.count:
+        return int(pool.book.execution.value)
+    running = pool.fleet.leases.all()
+    if not running:
+        return 0
+    return sum(now - lease.start_time for lease in running) // len(running)
+
+
+def runnable_slots(pool: "pools.Pool") -> int:
+    """Waiting tasks that could run now if workers existed: in-flight cap applied, the rate not.
+
+    What is held back after a restart counts: it is running, or will be runnable; either way it
+    needs a slot.
+    """
+    if not pool.dispatching:
+        return 0
+    runnable = pool.book.backlog.ready_count + len(pool.book.held)
+    if pool.config.max_in_flight:
+        runnable = min(runnable, max(0, pool.config.max_in_flight - len(pool.fleet.leases)))
+    return runnable
+
+
+def snapshot(pool: "pools.Pool", now: int, *, complete: bool) -> demand.Demand:
+    """What scaling needs; workers that changed since the last call, or all of them."""
+    table = pool.fleet.workers
+    changed = table.changed
+    table.changed = {}
+    shown = {worker.session_id: worker for worker in table.all()} if complete else changed
+    return demand.Demand(
+        generation=pool.config.generation,
+        stats=stats(pool, now),
+        runnable_slots=runnable_slots(pool),
+        workers=tuple(shown.values()),
+        gone=frozenset(
+            session_id for session_id, worker in shown.items() if not table.knows(worker)
+        ),
+    )

@@ -1,0 +1,161 @@
+"""Submitting calls that wait for room: by priority, then first come, until a deadline each.
+
+A *waiter* is a submission that did not fit, of a caller who would rather wait than be refused. It
+holds no place in the queue and nothing of it is written; its number and its payload bytes have
+bounds of their own, and it can leave at any time without a trace.
+
+Room goes to waiters in the moment when it comes: `let_in` runs before whatever is submitted later
+is judged, and in each turn. So no waiter fits while a newcomer is judged, and a newcomer overtakes
+nobody who could have had its place, whatever its priority. The best waiter *that fits* comes first:
+a large payload for which there is no room holds up no smaller one.
+"""
+
+from penstock_dispatcher.core import admission, effects, lazy_heap, ledger, settings, units
+from penstock_dispatcher.core import task as tasks
+
+_Reason = admission.AdmissionReason
+_Entry = tuple[int, int, admission.Waiter]  # (what comes first, arrival, waiter)
+
+
+def _waits(entry: _Entry) -> bool:
+    return entry[2].waits
+
+
+class WaitingRoom:
+    """The waiters of one pool; answers are left as effects in the pool's book."""
+
+    def __init__(self, book: ledger.Ledger) -> None:
+        self._book = book
+        self._order: lazy_heap.LazyHeap[_Entry] = lazy_heap.LazyHeap(_waits)
+        self._deadlines: lazy_heap.LazyHeap[_Entry] = lazy_heap.LazyHeap(_waits)
+        self._of_request: dict[str, dict[admission.Waiter, None]] = {}
+        self._arrivals = 0
+        self._least = 0
+        """No waiter's payload is smaller."""
+        self.payload_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    # ------------------------------------------------------------ coming and leaving
+
+    def enter(
+        self, wanted: tasks.Submission, config: settings.PoolSettings, *, wait_ns: int, now: int
+    ) -> admission.Waiter | admission.Admission:
+        """Wait for at most `wait_ns`, unless too many do already."""
+        crowded = self._crowded(wanted, config)
+        if crowded:
+            return self.refuse(wanted, _Reason.TOO_MANY_WAITERS, crowded, now)
+        self._arrivals += 1
+        waiter = admission.Waiter(
+            wanted=wanted,
+            priority=config.default_priority if wanted.priority is None else wanted.priority,
+            deadline=now + wait_ns,
+            wait_ns=wait_ns,
+        )
+        self._least = min(self._least, wanted.size) if len(self) else wanted.size
+        self.payload_bytes += wanted.size
+        self._order.push((-waiter.priority, self._arrivals, waiter))
+        self._deadlines.push((waiter.deadline, self._arrivals, waiter))
+        if wanted.request_id:
+            self._of_request.setdefault(wanted.request_id, {})[waiter] = None
+        return waiter
+
+    def _crowded(self, wanted: tasks.Submission, config: settings.PoolSettings) -> str:
+        if len(self) >= config.max_waiters:
+            return f"{len(self)} calls wait for room, the bound is {config.max_waiters}"
+        if self.payload_bytes + wanted.size > config.max_pending_bytes:
+            bound = config.max_pending_bytes
+            return (
+                f"calls wait for room with {self.payload_bytes} payload bytes, the bound is {bound}"
+            )
+        return ""
+
+    def leave(self, waiter: admission.Waiter) -> None:
+        """The caller is gone; nothing is left behind. Idempotent, and void once it was answered."""
+        if not waiter.waits:
+            return
+        waiter.waits = False
+        self.payload_bytes -= waiter.wanted.size
+        self._order.died()
+        self._deadlines.died()
+        same = self._of_request.get(waiter.wanted.request_id)
+        if same is not None:
+            del same[waiter]
+            if not same:
+                del self._of_request[waiter.wanted.request_id]
+
+    def _answer(self, waiter: admission.Waiter, answer: admission.Admission) -> None:
+        self.leave(waiter)
+        self._book.effects.append(effects.WaiterAnswered(waiter, answer))
+
+    def refuse(
+        self, wanted: tasks.Submission, reason: admission.AdmissionReason, message: str, now: int
+    ) -> admission.Admission:
+        """A refusal, counted, with an estimate of when to come back."""
+        self._book.refused_total += 1
+        return admission.Admission(
+            reason, wanted.task_id, message=message, retry_after_ns=self.retry_after_ns(now)
+        )
+
+    def retry_after_ns(self, now: int) -> int:
+        """When a place should be free for one more, after everybody who waits."""
+        return self._book.retry_after_ns(now, places=len(self) + 1)
+
+    # ------------------------------------------------------------ being let in
+
+    def admit(
+        self, wanted: tasks.Submission, config: settings.PoolSettings, now: int
+    ) -> admission.Admission:
+        """Accept, recognise or refuse; whoever waits under the same request id is told at once."""
+        answer = self._book.admit(wanted, config, now)
+        if answer.reason is _Reason.ACCEPTED:
+            for twin in list(self._of_request.get(wanted.request_id, ())):
+                self._answer(twin, self._book.admit(twin.wanted, config, now))
+        return answer
+
+    def let_in(self, config: settings.PoolSettings, now: int) -> None:
+        """Admit waiters, the best first, as long as one fits."""
+        while (waiter := self._next(config)) is not None:
+            self.leave(waiter)
+            self._answer(waiter, self.admit(waiter.wanted, config, now))
+
+    def _next(self, config: settings.PoolSettings) -> admission.Waiter | None:
+        """The best waiter that fits. Costs nothing while none can, and a look at all of them only
+        where the bound on bytes keeps the best one out.
+        """
+        head = self._order.head()
+        if head is None or self._book.waiting >= config.max_pending:
+            return None
+        left = config.max_pending_bytes - self._book.waiting_bytes
+        if head[2].wanted.size <= left:
+            return head[2]
+        if self._least > left:
+            return None
+        entries = list(self._order)
+        self._least = min(entry[2].wanted.size for entry in entries)
+        fitting = min((each for each in entries if each[2].wanted.size <= left), default=None)
+        return None if fitting is None else fitting[2]
+
+    # ------------------------------------------------------------ waiting in vain
+
+    def next_due(self) -> int:
+        """When the next waiter has waited long enough."""
+        head = self._deadlines.head()
+        return units.NEVER if head is None else head[0]
+
+    def expire(self, now: int) -> None:
+        """Answer those who have waited long enough; call `let_in` first."""
+        while (head := self._deadlines.head()) is not None and head[0] <= now:
+            waiter = head[2]
+            seconds = waiter.wait_ns / units.SECOND
+            text = f"no room came free within {seconds:g} s: {self._book.waiting} tasks are waiting"
+            self.leave(waiter)
+            self._answer(waiter, self.refuse(waiter.wanted, _Reason.ADMISSION_TIMEOUT, text, now))
+
+    def take_all(self) -> list[admission.Waiter]:
+        """Everybody leaves, in the order of the deadlines; the caller answers them."""
+        waiting = [entry[2] for entry in sorted(self._deadlines, key=lambda entry: entry[:2])]
+        for waiter in waiting:
+            self.leave(waiter)
+        return waiting

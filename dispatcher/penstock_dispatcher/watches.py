@@ -1,0 +1,172 @@
+"""Who watches tasks: one bounded outbox a stream, filled in the turn in which a change may be seen.
+
+Nothing is built for changes that nobody watches. A watcher that does not read is cut off when its
+outbox is full, and told so: it never holds up the pool or another watcher.
+
+A resume token says up to which record its pool's changes were handed out, in this run of the
+dispatcher. Resuming shows every task that has changed since as it is now, and after a restart every
+task: some are shown again, steps in between are not.
+"""
+
+import asyncio
+import collections
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from penstock.v1 import task_service_pb2
+from penstock_dispatcher import errors
+from penstock_dispatcher.convert import task_view, times
+from penstock_dispatcher.core import effects, units
+from penstock_dispatcher.core import pool as pools
+from penstock_dispatcher.core import task as tasks
+
+EVENTS_MAX: Final = 1_000
+"""Events of one watch that are not sent yet."""
+WATCHES_MAX: Final = 200
+"""Streams that watch, of all pools."""
+_RETRY_AFTER_NS: Final = units.SECOND
+Event = task_service_pb2.TaskEvent
+
+
+class Watch:
+    """One stream. `ids` empty = every task of the pool."""
+
+    def __init__(
+        self, pool: pools.Pool, ids: frozenset[str], matches: Callable[[tasks.Task], bool]
+    ) -> None:
+        self.pool = pool
+        self._ids = ids
+        self._matches = matches
+        self._outbox: collections.deque[Event] = collections.deque()
+        self._filled = asyncio.Event()
+        self._ended: asyncio.Future[errors.Refusal] = asyncio.get_running_loop().create_future()
+
+    def wants(self, task: tasks.Task) -> bool:
+        """It is one of those that are watched."""
+        return (not self._ids or task.id in self._ids) and self._matches(task)
+
+    def offer(self, event: Event) -> None:
+        """Send the event when the stream has room; cut off whoever is behind by too many."""
+        if len(self._outbox) >= EVENTS_MAX:
+            self.end(
+                errors.Refusal(
+                    errors.Reason.WATCH_TOO_SLOW,
+                    f"{EVENTS_MAX} changes were not read in time: resume with the last token, or "
+                    "watch fewer tasks",
+                    errors.Details(retry_after_ns=_RETRY_AFTER_NS),
+                )
+            )
+            return
+        self._outbox.append(event)
+        self._filled.set()
+
+    def end(self, refusal: errors.Refusal) -> None:
+        """The stream is over, even if its last write is stuck. Idempotent."""
+        if not self._ended.done():
+            self._ended.set_result(refusal)
+
+    async def run(
+        self, write: Callable[[Event], Awaitable[None]], *, first: AsyncIterator[Event]
+    ) -> None:
+        """Send `first`, then what is offered, until the end. Raises the Refusal that ends it."""
+        sending = asyncio.ensure_future(self._send(write, first))
+        try:
+            await asyncio.wait((sending, self._ended), return_when=asyncio.FIRST_COMPLETED)
+            if self._ended.done():
+                raise self._ended.result()
+            sending.result()
+        finally:
+            sending.cancel()
+            # Its caller may be gone in the middle of a write: there is nobody to tell.
+            await asyncio.gather(sending, return_exceptions=True)
+
+    async def _send(
+        self, write: Callable[[Event], Awaitable[None]], first: AsyncIterator[Event]
+    ) -> None:
+        async for event in first:
+            await write(event)
+        while True:
+            while self._outbox:
+                await write(self._outbox.popleft())
+            self._filled.clear()
+            await self._filled.wait()
+
+
+class Watches:
+    """All streams that watch."""
+
+    def __init__(self) -> None:
+        self._of: dict[pools.Pool, set[Watch]] = {}
+        self._seen: dict[pools.Pool, int] = {}
+        """Changes up to this record were handed out; for pools that are watched."""
+
+    def __bool__(self) -> bool:
+        return bool(self._of)
+
+    def __len__(self) -> int:
+        return sum(len(watching) for watching in self._of.values())
+
+    def add(self, watch: Watch, durable_lsn: int) -> None:
+        """From now on. Raises Refusal if too many watch."""
+        if len(self) >= WATCHES_MAX:
+            raise errors.Refusal(
+                errors.Reason.TOO_MANY_STREAMS,
+                f"{WATCHES_MAX} streams watch tasks already",
+                errors.Details(retry_after_ns=_RETRY_AFTER_NS),
+            )
+        self._of.setdefault(watch.pool, set()).add(watch)
+        self._seen.setdefault(watch.pool, durable_lsn)
+
+    def remove(self, watch: Watch) -> None:
+        """Its call is over. Idempotent."""
+        watching = self._of.get(watch.pool, set())
+        watching.discard(watch)
+        if not watching:
+            self._of.pop(watch.pool, None)
+            self._seen.pop(watch.pool, None)
+
+    def token(self, pool: pools.Pool) -> str:
+        """To resume from what was handed out before this turn."""
+        return f"{pool.book.tokens.epoch:x}.{self._seen.get(pool, 0):x}"
+
+    def changed(self, pool: pools.Pool, effect: effects.TaskChanged, now: int) -> None:
+        """Tell those who watch the task."""
+        wanted = [watch for watch in self._of.get(pool, ()) if watch.wants(effect.task)]
+        if wanted:
+            event = self.event(pool, effect.task, effect.state, now)
+            if effect.previous is not None:
+                event.previous_state = effect.previous.value  # type: ignore[assignment]
+            for watch in wanted:
+                watch.offer(event)
+
+    def event(self, pool: pools.Pool, task: tasks.Task, state: tasks.TaskState, now: int) -> Event:
+        """The task in that state."""
+        return Event(
+            task=task_view.moment(task, pool.name, state),
+            resume_token=self.token(pool),
+            event_time=times.timestamp(now),
+        )
+
+    def turned(self, pool: pools.Pool, durable_lsn: int) -> None:
+        """The pool's changes up to this record were handed out."""
+        if pool in self._of:
+            self._seen[pool] = durable_lsn
+
+    def end(self, refusal: errors.Refusal, of: pools.Pool | None = None) -> None:
+        """Nobody watches that pool, or any, any more."""
+        for pool, watching in self._of.items():
+            if of is None or pool is of:
+                for watch in watching:
+                    watch.end(refusal)
+
+
+def since(token: str, epoch: int) -> int:
+    """The record after which a change is news; -1 = everything is. Raises Refusal."""
+    run, dot, lsn = token.partition(".")
+    try:
+        found = int(run, 16), int(lsn, 16)
+    except ValueError:
+        dot = ""
+    if not dot:
+        raise errors.invalid("resume_token", "must come from an event of WatchTasks")
+    return found[1] if found[0] == epoch else -1

@@ -1,0 +1,68 @@
+"""The README's five minutes, as somebody types them: install, a pool, one task, thirty tasks."""
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rig import environment, installation, kube, processes
+
+README = environment.ROOT / "README.md"
+POOL = "dynamic-scaling"
+SECONDS_MAX = 180.0
+
+
+def block(language: str, text: str) -> str:
+    """The README's code block that has `text` in it."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    (found,) = [each for each in blocks if text in each]
+    return str(found)
+
+
+@pytest.fixture
+def in_default(api: kube.Kube) -> Iterator[installation.Installation]:
+    """What the README installs, where it installs it; gone again after the test."""
+    found_resource = installation.has_resource(api)
+    release = installation.Installation(api=api, namespace="default")
+    yield release
+    if installation.has_resource(api):
+        api.kubectl("delete", "wpool", POOL, "--namespace=default", "--ignore-not-found")
+    release.uninstall()
+    api.wait("its pods to go", lambda: not api.pods("default", kube.WORKERS), seconds=60)
+    if not found_resource:
+        api.kubectl("delete", "customresourcedefinition", installation.RESOURCE)
+
+
+def test_five_minutes(
+    cluster: environment.Environment,
+    api: kube.Kube,
+    in_default: installation.Installation,
+    tmp_path: Path,
+) -> None:
+    client = tmp_path / "client.py"
+    client.write_text(block("python", "SyncClient"))
+    burst = block("sh", "driver.py burst").splitlines()[0].removesuffix(" &")
+    script = f"{block('sh', 'helm install')}\npython {client}\n{burst}\n"
+    # What it leaves in the background ends with it, and so does its output.
+    script = f"trap 'kill $(jobs -p)' EXIT\ncd {environment.ROOT}\n{script}"
+    path = os.pathsep.join([str(Path(sys.executable).parent), cluster.variables["PATH"]])
+    command = ["bash", "-euo", "pipefail", "-c", script]
+    shell = processes.start(command, {**cluster.variables, "PATH": path})
+    try:
+        said, _ = shell.communicate(timeout=SECONDS_MAX)
+    finally:
+        processes.stop(shell)
+    assert hashlib.sha256(b"hello").hexdigest() in said, said
+    assert "30 tasks done; workers: 2 at first, 10 at most, 2 at last" in said, said
+    assert shell.returncode == 0, said
+
+    def small_again() -> bool:
+        last = api.pool("default", POOL)["status"]["lastScale"]
+        return (last["to"], last["reason"]) == (2, "Idle")
+
+    # The dispatcher counts a drained worker out before its pod has gone.
+    api.wait("the last scale-down", small_again, seconds=30)
