@@ -29,8 +29,9 @@ The first of these that says something:
    other use for that). `kubectl port-forward` is started for it, and ended with the command; so
    whoever does this must be allowed to list Services, get Pods, and create `pods/portforward`.
 3. `PENSTOCK_ADDRESS`
-4. `PENSTOCK_KUBE=1`, which is `--kube` for whoever names no address
-5. 127.0.0.1:50051
+4. the local fleet that runs on this machine (`penstock up`), and its pool if it has one only
+5. `PENSTOCK_KUBE=1`, which is `--kube` for whoever names no address
+6. 127.0.0.1:50051
 
 So `export PENSTOCK_ADDRESS=… PENSTOCK_POOL=…`, or `PENSTOCK_KUBE=1`, once is enough. kubectl finds
 `kubectl-penstock` on `PATH`, where pip puts it beside `penstock`.
