@@ -67,7 +67,9 @@ class LocalFleet:
         assert self.process is not None
         if self.process.poll() is not None:
             raise NotYetError(f"it has ended: {self.output.read_text()[-2000:]}")
-        return bool(self.record().get("ready"))
+        record = self.record()
+        # One that was killed has left its record.
+        return bool(record.get("ready")) and record["pid"] == self.process.pid
 
     def record(self) -> dict[str, Any]:
         """What the fleet says of itself; empty = nothing."""
@@ -102,6 +104,11 @@ class LocalFleet:
         """Process ids of all workers that were ever started, by name."""
         found = (self.state / "logs" / "fleet.log").read_text()
         return {name: int(pid) for name, pid in STARTED.findall(found)}
+
+    def runs(self, task: penstock.Task) -> bool:
+        """A worker has begun the task: the dispatcher calls it RUNNING a moment before."""
+        logs = (self.state / "logs").glob("*.log")
+        return any(f"task started task={task.name}" in log.read_text() for log in logs)
 
     def terminated(self) -> list[int]:
         """How many tasks ran in each worker that got SIGTERM, from their own logs."""

@@ -99,7 +99,7 @@ def test_an_interrupt_drains_and_the_queue_goes_on_next_time(fleet: Make) -> Non
     with one.client() as client:
         running = client.submit("patient", b"2")
         waiting = [client.submit("echo", str(number).encode()) for number in range(5)]
-        eventually(lambda: client.get(running).state.value == "RUNNING")
+        eventually(lambda: one.runs(running))
         one.send(signal.SIGINT)
 
         def refused() -> str:
@@ -131,7 +131,7 @@ def test_a_second_interrupt_stops_at_once_and_nothing_is_lost(fleet: Make) -> No
     one = fleet(least=1, most=1)
     with one.client() as client:
         task = client.submit("patient", b"5")
-        eventually(lambda: client.get(task).state.value == "RUNNING")
+        eventually(lambda: one.runs(task))
     one.send(signal.SIGINT)
     eventually(lambda: "draining" in one.output.read_text())
     one.send(signal.SIGINT)
@@ -146,7 +146,7 @@ def test_what_does_not_end_in_time_is_handed_back(fleet: Make) -> None:
     one = fleet(least=1, most=1, drain=1)
     with one.client() as client:
         task = client.submit("patient", b"50")
-        eventually(lambda: client.get(task).state.value == "RUNNING")
+        eventually(lambda: one.runs(task))
         one.send(signal.SIGTERM)
         assert one.wait(seconds=15) == 1
     assert "the drain time-out has passed" in one.output.read_text()
@@ -156,7 +156,7 @@ def test_workers_do_not_outlive_a_fleet_that_is_killed(fleet: Make) -> None:
     one = fleet(least=2, most=2)
     with one.client() as client:
         task = client.submit("patient", b"3")
-        eventually(lambda: client.get(task).state.value == "RUNNING")
+        eventually(lambda: one.runs(task))
     one.send(signal.SIGKILL)
     one.wait()
     eventually(lambda: not [pid for pid in one.workers().values() if lives(pid)], seconds=5)
@@ -171,7 +171,7 @@ def test_the_dispatcher_comes_back_and_tasks_run_on(fleet: Make) -> None:
     one = fleet(least=1, most=1)
     with one.client() as client:
         task = client.submit("patient", b"3")
-        eventually(lambda: client.get(task).state.value == "RUNNING")
+        eventually(lambda: one.runs(task))
         journal = str(one.state / "journal").encode()
         [dispatcher] = [
             int(path.name)

@@ -173,11 +173,11 @@ class LocalFleet:
         if self._at_once.is_set():
             return AT_ONCE
         self._stage = picture.Stage.DRAINING
+        patience = max(each.spec.drain_timeout_seconds for each in self._pools.values())
+        begun = time.monotonic()
         for each in self._pools.values():
             self._link.delete(name=each.spec.full_name, uid=each.spec.uid)
             each.stop()
-        patience = max(each.spec.drain_timeout_seconds for each in self._pools.values())
-        begun = time.monotonic()
         while any(each.processes for each in self._pools.values()):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.05):
