@@ -1,5 +1,5 @@
-"""A pytest plugin: the table of `make test`, one line for each phase and each kind of test, above
-pytest's closing line.
+"""A pytest plugin: for each kind of test (the folder below tests/) the seconds it took, and what
+came of it, written to the file that PENSTOCK_PHASES names, for the table of `make test`.
 """
 
 import collections
@@ -14,22 +14,17 @@ _outcomes: dict[str, collections.Counter[str]] = collections.defaultdict(collect
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Count a test's setup, call and teardown towards its kind: the folder below tests/."""
+    """Count a test's setup, call and teardown towards its kind."""
     kind = Path(report.nodeid.partition("::")[0]).parts[1]
     _seconds[kind] += report.duration
     if report.when == "call" or report.outcome != "passed":
         _outcomes[kind][report.outcome] += 1
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table."""
+def pytest_sessionfinish() -> None:
+    """Write it down."""
     rows = [
-        (phase["name"], phase["seconds"], phase["result"])
-        for phase in json.loads(Path(os.environ["PENSTOCK_PHASES"]).read_text())
+        {"name": f"tests/{kind}", "seconds": _seconds[kind], "outcomes": dict(outcomes)}
+        for kind, outcomes in _outcomes.items()
     ]
-    for kind, outcomes in _outcomes.items():
-        told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
-        rows.append((f"tests/{kind}", _seconds[kind], told))
-    terminalreporter.section("phases")
-    for name, seconds, result in rows:
-        terminalreporter.write_line(f"{name:<20} {seconds:>8.1f} s   {result}")
+    Path(os.environ["PENSTOCK_PHASES"]).write_text(json.dumps(rows))

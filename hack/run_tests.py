@@ -1,15 +1,16 @@
-"""`make test`: set up, lint, types, then every test in one pytest run, on a real cluster too.
+"""`make test`: set up, lint, types, then every test, on a real cluster too.
 
 Started with nothing but Python's standard library, in a fresh clone. What takes long when nothing
 is cached, building the cluster's tools and the images, goes on at low priority while the rest of
 the machine lints; pytest starts when it is done, so that no timing test shares its cores with a
 compiler.
 
-Nothing stops the run early: a failed phase is counted and the next one runs. pytest comes last, and
-its closing line (`N passed`) ends the output when all is well; its plugin `phases` prints the table
-of all phases just above it. The exit status is the first failure's.
+Nothing stops the run early: a failed phase is counted and the next one runs. The tests come last,
+those on the cluster beside all others, because they mostly wait for it. A table of all phases and
+a line that counts the tests end the output. The exit status is the first failure's.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -19,14 +20,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 CLUSTER = ROOT / "hack" / "cluster"
 #: In this order: quick ones first.
-KINDS = ("unit", "typing", "property", "simulation", "integration", "chart", "e2e")
+KINDS = ("unit", "typing", "property", "simulation", "integration", "chart")
+CLUSTER_KINDS = ("e2e",)
+OUTCOMES = ("passed", "failed", "skipped")
 WAIT_LINE_SECONDS = 30.0
 #: What `hack/cluster` says when this machine can have no cluster at all.
 CLUSTER_IMPOSSIBLE = 3
@@ -103,28 +107,80 @@ def _last_line(log: Path) -> str:
     return lines[-1] if lines else "starting"
 
 
-def run_pytest(run: Run, scratch: Path) -> int:
-    """The one pytest run; its plugin prints our phases too."""
-    kinds = [f"tests/{kind}" for kind in KINDS if any((ROOT / "tests" / kind).glob("*.py"))]
-    phases = scratch / "phases.json"
-    phases.write_text(json.dumps([asdict(phase) for phase in run.phases]))
+@dataclass(frozen=True, slots=True)
+class Tests:
+    """One pytest process. `said` is where its output goes; None = where ours goes."""
+
+    process: subprocess.Popen[bytes]
+    phases: Path
+    said: Path | None = None
+
+    def outcomes(self) -> list[dict[str, Any]]:
+        """What its plugin has written."""
+        return json.loads(self.phases.read_text()) if self.phases.exists() else []
+
+
+def start_pytest(scratch: Path, *kinds: str, aside: bool) -> Tests:
+    """Start pytest on some kinds of test."""
+    name = "-".join(kinds[:1])
+    phases = scratch / f"{name}.json"
     path = os.pathsep.join(filter(None, [str(ROOT / "hack"), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PENSTOCK_PHASES": str(phases), "PYTHONPATH": path}
-    print(f"── pytest {' '.join(kinds)}", flush=True)
-    command = [str(BIN / "python"), "-m", "pytest", "-p", "pytest_phases", *kinds, *sys.argv[1:]]
-    # A pytest of its own process: Ctrl-C reaches it too, and it stops what its fixtures have
-    # started.
-    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+    folders = [f"tests/{kind}" for kind in kinds if any((ROOT / "tests" / kind).glob("*.py"))]
+    command = [str(BIN / "python"), "-m", "pytest", "-p", "pytest_phases", *folders, *sys.argv[1:]]
+    said = scratch / f"{name}.log" if aside else None
+    # Ctrl-C reaches it too, and it stops what its fixtures have started.
+    with said.open("wb") if said else contextlib.nullcontext() as out:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT if out else None,
+        )
+    return Tests(process, phases, said)
+
+
+def run_pytest(run: Run, scratch: Path) -> None:
+    """Run all tests, and print the table."""
+    print(f"── pytest {' '.join(KINDS)}; meanwhile, {' '.join(CLUSTER_KINDS)}", flush=True)
+    started = time.monotonic()
+    both = [
+        start_pytest(scratch, *CLUSTER_KINDS, aside=True),
+        start_pytest(scratch, *KINDS, aside=False),
+    ]
     try:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                continue
+        for tests in reversed(both):
+            run.exit_code = run.exit_code or _await(tests)
     except SystemExit:  # we got SIGTERM, which reached only us
-        process.terminate()
-        process.wait()
+        for tests in both:
+            tests.process.terminate()
+        for tests in both:
+            tests.process.wait()
         raise
+    rows = [row for tests in reversed(both) for row in tests.outcomes()]
+    print("── phases", flush=True)
+    for phase in run.phases:
+        print(f"{phase.name:<20} {phase.seconds:>8.1f} s   {phase.result}")
+    for row in rows:
+        told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(row["outcomes"].items()))
+        print(f"{row['name']:<20} {row['seconds']:>8.1f} s   {told}")
+    print(f"{'all tests':<20} {time.monotonic() - started:>8.1f} s", flush=True)
+    counts = [sum(row["outcomes"].get(name, 0) for row in rows) for name in OUTCOMES]
+    print(", ".join(f"{count} {name}" for count, name in zip(counts, OUTCOMES, strict=True)))
+
+
+def _await(tests: Tests) -> int:
+    """Wait for its end, saying now and then where it is; its exit status."""
+    while True:
+        with contextlib.suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
+            code = tests.process.wait(timeout=WAIT_LINE_SECONDS if tests.said else None)
+            break
+        if tests.said:
+            print(f"   {_last_line(tests.said)}", flush=True)
+    if tests.said:
+        print(tests.said.read_text(errors="replace"), flush=True)
+    return code
 
 
 def main() -> int:
@@ -141,11 +197,11 @@ def main() -> int:
             run.step("lint", "make", "lint")
             run.step("types", "make", "types")
             await_builds(run, builds, log, started)
-        code = run_pytest(run, scratch)
+        run_pytest(run, scratch)
     failed = [phase.name for phase in run.phases if phase.result.startswith("FAILED")]
     if failed:
         print(f"make test: FAILED: {', '.join(failed)}", flush=True)
-    return run.exit_code or code
+    return run.exit_code
 
 
 if __name__ == "__main__":
