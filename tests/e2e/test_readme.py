@@ -13,6 +13,7 @@ from rig import environment, installation, kube, processes
 
 README = environment.ROOT / "README.md"
 POOL = "dynamic-scaling"
+ADDRESS = "127.0.0.1:50051"
 SECONDS_MAX = 180.0
 
 
@@ -44,14 +45,20 @@ def test_five_minutes(
     tmp_path: Path,
 ) -> None:
     client = tmp_path / "client.py"
-    client.write_text(block("python", "SyncClient"))
+    # The README's port may be taken here, by a fleet of this machine for example.
+    address = f"127.0.0.1:{processes.free_port()}"
+    client.write_text(block("python", "SyncClient").replace(ADDRESS, address))
     burst = block("sh", "driver.py burst").splitlines()[0].removesuffix(" &")
-    script = f"{block('sh', 'helm install')}\npython {client}\n{burst}\n"
+    forwarded = block("sh", "helm install").replace(
+        "50051:50051", f"{address.rpartition(':')[2]}:50051"
+    )
+    script = f"{forwarded}\npython {client}\n{burst}\n"
     # What it leaves in the background ends with it, and so does its output.
     script = f"trap 'kill $(jobs -p)' EXIT\ncd {environment.ROOT}\n{script}"
     path = os.pathsep.join([str(Path(sys.executable).parent), cluster.variables["PATH"]])
     command = ["bash", "-euo", "pipefail", "-c", script]
-    shell = processes.start(command, {**cluster.variables, "PATH": path})
+    variables = {**cluster.variables, "PATH": path, "PENSTOCK_ADDRESS": address}
+    shell = processes.start(command, variables)
     try:
         said, _ = shell.communicate(timeout=SECONDS_MAX)
     finally:
