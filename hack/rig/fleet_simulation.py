@@ -14,7 +14,6 @@ from collections.abc import Callable
 
 from penstock_dispatcher.convert import pool_view
 from penstock_dispatcher.core import units
-from penstock_dispatcher.services import fleet_service
 from penstock_operator import (
     actions,
     demand,
@@ -292,7 +291,10 @@ class FleetWorld(cluster_simulation.ClusterWorld):
     def _shut_out_for(self, action: actions.ShutOut) -> bool:
         if self.server is None:
             return False
-        taken = fleet_service.shut_out(self.server.pool, action.pod_uids)
+        pool = self.server.pool
+        taken = pool.reservations.shut_out(
+            action.pod_uids, expected=frozenset(pool.fleet.expected.values())
+        )
         self.server.turn()
         for uid in taken:
             process = self.processes.get(uid)

@@ -2,26 +2,18 @@
 
 import hashlib
 import os
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from rig import environment, installation, kube, processes
+from rig import documents, environment, installation, kube, processes
 
 README = environment.ROOT / "README.md"
 POOL = "dynamic-scaling"
 ADDRESS = "127.0.0.1:50051"
 SECONDS_MAX = 180.0
-
-
-def block(language: str, text: str) -> str:
-    """The README's code block that has `text` in it."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
-    (found,) = [each for each in blocks if text in each]
-    return str(found)
 
 
 @pytest.fixture
@@ -47,9 +39,9 @@ def test_five_minutes(
     client = tmp_path / "client.py"
     # The README's port may be taken here, by a fleet of this machine for example.
     address = f"127.0.0.1:{processes.free_port()}"
-    client.write_text(block("python", "SyncClient").replace(ADDRESS, address))
-    burst = block("sh", "driver.py burst").splitlines()[0].removesuffix(" &")
-    forwarded = block("sh", "helm install").replace(
+    client.write_text(documents.block(README, "python", "SyncClient").replace(ADDRESS, address))
+    burst = documents.block(README, "sh", "driver.py burst").splitlines()[0].removesuffix(" &")
+    forwarded = documents.block(README, "sh", "helm install").replace(
         "50051:50051", f"{address.rpartition(':')[2]}:50051"
     )
     script = f"{forwarded}\npython {client}\n{burst}\n"

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import os
 import pathlib
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rig import processes
+from rig import documents, processes
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(sys.executable).parent
@@ -23,13 +22,6 @@ WRITE_A_WORKER = ROOT / "docs" / "how-to" / "write-a-worker.md"
 TEST_HANDLERS = ROOT / "docs" / "how-to" / "test-handlers.md"
 EXAMPLE = ROOT / "examples" / "01-dynamic-scaling" / "handlers.py"
 ADDRESS = "127.0.0.1:50051"
-
-
-def block(page: pathlib.Path, language: str, text: str) -> str:
-    """The code block of a page that has `text` in it."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    (found,) = [each for each in blocks if text in each]
-    return str(found)
 
 
 @pytest.fixture
@@ -56,7 +48,7 @@ class TestReadme:
     async def test_client_and_workers_know_the_same_type(
         self, whose: str, dispatcher: Any, start: Any, tmp_path: pathlib.Path
     ) -> None:
-        shown = block(README, "python", "Worker()")
+        shown = documents.block(README, "python", "Worker()")
         handlers = shown if whose == "the README's" else EXAMPLE.read_text()
         (tmp_path / "handlers.py").write_text(handlers)
         environment = {
@@ -65,7 +57,7 @@ class TestReadme:
             "PENSTOCK_POOL": "dynamic-scaling",
         }
         start(str(BIN / "penstock-worker"), "handlers:worker", cwd=tmp_path, env=environment)
-        client = block(README, "python", "SyncClient")
+        client = documents.block(README, "python", "SyncClient")
         assert ADDRESS in client
         done = await asyncio.to_thread(
             subprocess.run,
@@ -80,10 +72,10 @@ class TestReadme:
 
 def test_the_tutorial_on_a_laptop(tmp_path: pathlib.Path) -> None:
     """Its handler, its manifest, its submissions and its program; nothing else is said."""
-    (tmp_path / "tasks.py").write_text(block(LAPTOP, "python", "Worker()"))
-    (tmp_path / "pool.yaml").write_text(block(LAPTOP, "yaml", "kind: WorkerPool"))
-    program = block(LAPTOP, "python", "SyncClient")
-    submissions = block(LAPTOP, "sh", "tasks.jsonl").replace("seq 100", "seq 10")
+    (tmp_path / "tasks.py").write_text(documents.block(LAPTOP, "python", "Worker()"))
+    (tmp_path / "pool.yaml").write_text(documents.block(LAPTOP, "yaml", "kind: WorkerPool"))
+    program = documents.block(LAPTOP, "python", "SyncClient")
+    submissions = documents.block(LAPTOP, "sh", "tasks.jsonl").replace("seq 100", "seq 10")
     script = f"""
         penstock up -f pool.yaml --detach
         trap 'penstock down --now' EXIT
@@ -112,8 +104,8 @@ def test_the_tutorial_on_a_laptop(tmp_path: pathlib.Path) -> None:
 
 def test_the_tutorial_without_a_cluster(start: Any, tmp_path: pathlib.Path) -> None:
     """Its handler, its manifest and its submissions, started as the how-to says."""
-    (tmp_path / "tasks.py").write_text(block(TUTORIAL, "python", "Worker()"))
-    (tmp_path / "pool.yaml").write_text(block(TUTORIAL, "yaml", "kind: WorkerPool"))
+    (tmp_path / "tasks.py").write_text(documents.block(TUTORIAL, "python", "Worker()"))
+    (tmp_path / "pool.yaml").write_text(documents.block(TUTORIAL, "yaml", "kind: WorkerPool"))
     address = f"127.0.0.1:{processes.free_port()}"
     environment = {
         **os.environ,
@@ -121,12 +113,14 @@ def test_the_tutorial_without_a_cluster(start: Any, tmp_path: pathlib.Path) -> N
         "PENSTOCK_ADDRESS": address,
         "PENSTOCK_POOL": "hashing",
     }
-    dispatcher, worker, submit = block(WRITE_A_WORKER, "sh", "penstock dispatcher").splitlines()
+    dispatcher, worker, submit = documents.block(
+        WRITE_A_WORKER, "sh", "penstock dispatcher"
+    ).splitlines()
     for line in (f"{dispatcher.rstrip('& ')} --listen {address} --http ''", worker.rstrip("& ")):
         start("bash", "-c", f"exec env {line}", cwd=tmp_path, env=environment)
-    shown = block(TUTORIAL, "sh", "penstock submit hash --payload").splitlines()
+    shown = documents.block(TUTORIAL, "sh", "penstock submit hash --payload").splitlines()
     submissions = [line for line in shown if line.startswith("penstock ")]
-    bulk = block(TUTORIAL, "sh", "tasks.jsonl").replace("seq 1000", "seq 20")
+    bulk = documents.block(TUTORIAL, "sh", "tasks.jsonl").replace("seq 1000", "seq 20")
     for script in (submit, *submissions, bulk):
         done = subprocess.run(
             ["bash", "-ec", script],
@@ -143,13 +137,13 @@ def test_the_tutorial_without_a_cluster(start: Any, tmp_path: pathlib.Path) -> N
 
 def test_the_tests_that_the_how_to_shows(tmp_path: pathlib.Path) -> None:
     """Its handlers and its tests, as files beside each other, with plain pytest."""
-    (tmp_path / "tasks.py").write_text(block(TEST_HANDLERS, "python", "Worker()"))
+    (tmp_path / "tasks.py").write_text(documents.block(TEST_HANDLERS, "python", "Worker()"))
     for name, text in (
         ("calls", "as functions"),
         ("together", "end to end"),
         ("loop", "in_one_loop"),
     ):
-        shown = block(TEST_HANDLERS, "python", text)
+        shown = documents.block(TEST_HANDLERS, "python", text)
         (tmp_path / f"test_{name}.py").write_text(shown)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],

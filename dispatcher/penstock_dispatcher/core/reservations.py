@@ -2,8 +2,10 @@
 
 A reservation names workers that get no more work and are asked to drain. Until a worker has
 confirmed, it can be taken back; from then on its pod is a tombstone, also after a restart, and
-whatever its process says later.
+whatever its process says later. A pod that is no worker can be made one without a reservation.
 """
+
+from collections.abc import Collection, Iterable
 
 from penstock_dispatcher.core import effects, ledger, records, workers
 
@@ -65,9 +67,24 @@ class Reservations:
         if worker is None or worker.leases:
             return
         worker.drained, worker.credit = True, 0
-        if worker.pod_uid not in self._table.tombstones:
-            self._book.log.append(records.WorkerDrained(self._book.pool_uid, worker.pod_uid))
-            removed = self._table.entomb(worker.pod_uid)
-            if removed is not None:
-                self._book.log.append(records.WorkerForgotten(self._book.pool_uid, removed))
+        self._entomb(worker.pod_uid)
         self._table.touch(worker)
+
+    def shut_out(self, pod_uids: Iterable[str], *, expected: Collection[str]) -> list[str]:
+        """Of these pods, those that are no worker of the pool: they get no work any more, should
+        they connect. A pod whose session may come back after a restart (`expected`) is a worker.
+        """
+        absent = [
+            uid for uid in pod_uids if self._table.of_pod(uid) is None and uid not in expected
+        ]
+        for uid in absent:
+            self._entomb(uid)
+        return absent
+
+    def _entomb(self, pod_uid: str) -> None:
+        if pod_uid in self._table.tombstones:
+            return
+        self._book.log.append(records.WorkerDrained(self._book.pool_uid, pod_uid))
+        removed = self._table.entomb(pod_uid)
+        if removed is not None:
+            self._book.log.append(records.WorkerForgotten(self._book.pool_uid, removed))

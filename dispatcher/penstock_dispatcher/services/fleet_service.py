@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Iterable
 from typing import Any, Final
 
 from google.protobuf import empty_pb2
@@ -18,7 +17,7 @@ from penstock.v1 import fleet_service_pb2
 from penstock_dispatcher import demand_feed, errors, pump
 from penstock_dispatcher.convert import times, worker_side
 from penstock_dispatcher.core import pool as pools
-from penstock_dispatcher.core import records, workers
+from penstock_dispatcher.core import workers
 from penstock_dispatcher.services import answering
 
 _log = logging.getLogger(__name__)
@@ -114,7 +113,9 @@ class FleetService:
             reservation_id=reservation_id,
             now=self._pump.now(),
         )
-        absent = shut_out(pool, request.absent_pod_uids)
+        absent = pool.reservations.shut_out(
+            request.absent_pod_uids, expected=frozenset(pool.fleet.expected.values())
+        )
         self._pump.mark(pool)
         if absent:
             await self._pump.everything_durable()
@@ -138,21 +139,6 @@ class FleetService:
         pool.reservations.release(request.reservation_id, frozenset(request.pod_uids))
         self._pump.mark(pool)
         return empty_pb2.Empty()
-
-
-def shut_out(pool: pools.Pool, pod_uids: Iterable[str]) -> list[str]:
-    """Of these pods, those that are no worker of the pool: they get no work any more, should they
-    connect. A pod whose session may come back after a restart is a worker.
-    """
-    table, expected = pool.fleet.workers, frozenset(pool.fleet.expected.values())
-    absent = [uid for uid in pod_uids if table.of_pod(uid) is None and uid not in expected]
-    for uid in absent:
-        if uid not in table.tombstones:
-            pool.book.log.append(records.WorkerDrained(pool.config.uid, uid))
-            removed = table.entomb(uid)
-            if removed is not None:
-                pool.book.log.append(records.WorkerForgotten(pool.config.uid, removed))
-    return absent
 
 
 class _Sync:
