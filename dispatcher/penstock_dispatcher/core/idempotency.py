@@ -4,8 +4,7 @@ A repeated submission is told the task that the first one made, even if that tas
 The key in the journal is the sequence number of that task, so a remembered one stays in use.
 """
 
-import dataclasses
-from typing import Final
+from typing import Final, NamedTuple
 
 from penstock_dispatcher.core import records, units
 
@@ -14,8 +13,7 @@ REQUESTS_MAX: Final = 1_000_000
 """Kept in a pool; beyond it the oldest go first."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """The task that a request id made, what was asked, and when (nanoseconds since the epoch)."""
 
     sequence: int

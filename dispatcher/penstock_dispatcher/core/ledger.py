@@ -166,22 +166,23 @@ class Ledger:
                 idempotency.Request(task.sequence, task.id, wanted.fingerprint, now),
             )
         task.lsn = self.log.append(
+            # By position: by name it takes three times as long.
             records.TaskAccepted(
-                pool_uid=self.pool_uid,
-                task_id=task.id,
-                uid=task.uid,
-                sequence=task.sequence,
-                type=task.type,
-                priority=task.priority,
-                body=task.body,
-                size=task.size,
-                create_time=now,
-                not_before=task.not_before,
-                expire_time=expire_time,
-                execution_timeout_ns=task.execution_timeout_ns,
-                request_id=task.request_id,
-                fingerprint=wanted.fingerprint,
-                token_min=task.fencing_token,
+                self.pool_uid,
+                task.id,
+                task.uid,
+                task.sequence,
+                task.type,
+                task.priority,
+                task.body,
+                task.size,
+                now,
+                task.not_before,
+                expire_time,
+                task.execution_timeout_ns,
+                task.request_id,
+                wanted.fingerprint,
+                task.fencing_token,
             )
         )
         self.accepted_total += 1
