@@ -75,7 +75,7 @@ def submission(
     if found:
         raise errors.invalid_fields(found)
     for number in present - _SUBMITTED:
-        task.ClearField(_NAMES[number])
+        task.ClearField(_NAMES[number])  # type: ignore[arg-type]
     # They were checked by nobody, and would be kept and counted nowhere.
     task.DiscardUnknownFields()
     # Deterministic: the fingerprint of the same task must be the same, whatever order its maps had.
