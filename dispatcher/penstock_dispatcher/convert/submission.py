@@ -8,6 +8,7 @@ it: what is kept beside the payload is what was checked, some 50 KiB at most.
 import hashlib
 import itertools
 import secrets
+import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -85,7 +86,7 @@ def submission(
     return tasks.Submission(
         task_id=task_id or made,
         uid=made,
-        type=task.type,
+        type=sys.intern(task.type),  # there are few of them, and many tasks
         body=body,
         size=len(task.payload),
         priority=task.priority if _PRIORITY in present else None,

@@ -307,7 +307,7 @@ class Pool:
         self,
         *,
         stored: Iterable[tasks.Task],
-        requests: Iterable[tuple[str, idempotency.Request]],
+        requests: Iterable[tuple[str, idempotency.Known]],
         sessions: Iterable[tuple[str, str]],
         tombstones: Iterable[str],
         paused: bool,

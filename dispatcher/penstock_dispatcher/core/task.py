@@ -98,6 +98,8 @@ class Task:
     retry: settings.RetryPolicy
     request_id: str
     state: TaskState
+    fingerprint: int = 0
+    """Of what was asked, where there is a request id."""
     attempt: int = 0
     worker_losses: int = 0
     start_time: int = 0
