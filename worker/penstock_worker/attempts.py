@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from penstock.v1 import worker_service_pb2 as wire
-from penstock_worker import errors, outcomes
+from penstock_worker import errors, handoff, outcomes
 from penstock_worker import task as tasks
 
 logger = logging.getLogger("penstock.worker")
@@ -37,7 +37,7 @@ class Attempt:
 
     task: tasks.Task
     lease_id: str
-    home: asyncio.AbstractEventLoop
+    home: handoff.Handoff
     began: float
     grace_seconds: float
     timer: asyncio.TimerHandle | None = None
@@ -57,15 +57,18 @@ class Attempts(abc.ABC, Generic[_A]):
         self._kind = kind
         self._on_end = on_end
         self._attempts: dict[str, _A] = {}
+        self._home: handoff.Handoff | None = None
 
     # ------------------------------------------------------------ in the caller's loop
 
     def start(self, assignment: wire.Assignment, *, grace_seconds: float = 0.0) -> None:
         """Begin an attempt."""
+        if self._home is None or self._home.loop is not asyncio.get_running_loop():
+            self._home = handoff.Handoff(asyncio.get_running_loop())
         attempt = self._kind(
             task=task_of(assignment),
             lease_id=assignment.lease.lease_id,
-            home=asyncio.get_running_loop(),
+            home=self._home,
             began=time.monotonic(),
             grace_seconds=grace_seconds,
         )
@@ -87,7 +90,7 @@ class Attempts(abc.ABC, Generic[_A]):
     def _time(self, attempt: _A) -> None:
         left = attempt.task.remaining_seconds
         if left is not None and attempt.lease_id in self._attempts:
-            attempt.timer = attempt.home.call_later(
+            attempt.timer = attempt.home.loop.call_later(
                 left, self.stop, attempt.lease_id, outcomes.TIMEOUT_REASON
             )
 
@@ -124,7 +127,7 @@ class Attempts(abc.ABC, Generic[_A]):
     def _report(self, attempt: _A, outcome: wire.TaskOutcome) -> None:
         seconds = time.monotonic() - attempt.began
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
-            attempt.home.call_soon_threadsafe(self._finish, attempt, outcome, seconds)
+            attempt.home.call(self._finish, attempt, outcome, seconds)
 
     def _failure(self, attempt: _A, error: BaseException) -> wire.TaskOutcome:
         seconds = time.monotonic() - attempt.began

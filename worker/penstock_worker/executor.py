@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from penstock.v1 import worker_service_pb2 as wire
-from penstock_worker import app, attempts, outcomes
+from penstock_worker import app, attempts, handoff, outcomes
 
 logger = logging.getLogger("penstock.worker")
 
@@ -50,6 +50,7 @@ class Executor(attempts.Attempts[_Attempt]):
             max_workers=slots, thread_name_prefix="penstock-task"
         )
         self._handlers = asyncio.new_event_loop()
+        self._launches = handoff.Handoff(self._handlers)
         self._closed = False
         self._handlers_thread = threading.Thread(
             target=self._serve_handlers, name="penstock-handlers", daemon=True
@@ -66,14 +67,14 @@ class Executor(attempts.Attempts[_Attempt]):
             return False
         if app.is_async(handler):
             attempt.is_async = True
-            self._handlers.call_soon_threadsafe(self._launch, attempt, handler)
+            self._launches.call(self._launch, attempt, handler)
         else:
             self._threads.submit(self._run_sync, attempt, handler)
         return True
 
     def _interrupt(self, attempt: _Attempt) -> None:
         if attempt.is_async:
-            self._handlers.call_soon_threadsafe(self._cancel, attempt)
+            self._launches.call(self._cancel, attempt)
 
     # ------------------------------------------------------------ in any thread
 
