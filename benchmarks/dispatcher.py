@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import grpc
 import rich.console
@@ -23,8 +24,10 @@ from harness import STEP_SECONDS_MAX, Bench, Row, bench, first_line, result
 from roles import common
 
 from penstock.v1 import pool_service_pb2, pool_service_pb2_grpc
+from rig import wire
 
 LATENCY_WARM_UP = 400
+PUSHBACK_MS_MIN = 50
 
 
 # ------------------------------------------------------------ rows
@@ -122,7 +125,7 @@ def unary(seconds: int) -> Row:
     """64 callers, one task a call."""
     with bench() as at:
         at.start()
-        said = result(at.role("callers", callers=64, seconds=seconds, bytes=100))
+        said = result(at.role("callers", callers=64, seconds=seconds, bytes=100, pause=0))
         return Row(
             "unary",
             "unary submits, 64 at a time",
@@ -138,14 +141,7 @@ def latency(tasks: int) -> list[Row]:
     """200 a second, an idle worker; from the caller's clock before the call to the handler's."""
     with bench() as at:
         at.start()
-        stamps = at.folder / "stamps.json"
-        worker = at.worker(16, BENCH_STAMPS=str(stamps))
-        at.until(lambda: at.stats().slots_total == 16)
-        result(at.role("pacer", tasks=LATENCY_WARM_UP + tasks, rate=200))
-        at.until(lambda: at.stats().succeeded_total >= LATENCY_WARM_UP + tasks)
-        worker.terminate()
-        worker.wait(STEP_SECONDS_MAX)
-        found = common.milliseconds(json.loads(stamps.read_text())[LATENCY_WARM_UP:])
+        found = _paced(at, wire.POOL, tasks)
         what = "submit to handler start at 200/s, idle worker"
         return [
             Row("latency", f"{what}, p50", found["p50_ms"], "ms", "<", 1.8, found),
@@ -153,25 +149,51 @@ def latency(tasks: int) -> list[Row]:
         ]
 
 
+def _paced(at: Bench, pool: str, tasks: int, meanwhile: Callable[[], object] = lambda: None) -> Any:
+    """How long tasks of an even stream took to a handler; `meanwhile` is called when it begins."""
+    stamps = at.folder / "stamps.json"
+    worker = at.worker(16, pool.rpartition("/")[2], BENCH_STAMPS=str(stamps))
+    at.until(lambda: at.stats(pool).slots_total == 16)
+    meanwhile()
+    result(at.role("pacer", pool=pool, tasks=LATENCY_WARM_UP + tasks, rate=200))
+    at.until(lambda: at.stats(pool).succeeded_total >= LATENCY_WARM_UP + tasks)
+    worker.terminate()
+    worker.wait(STEP_SECONDS_MAX)
+    return common.milliseconds(json.loads(stamps.read_text())[LATENCY_WARM_UP:])
+
+
 def refusals(seconds: int) -> list[Row]:
-    """A full pool under 64 callers who never rest, while a worker goes on."""
+    """A full pool and 64 callers who come again as soon as the least push-back allows, while
+    another pool of the same dispatcher goes on.
+    """
+    full, other = f"{wire.POOL}-0", f"{wire.POOL}-1"
     with bench() as at:
-        at.start(max_pending=1000)
-        at.pause(True)
-        result(at.role("producer", tasks=1000, batch=500, bytes=100))
-        alone = at.role("callers", callers=64, seconds=seconds, bytes=100)
-        said = result(alone)["refused"]
-        return [
-            Row(
-                "refusals",
-                "refusal by a full pool, 64 callers, p99",
-                said["p99_ms"],
-                "ms",
-                "<",
-                10.0,
-                said,
-            )
-        ]
+        at.start(pools=2, max_pending=1000)
+        at.pause(True, full)
+        result(at.role("producer", pool=full, tasks=1000, batch=500, bytes=100))
+
+        def hammer(seconds: int, pause: int) -> Any:
+            numbers = {"callers": 64, "seconds": seconds, "bytes": 100, "pause": pause}
+            return at.role("callers", pool=full, **numbers)
+
+        calm = result(hammer(seconds, PUSHBACK_MS_MIN))["refused"]
+        hard = result(hammer(seconds, 0))["refused"]
+        meanwhile = _paced(at, other, 200 * seconds, lambda: hammer(seconds + 5, PUSHBACK_MS_MIN))
+    what = "refusal by a full pool, 64 callers that come again after 50 ms"
+    return [
+        Row(
+            "refusals", f"{what}, p99", calm["p99_ms"], "ms", "<", 10.0, {**calm, "no pause": hard}
+        ),
+        Row(
+            "refusals",
+            "submit to handler start of another pool meanwhile, p99",
+            meanwhile["p99_ms"],
+            "ms",
+            "<",
+            10.0,
+            meanwhile,
+        ),
+    ]
 
 
 def memory(tasks: int) -> Row:
@@ -232,7 +254,8 @@ def _through(at: Bench, tasks: int) -> float:
     first_line(workers)
     producer = at.role("producer", tasks=tasks, batch=100, bytes=100)
     ended, submitted = result(workers), result(producer)
-    return tasks / (max(ended["ended"], submitted["ended"]) - submitted["began"])
+    took: float = max(ended["ended"], submitted["ended"]) - submitted["began"]
+    return tasks / took
 
 
 def idle(pools: int, workers: int, seconds: float) -> list[Row]:

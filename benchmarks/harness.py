@@ -59,7 +59,7 @@ class Bench:
         configs = [wire.pool_config(name, uid=f"uid-{name}", **fields) for name in names]
         self.dispatcher.configure(*configs)
 
-    def role(self, name: str, **numbers: int) -> subprocess.Popen[str]:
+    def role(self, name: str, *, pool: str = wire.POOL, **numbers: int) -> subprocess.Popen[str]:
         """Start one of `roles`."""
         options = [f"--{key}={value}" for key, value in numbers.items()]
         address = self.dispatcher.address
@@ -71,17 +71,17 @@ class Bench:
                 "--address",
                 address,
                 "--pool",
-                wire.POOL,
+                pool,
                 *options,
             ]
         )
 
-    def worker(self, slots: int, **environment: str) -> subprocess.Popen[str]:
+    def worker(self, slots: int, pool: str = "demo", **environment: str) -> subprocess.Popen[str]:
         """Start a worker as people do, without its two log lines a task."""
         return self._popen(
             [sys.executable, "-m", "penstock_worker", "roles.handlers:worker"],
             PENSTOCK_ADDRESS=self.dispatcher.address,
-            PENSTOCK_POOL="demo",
+            PENSTOCK_POOL=pool,
             PENSTOCK_SLOTS=str(slots),
             PENSTOCK_HTTP_PORT=str(processes.free_port()),
             PENSTOCK_LOG_LEVEL="warning",
@@ -99,20 +99,20 @@ class Bench:
         self._others.append(made)
         return made
 
-    def stats(self) -> Any:
+    def stats(self, pool: str = wire.POOL) -> Any:
         """The pool's."""
         with grpc.insecure_channel(self.dispatcher.address) as channel:
             stub = pool_service_pb2_grpc.PoolServiceStub(channel)
-            return stub.GetPool(pool_service_pb2.GetPoolRequest(name=wire.POOL)).stats
+            return stub.GetPool(pool_service_pb2.GetPoolRequest(name=pool)).stats
 
-    def pause(self, paused: bool) -> None:
+    def pause(self, paused: bool, pool: str = wire.POOL) -> None:
         """Stop dispatch, or let it go on."""
         with grpc.insecure_channel(self.dispatcher.address) as channel:
             stub = pool_service_pb2_grpc.PoolServiceStub(channel)
             if paused:
-                stub.PausePool(pool_service_pb2.PausePoolRequest(name=wire.POOL))
+                stub.PausePool(pool_service_pb2.PausePoolRequest(name=pool))
             else:
-                stub.ResumePool(pool_service_pb2.ResumePoolRequest(name=wire.POOL))
+                stub.ResumePool(pool_service_pb2.ResumePoolRequest(name=pool))
 
     def until(self, condition: Callable[[], bool], step: float = 0.05) -> float:
         """Wait; returns the time when it was seen."""

@@ -1,4 +1,5 @@
-"""Callers that submit one task at a time, a number of them at once, for a number of seconds.
+"""Callers that submit one task at a time, a number of them at once, for a number of seconds; after
+each answer they pause for so many milliseconds.
 
 Says how many were accepted and refused, and how long accepting and refusing took.
 """
@@ -16,7 +17,7 @@ from roles import common
 
 
 async def main() -> None:
-    given = common.arguments("callers", "seconds", "bytes")
+    given = common.arguments("callers", "seconds", "bytes", "pause")
     run, numbers = uuid.uuid4().hex, itertools.count()
     task = task_pb2.Task(type="noop", payload=bytes(given.bytes))
     accepted: list[float] = []
@@ -25,7 +26,8 @@ async def main() -> None:
         stub = task_service_pb2_grpc.TaskServiceStub(channel)  # type: ignore[no-untyped-call]
         end = time.perf_counter() + given.seconds
 
-        async def call() -> None:
+        async def call(number: int) -> None:
+            await asyncio.sleep(given.pause / 1000 * number / given.callers)
             while (began := time.perf_counter()) < end:
                 request = task_service_pb2.SubmitTaskRequest(
                     parent=given.pool, task=task, request_id=f"{run}-{next(numbers)}"
@@ -37,8 +39,10 @@ async def main() -> None:
                     if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
                         raise
                     refused.append(time.perf_counter() - began)
+                if given.pause:
+                    await asyncio.sleep(given.pause / 1000)
 
-        await asyncio.gather(*(call() for _ in range(given.callers)))
+        await asyncio.gather(*(call(number) for number in range(given.callers)))
     common.say(
         accepted_per_second=len(accepted) / given.seconds,
         refused_per_second=len(refused) / given.seconds,
