@@ -20,7 +20,7 @@ from penstock_dispatcher.core import task as tasks
 TYPE_CHARS_MAX: Final = 128
 LABELS_MAX: Final = 64
 LABEL_BYTES_MAX: Final = 256
-KEY_BYTES_MAX: Final = 64
+KEY_BYTES_MAX: Final = settings.KEY_BYTES_MAX
 REQUEST_ID_CHARS_MAX: Final = 128
 CONTENT_TYPE_CHARS_MAX: Final = 256
 TRACE_ENTRIES_MAX: Final = 8
@@ -87,6 +87,9 @@ def submission(
         retry=retry,
         request_id=request.request_id,
         fingerprint=_fingerprint(body, request.task_id) if request.request_id else 0,
+        fairness_key=task.fairness_key,
+        concurrency_key=task.concurrency_key,
+        slots=task.slots or 1,
     )
 
 
@@ -137,8 +140,8 @@ def _violations(
         bad("task.concurrency_key", f"must have at most {KEY_BYTES_MAX} bytes")
     if len(task.content_type) > CONTENT_TYPE_CHARS_MAX:
         bad("task.content_type", f"must have at most {CONTENT_TYPE_CHARS_MAX} characters")
-    if task.slots not in (0, 1):
-        bad("task.slots", "must be 0 or 1: tasks of several slots are not supported yet")
+    if not 0 <= task.slots <= settings.SLOTS_MAX:
+        bad("task.slots", f"must be 0 (which counts as 1) to {settings.SLOTS_MAX}, is {task.slots}")
     if task.trace_context and (
         len(task.trace_context) > TRACE_ENTRIES_MAX
         or sum(len(key.encode()) + len(value.encode()) for key, value in task.trace_context.items())
