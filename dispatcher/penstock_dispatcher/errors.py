@@ -28,6 +28,7 @@ class Reason(enum.Enum):
     """ErrorInfo.reason, stable for ever."""
 
     QUEUE_FULL = "QUEUE_FULL"
+    KEY_QUEUE_FULL = "KEY_QUEUE_FULL"
     TOO_MANY_WAITERS = "TOO_MANY_WAITERS"
     ADMISSION_TIMEOUT = "ADMISSION_TIMEOUT"
     TOO_MANY_STREAMS = "TOO_MANY_STREAMS"
@@ -41,6 +42,7 @@ class Reason(enum.Enum):
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
     TASK_STATE = "TASK_STATE"
     WORKER_STATE = "WORKER_STATE"
+    UNSCHEDULABLE = "UNSCHEDULABLE"
     POOL_CLOSED = "POOL_CLOSED"
     ETAG_MISMATCH = "ETAG_MISMATCH"
     STARTING = "STARTING"
@@ -62,6 +64,7 @@ class Row(NamedTuple):
 _Code = grpc.StatusCode
 TABLE: Final[dict[Reason, Row]] = {
     Reason.QUEUE_FULL: Row(_Code.RESOURCE_EXHAUSTED, True),
+    Reason.KEY_QUEUE_FULL: Row(_Code.RESOURCE_EXHAUSTED, True),
     Reason.TOO_MANY_WAITERS: Row(_Code.RESOURCE_EXHAUSTED, True),
     Reason.ADMISSION_TIMEOUT: Row(_Code.RESOURCE_EXHAUSTED, True),
     Reason.TOO_MANY_STREAMS: Row(_Code.RESOURCE_EXHAUSTED, True),
@@ -75,6 +78,7 @@ TABLE: Final[dict[Reason, Row]] = {
     Reason.REQUEST_ID_REUSED: Row(_Code.ALREADY_EXISTS, False),
     Reason.TASK_STATE: Row(_Code.FAILED_PRECONDITION, False),
     Reason.WORKER_STATE: Row(_Code.FAILED_PRECONDITION, False),
+    Reason.UNSCHEDULABLE: Row(_Code.FAILED_PRECONDITION, False),
     Reason.POOL_CLOSED: Row(_Code.FAILED_PRECONDITION, False),
     Reason.ETAG_MISMATCH: Row(_Code.ABORTED, False),
     Reason.STARTING: Row(_Code.UNAVAILABLE, True),

@@ -63,7 +63,8 @@ def settings_of(configured: records.PoolConfigured) -> settings.PoolSettings:
     does not start could be told nothing.
     """
     config = fleet_service_pb2.PoolConfig.FromString(configured.config)
-    cut = _cut(config) + _cut(config.rate_limit) + _cut(config.retry_policy)
+    limits = _cut(config.rate_limit) + _cut(config.rate_limit_per_key)
+    cut = _cut(config) + limits + _cut(config.retry_policy)
     if cut:
         _log.warning("%s: cut to what is allowed by now: %s", configured.name, ", ".join(cut))
     try:
@@ -125,6 +126,9 @@ def task_of(entry: interface.StoredTask, config: settings.PoolSettings) -> tasks
         state=tasks.TaskState.PENDING,
         fingerprint=accepted.fingerprint,
         fencing_token=accepted.token_min,
+        fairness_key=accepted.fairness_key,
+        concurrency_key=accepted.concurrency_key,
+        slots=accepted.slots,
     )
     if change is None:
         return task

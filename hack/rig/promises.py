@@ -81,7 +81,7 @@ class Promises:
             room = book.waiting < self._config.max_pending and waiter.wanted.size <= left
             assert not room, "nobody waits while there is room"
         assert len(server.pool.room) == len(server.waiting) <= self._config.max_waiters
-        assert server.pool.runnable_slots() <= runnable, "demand is what could run"
+        assert server.pool.runnable_slots(now) <= runnable, "demand is what could run"
         for call in self._calls:
             assert not call.task_id or call.task_id in book.tasks, f"{call.task_id} is lost"
         names = {task.request_id for task in book.tasks.values()}

@@ -36,6 +36,9 @@ def accepted(sequence: int, uid: str = UID, **fields: Any) -> records.TaskAccept
         "request_id": f"r{sequence}",
         "fingerprint": -(2**63),
         "token_min": 2**63 - 1,
+        "fairness_key": "tenant",
+        "concurrency_key": "db",
+        "slots": 7,
     }
     return records.TaskAccepted(**{**given, **fields})
 
@@ -266,7 +269,7 @@ async def test_the_file_of_an_older_version_is_taken_over(tmp_path: pathlib.Path
     connection.execute("INSERT INTO pools (uid, name, config) VALUES (?, ?, ?)", CONFIGURED)
     connection.execute("UPDATE pools SET paused = 1")
     key = 1 << schema.SEQUENCE_BITS | 1
-    row = (key, "t1", "u1", *accepted(1)[4:-1])
+    row = (key, "t1", "u1", *accepted(1)[4:14])
     connection.execute(f"INSERT INTO tasks VALUES ({','.join('?' * len(row))})", row)
     connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
     connection.execute("PRAGMA user_version = 1")
@@ -274,7 +277,8 @@ async def test_the_file_of_an_older_version_is_taken_over(tmp_path: pathlib.Path
     connection.close()
     journal = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=0)
     opened, found = await everything(journal)
-    assert [entry.accepted for entry in found] == [accepted(1, token_min=0)]
+    taken_over = accepted(1, token_min=0, fairness_key="", concurrency_key="", slots=1)
+    assert [entry.accepted for entry in found] == [taken_over]
     assert opened.pools[0].latched == records.PoolLatched(UID, True, 0, False)
 
 

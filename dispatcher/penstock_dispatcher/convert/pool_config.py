@@ -39,14 +39,23 @@ def settings_of(config: fleet_service_pb2.PoolConfig) -> settings.PoolSettings:
         generation=config.generation,
         suspended=config.paused,
         max_pending=config.max_pending or _DEFAULT.max_pending,
+        max_pending_per_key=config.max_pending_per_key,
         max_pending_bytes=config.max_pending_bytes or _DEFAULT.max_pending_bytes,
         max_payload_bytes=config.max_payload_bytes or _DEFAULT.max_payload_bytes,
         max_waiters=config.max_waiters or _DEFAULT.max_waiters,
         max_wait_ns=span("max_wait", _DEFAULT.max_wait_ns),
         default_priority=config.default_priority,
+        priority_aging_ns=span("priority_aging", 0),
+        fair=config.fair,
+        fairness_weights=dict(config.fairness_weights),
         ttl_ns=span("ttl", 0),
-        rate_limit=_rate(config),
+        rate_limit=_rate(config.rate_limit) if config.HasField("rate_limit") else None,
+        rate_limit_per_key=_rate(config.rate_limit_per_key)
+        if config.HasField("rate_limit_per_key")
+        else None,
         max_in_flight=config.max_in_flight,
+        max_in_flight_per_key=config.max_in_flight_per_key,
+        slots_per_worker=config.slots_per_worker,
         lease_ns=span("lease_duration", _DEFAULT.lease_ns),
         heartbeat_ns=span("heartbeat_interval", _DEFAULT.heartbeat_ns),
         reconnect_grace_ns=span("reconnect_grace", _DEFAULT.reconnect_grace_ns),
@@ -59,7 +68,8 @@ def settings_of(config: fleet_service_pb2.PoolConfig) -> settings.PoolSettings:
         dead_letter_retention_ns=span("dead_letter_retention", _DEFAULT.dead_letter_retention_ns),
         pool_retention_ns=span("pool_retention", _DEFAULT.pool_retention_ns),
     )
-    times.check_duration(config.rate_limit.period, "rate_limit.period", note)
+    for field in ("rate_limit", "rate_limit_per_key"):
+        times.check_duration(getattr(config, field).period, f"{field}.period", note)
     check_retry_policy(config.retry_policy, "retry_policy", note)
     bad.extend(found.violations())
     if bad:
@@ -67,10 +77,7 @@ def settings_of(config: fleet_service_pb2.PoolConfig) -> settings.PoolSettings:
     return found
 
 
-def _rate(config: fleet_service_pb2.PoolConfig) -> settings.RateLimit | None:
-    if not config.HasField("rate_limit"):
-        return None
-    limit = config.rate_limit
+def _rate(limit: fleet_service_pb2.RateLimit) -> settings.RateLimit:
     return settings.RateLimit(
         tasks=limit.tasks,
         period_ns=times.duration_ns(limit.period) if limit.HasField("period") else 10**9,

@@ -21,7 +21,7 @@ from penstock_dispatcher.core import task as tasks
 TYPE_CHARS_MAX: Final = 128
 LABELS_MAX: Final = 64
 LABEL_BYTES_MAX: Final = 256
-KEY_BYTES_MAX: Final = 64
+KEY_BYTES_MAX: Final = settings.KEY_BYTES_MAX
 REQUEST_ID_CHARS_MAX: Final = 128
 CONTENT_TYPE_CHARS_MAX: Final = 256
 TRACE_ENTRIES_MAX: Final = 8
@@ -35,6 +35,9 @@ _PRIORITY: Final = _FIELDS["priority"].number
 _SCHEDULE_TIME: Final = _FIELDS["schedule_time"].number
 _EXPIRE_TIME: Final = _FIELDS["expire_time"].number
 _EXECUTION_TIMEOUT: Final = _FIELDS["execution_timeout"].number
+_FAIRNESS_KEY: Final = _FIELDS["fairness_key"].number
+_CONCURRENCY_KEY: Final = _FIELDS["concurrency_key"].number
+_SLOTS: Final = _FIELDS["slots"].number
 _RETRY_POLICY: Final = _FIELDS["retry_policy"].number
 _UNCHECKED: Final = frozenset(_FIELDS[name].number for name in ("type", "payload", "priority"))
 """Fields that need no look of their own, or have had it."""
@@ -98,6 +101,9 @@ def submission(
         retry=retry,
         request_id=request_id,
         fingerprint=_fingerprint(body, task_id) if request_id else 0,
+        fairness_key=sys.intern(task.fairness_key) if _FAIRNESS_KEY in present else "",
+        concurrency_key=sys.intern(task.concurrency_key) if _CONCURRENCY_KEY in present else "",
+        slots=(task.slots or 1) if _SLOTS in present else 1,
     )
 
 
@@ -156,8 +162,8 @@ def _check_task(task: task_pb2.Task, bad: _Bad) -> None:
         bad("task.concurrency_key", f"must have at most {KEY_BYTES_MAX} bytes")
     if len(task.content_type) > CONTENT_TYPE_CHARS_MAX:
         bad("task.content_type", f"must have at most {CONTENT_TYPE_CHARS_MAX} characters")
-    if task.slots not in (0, 1):
-        bad("task.slots", "must be 0 or 1: tasks of several slots are not supported yet")
+    if not 0 <= task.slots <= settings.SLOTS_MAX:
+        bad("task.slots", f"must be 0 (which counts as 1) to {settings.SLOTS_MAX}, is {task.slots}")
     if task.trace_context and (
         len(task.trace_context) > TRACE_ENTRIES_MAX
         or sum(len(key.encode()) + len(value.encode()) for key, value in task.trace_context.items())

@@ -15,7 +15,7 @@ from penstock_dispatcher.core import outcome, settings, workers
 from penstock_dispatcher.core import task as tasks
 
 PROTOCOL_VERSION: Final = 1
-SLOTS_MAX: Final = 10_000
+SLOTS_MAX: Final = settings.SLOTS_MAX
 TYPES_MAX: Final = 1_000
 TYPE_CHARS_MAX: Final = 128
 RUNNING_MAX: Final = 100_000
@@ -207,7 +207,7 @@ def worker_view(
         pod_uid=worker.pod_uid,
         revision=worker.revision,
         slots_total=worker.slots,
-        slots_used=len(worker.leases),
+        slots_used=worker.slots_used,
         last_heartbeat_time=times.timestamp_if(worker.last_heartbeat),
         connect_time=times.timestamp_if(worker.connect_time),
         sdk_version=worker.sdk_version,

@@ -1,8 +1,8 @@
 """Whether a task may enter: decided at once, exactly, with the reason.
 
-The bound counts every task that waits or is being committed; tasks that run do not count. Requeues
-are never refused: they can put a pool over its bound, and admission then stays closed until it is
-back under.
+The bounds count every task that waits or is being committed; tasks that run do not count. Requeues
+are never refused: they can put a pool, or a key, over its bound, and admission then stays closed
+until it is back under. See `bounds`.
 """
 
 import dataclasses
@@ -23,13 +23,19 @@ class AdmissionReason(enum.Enum):
     ACCEPTED = "ACCEPTED"
     DUPLICATE = "DUPLICATE"
     QUEUE_FULL = "QUEUE_FULL"
+    KEY_QUEUE_FULL = "KEY_QUEUE_FULL"
     TOO_MANY_WAITERS = "TOO_MANY_WAITERS"
     ADMISSION_TIMEOUT = "ADMISSION_TIMEOUT"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
     TASK_EXISTS = "TASK_EXISTS"
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    UNSCHEDULABLE = "UNSCHEDULABLE"
     POOL_CLOSED = "POOL_CLOSED"
     DRAINING = "DRAINING"
+
+
+NO_ROOM: Final = frozenset({AdmissionReason.QUEUE_FULL, AdmissionReason.KEY_QUEUE_FULL})
+"""Refusals of what will fit once others have left: a caller can wait for that."""
 
 
 class Admission(NamedTuple):
@@ -45,6 +51,8 @@ class Admission(NamedTuple):
     task: tasks.Task | None = None
     retry_after_ns: int = 0
     message: str = ""
+    key: str = ""
+    """The fairness key that is concerned, if only one is."""
 
     @property
     def admitted(self) -> bool:

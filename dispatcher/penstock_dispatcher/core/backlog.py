@@ -1,7 +1,8 @@
 """The tasks that wait: in order, counted, and found by their due time.
 
-What could start now lies in order (see `ready`). Delayed tasks lie in a heap by due time and cross
-over when it has come; tasks that must start by a certain time lie in another one as well.
+What could start now lies in order (see `ready`, and `lanes` where keys matter). Delayed tasks lie
+in a heap by due time and cross over when it has come; tasks that must start by a certain time lie
+in another one as well.
 
 A task's `ticket` tells one stay in the backlog from the next: it is bumped when the task leaves,
 and entries with an old ticket are dead (see `lazy_heap`).
@@ -10,9 +11,17 @@ Who counts: `len(backlog)` is ready + delayed. The pool adds what is being commi
 about the bound.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
-from penstock_dispatcher.core import lazy_heap, priorities, ready, units
+from penstock_dispatcher.core import (
+    key_counts,
+    key_rates,
+    lanes,
+    lazy_heap,
+    priorities,
+    ready,
+    settings,
+)
 from penstock_dispatcher.core import task as tasks
 
 _Heap = lazy_heap.LazyHeap[lazy_heap.Stay]
@@ -22,27 +31,46 @@ class Backlog:
     """Waiting tasks of one pool."""
 
     def __init__(self) -> None:
-        self._ready = ready.Ready()
+        self._ready: ready.Ready | lanes.Lanes = ready.Ready()
+        self._plain: ready.Ready | None = self._ready
+        self.ready_count = 0
+        """Tasks that could start now."""
+        self.ready_slots = 0
+        """What they take."""
+        self.by_priority = priorities.Priorities()
+        """The ready ones, counted."""
         self._delayed: _Heap = lazy_heap.LazyHeap(lazy_heap.waits)
         self._expiring: _Heap = lazy_heap.LazyHeap(lazy_heap.waits)
 
     def __len__(self) -> int:
-        return len(self._ready) + len(self._delayed)
+        return self.ready_count + len(self._delayed)
+
+    def configure(
+        self,
+        config: settings.PoolSettings,
+        *,
+        in_flight: key_counts.KeyCounts,
+        rates: key_rates.KeyRates | None,
+    ) -> None:
+        """Order by another configuration: everything that is ready is put in order anew."""
+        made: ready.Ready | lanes.Lanes = ready.Ready(config.priority_aging_ns)
+        if config.fair or config.max_in_flight_per_key or rates is not None:
+            made = lanes.Lanes(config, in_flight=in_flight, rates=rates)
+        in_flight.unwatch_all()
+        for task in self._ready.all():
+            made.add(task)
+        self._ready = made
+        self._plain = made if isinstance(made, ready.Ready) else None
 
     @property
-    def ready_count(self) -> int:
-        """Tasks that could start now."""
-        return len(self._ready)
+    def plain(self) -> bool:
+        """Neither keys nor sizes matter: `head` may be asked."""
+        return self._plain is not None and self.ready_slots == self.ready_count
 
     @property
     def delayed_count(self) -> int:
         """Tasks whose time has not come."""
         return len(self._delayed)
-
-    @property
-    def by_priority(self) -> priorities.Priorities:
-        """The ready ones, counted."""
-        return self._ready.by_priority
 
     @property
     def dead_entries(self) -> int:
@@ -62,6 +90,14 @@ class Backlog:
     def _make_ready(self, task: tasks.Task) -> None:
         task.state = tasks.TaskState.PENDING
         self._ready.add(task)
+        self.ready_count += 1
+        self.ready_slots += task.slots
+        self.by_priority.add(task.priority)
+
+    def _left(self, task: tasks.Task) -> None:
+        self.ready_count -= 1
+        self.ready_slots -= task.slots
+        self.by_priority.remove(task.priority)
 
     def remove(self, task: tasks.Task) -> None:
         """Take a waiting task out of turn. Its state says where it is; the caller sets the next
@@ -77,9 +113,13 @@ class Backlog:
             self._delayed.died()
         else:
             self._ready.remove(task)
+            self._left(task)
 
     def promote(self, now: int) -> int:
-        """Delayed tasks that are due become ready. Returns how many."""
+        """Delayed tasks that are due become ready. Returns how many. Keys whose time has come may
+        have theirs start.
+        """
+        self._ready.wake(now)
         promoted = 0
         while (head := self._delayed.head()) is not None and head[0] <= now:
             self._delayed.pop()
@@ -99,22 +139,53 @@ class Backlog:
         return expired
 
     def head(self, types: Iterable[str] | None = None) -> tasks.Task | None:
-        """The task that is next in order among those types (None = all), or None."""
-        return self._ready.head(types)
+        """The task that is next in order among those types (None = all), or None. Only while
+        `plain`.
+        """
+        assert self._plain is not None, "who is next depends on keys"
+        return self._plain.head(types)
+
+    def first(self, stuck: Collection[tasks.Shape]) -> tasks.Task | None:
+        """The task that is next in order among those of other shapes than `stuck` that may start as
+        far as its keys are concerned, at the time of the last `promote`; or None.
+        """
+        return self._ready.first(stuck)
 
     def pop(self, task: tasks.Task) -> None:
-        """Take out the task that `head` just returned. The caller sets its next state."""
+        """Take out the task that `head` or `first` just returned; its state is the caller's."""
         self._ready.pop(task)
+        self._left(task)
         task.ticket += 1
         if _may_expire(task):
             self._expiring.died()
 
-    def next_due(self) -> int:
-        """When the next delayed task is due or the next task expires."""
-        heads = (self._delayed.head(), self._expiring.head())
-        return min((head[0] for head in heads if head is not None), default=units.NEVER)
+    def lift(self, task: tasks.Task) -> None:
+        """Pass over the task that `first` just returned, until `put_back`; it goes on waiting."""
+        self._ready.lift(task)
 
-    def ready_of(self, types: Iterable[str]) -> Iterator[tasks.Task]:
+    def put_back(self, task: tasks.Task) -> None:
+        """A lifted task is back in its place."""
+        self._ready.put_back(task)
+
+    def open(self, fairness_keys: Iterable[str]) -> None:
+        """These keys may have a token by now."""
+        self._ready.open(fairness_keys)
+
+    def next_due(self) -> int:
+        """When the next delayed task is due, the next task expires, or a key has its next token."""
+        due = self._ready.next_wake()
+        for head in (self._delayed.head(), self._expiring.head()):
+            if head is not None:
+                due = min(due, head[0])
+        return due
+
+    def startable_slots(self, now: int) -> int:
+        """What the ready ones take that may start as far as their keys are concerned."""
+        if isinstance(self._ready, lanes.Lanes):
+            return self._ready.startable_slots(now)
+        return self.ready_slots
+
+    def ready_of(self, types: Collection[str]) -> Iterator[tasks.Task]:
         """Ready tasks of those types, in no order."""
         return self._ready.of(types)
 

@@ -6,7 +6,7 @@ same request id asks for the same task once, and everything else must be told ap
 
 from collections.abc import Sequence
 
-from penstock_dispatcher.core import admission, ledger, settings
+from penstock_dispatcher.core import admission, bounds, ledger, settings
 from penstock_dispatcher.core import task as tasks
 
 _Reason = admission.AdmissionReason
@@ -28,16 +28,9 @@ def refusals(
     new, found = _apart(batch, judged)
     first = next((answer for answer in found if answer is not None), None)
     if first is None:
-        size = sum(wanted.size for wanted in new)
-        full = book.full(config, count=len(new), size=size) if new else ""
-        if not full:
+        first = bounds.no_room(new, book=book, config=config, now=now) if new else None
+        if first is None:
             return []
-        first = admission.Admission(
-            _Reason.QUEUE_FULL,
-            batch[0].task_id,
-            message=full,
-            retry_after_ns=book.retry_after_ns(now),
-        )
     return [
         answer or first._replace(task_id=wanted.task_id)
         for wanted, answer in zip(batch, found, strict=True)

@@ -6,8 +6,9 @@ be full again. Taking n tokens moves it n intervals ahead; a take is allowed whi
 times are kept multiplied by `tasks`: nothing is ever rounded, and in any window of t nanoseconds at
 most burst + t * tasks / period tokens are taken.
 
-Who owns it: a pool. It never refills by being reconfigured, and it starts empty after a restart,
-because a burst may have been spent just before the crash.
+Who owns it: a pool, and each of its fairness keys (see `key_rates`). It never refills by being
+reconfigured, and it starts empty after a restart, because a burst may have been spent just before
+the crash.
 """
 
 from penstock_dispatcher.core import settings
@@ -52,6 +53,16 @@ class TokenBucket:
         rate = self._rate
         earliest = self._tat + (count - rate.burst) * rate.period_ns
         return max(now, -(-earliest // rate.tasks))
+
+    def full_at(self) -> int:
+        """The first moment, in nanoseconds, at which it is full if nothing is taken meanwhile."""
+        return -(-self._tat // self._rate.tasks)
+
+    def copy(self) -> "TokenBucket":
+        """Another one in the same state."""
+        made = TokenBucket(self._rate, now=0)
+        made._tat = self._tat
+        return made
 
     def reconfigure(self, rate: settings.RateLimit, now: int) -> None:
         """Change the limit. The whole tokens at hand stay, as far as the new burst has room; none

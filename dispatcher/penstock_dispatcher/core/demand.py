@@ -43,8 +43,8 @@ class PoolStats:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """`runnable_slots`: demand that could run now if workers existed; in-flight caps applied, the
-    rate not.
+    """`runnable_slots`: demand that could run now if workers existed; in-flight caps and what is
+    per key applied, the pool's rate not.
     """
 
     generation: int

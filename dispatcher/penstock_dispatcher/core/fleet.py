@@ -158,7 +158,7 @@ class Fleet:
         return True
 
     def credit(self, session_id: str, slots: int) -> None:
-        """The worker has room for `slots` more tasks."""
+        """The worker has `slots` more free."""
         worker = self.workers.get(session_id)
         if worker is None or slots <= 0 or not worker.takes_work:
             # A reserved worker may not have seen its Drain yet; if that is revoked, it grants anew.
@@ -187,8 +187,8 @@ class Fleet:
     # ------------------------------------------------------------ work
 
     def assign(self, worker: workers.Worker, task: tasks.Task, now: int) -> None:
-        """Give the task, just taken from the backlog, to a worker with credit."""
-        worker.credit -= 1
+        """Give the task, just taken from the backlog, to a worker with credit for it."""
+        worker.credit -= task.slots
         task.attempt += 1
         previous = task.state
         lease = self._grant(worker, task, self._tokens.take(), now)
@@ -215,6 +215,8 @@ class Fleet:
         task.worker = worker.pod_name
         self.leases.add(lease)
         worker.leases[lease.id] = lease
+        worker.slots_used += task.slots
+        worker.awaited = False
         self.workers.touch(worker)
         return lease
 
@@ -222,6 +224,7 @@ class Fleet:
         self.leases.end(lease)
         worker = self.workers.get(lease.session_id)
         if worker is not None and worker.leases.pop(lease.id, None) is not None:
+            worker.slots_used -= lease.task.slots
             if not worker.leases:
                 worker.idle_since = now
             self.workers.touch(worker)

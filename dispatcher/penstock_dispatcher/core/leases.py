@@ -9,7 +9,7 @@ is put right when that time has come. Execution deadlines are looked at in the s
 import dataclasses
 from typing import Final
 
-from penstock_dispatcher.core import lazy_heap, units
+from penstock_dispatcher.core import key_counts, lazy_heap, units
 from penstock_dispatcher.core import task as tasks
 
 COUNTER_BITS: Final = 40
@@ -84,6 +84,10 @@ class LeaseTable:
 
     def __init__(self) -> None:
         self._by_id: dict[str, Lease] = {}
+        self.slots = 0
+        """What the tasks with a lease take."""
+        self.by_key = key_counts.KeyCounts()
+        """Tasks with a lease by concurrency key; those without one are not counted."""
         self._plans: lazy_heap.LazyHeap[_Plan] = lazy_heap.LazyHeap(_is_planned)
 
     def __len__(self) -> int:
@@ -103,6 +107,9 @@ class LeaseTable:
         lease.task.lease = lease
         lease.task.fencing_token = lease.token
         self._by_id[lease.id] = lease
+        self.slots += lease.task.slots
+        if lease.task.concurrency_key:
+            self.by_key.add(lease.task.concurrency_key)
         self._plan(lease)
 
     def _plan(self, lease: Lease) -> None:
@@ -135,6 +142,9 @@ class LeaseTable:
         """The lease is over, whatever the reason."""
         del self._by_id[lease.id]
         lease.task.lease = None
+        self.slots -= lease.task.slots
+        if lease.task.concurrency_key:
+            self.by_key.remove(lease.task.concurrency_key)
         if lease.planned:
             lease.planned = 0
             self._plans.died()

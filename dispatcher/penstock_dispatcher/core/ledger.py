@@ -6,7 +6,7 @@ the backlog, and nobody is told, before its record's number has been reported by
 nothing of workers.
 
 Counts: a task waits while it lies in the backlog, is being committed, or is held back after a
-restart. The bounds of admission are on those, in tasks and in bytes.
+restart. The bounds of admission (see `bounds`) are on those.
 """
 
 from collections.abc import Iterable
@@ -16,8 +16,10 @@ from penstock_dispatcher.core import (
     arrivals,
     awaiting,
     backlog,
+    bounds,
     effects,
     idempotency,
+    key_counts,
     leases,
     rates,
     records,
@@ -42,9 +44,13 @@ class Ledger:
         self.requests = idempotency.Requests(pool_uid=pool_uid, log=log)
         self.backlog = backlog.Backlog()
         self.held: dict[str, tasks.Task] = {}
+        self.held_slots = 0
+        """What those that are held take."""
         self.effects: list[effects.Effect] = []
         self.committing = 0
         self.waiting_bytes = 0
+        self.by_key = key_counts.KeyCounts()
+        """Tasks that wait, by fairness key; those without one count as the empty key."""
         self.accepted_total = 0
         self.refused_total = 0
         self.succeeded_total = 0
@@ -87,28 +93,9 @@ class Ledger:
             return self._refuse(
                 _Reason.TASK_EXISTS, wanted, message=f"task {wanted.task_id} exists already"
             )
-        if wanted.size > config.max_payload_bytes:
-            return self._refuse(
-                _Reason.PAYLOAD_TOO_LARGE,
-                wanted,
-                message=f"payload has {wanted.size} bytes,"
-                f" the pool takes at most {config.max_payload_bytes}",
-            )
-        full = self.full(config, count=1, size=wanted.size)
-        if full:
-            return self._refuse(
-                _Reason.QUEUE_FULL, wanted, message=full, retry_after_ns=self.retry_after_ns(now)
-            )
-        return None
-
-    def full(self, config: settings.PoolSettings, *, count: int, size: int) -> str:
-        """Why `count` more tasks with `size` payload bytes in all do not fit; empty = they do."""
-        if self.waiting + count > config.max_pending:
-            return f"{self.waiting} tasks are waiting, the bound is {config.max_pending}"
-        if self.waiting_bytes + size > config.max_pending_bytes:
-            bound = config.max_pending_bytes
-            return f"{self.waiting_bytes} payload bytes are waiting, the bound is {bound}"
-        return ""
+        return bounds.never_fits(wanted, config) or bounds.no_room(
+            (wanted,), book=self, config=config, now=now
+        )
 
     def retry_after_ns(self, now: int, places: int = 1) -> int:
         """When so many places should be free, from the drain rate."""
@@ -129,11 +116,9 @@ class Ledger:
         )
 
     def _refuse(
-        self, reason: _Reason, wanted: tasks.Submission, *, message: str, retry_after_ns: int = 0
+        self, reason: _Reason, wanted: tasks.Submission, *, message: str
     ) -> admission.Admission:
-        return admission.Admission(
-            reason, wanted.task_id, message=message, retry_after_ns=retry_after_ns
-        )
+        return admission.Admission(reason, wanted.task_id, message=message)
 
     def _accept(
         self, wanted: tasks.Submission, config: settings.PoolSettings, now: int
@@ -157,30 +142,14 @@ class Ledger:
             state=tasks.TaskState.DELAYED if wanted.not_before > now else tasks.TaskState.PENDING,
             fingerprint=wanted.fingerprint,
             fencing_token=self.tokens.newest + 1,
+            fairness_key=wanted.fairness_key,
+            concurrency_key=wanted.concurrency_key,
+            slots=wanted.slots,
         )
         self.tasks[task.id] = task
         if task.request_id:
             self.requests.remember(task.request_id, task)
-        task.lsn = self.log.append(
-            # By position: by name it takes three times as long.
-            records.TaskAccepted(
-                self.pool_uid,
-                task.id,
-                task.uid,
-                task.sequence,
-                task.type,
-                task.priority,
-                task.body,
-                task.size,
-                now,
-                task.not_before,
-                expire_time,
-                task.execution_timeout_ns,
-                task.request_id,
-                wanted.fingerprint,
-                task.fencing_token,
-            )
-        )
+        task.lsn = self.log.append(records.accepted(self.pool_uid, task))
         self.accepted_total += 1
         self.arrivals.add(now)
         self.commit_then_queue(task, effects.TaskChanged(task, None, task.state))
@@ -197,6 +166,7 @@ class Ledger:
 
     def _came(self, task: tasks.Task) -> None:
         self.waiting_bytes += task.size
+        self.by_key.add(task.fairness_key)
         self._arrivals.came(task)
 
     def tell_when_durable(self, lsn: int, effect: effects.Effect) -> None:
@@ -229,6 +199,7 @@ class Ledger:
         elif task.place is _Place.HELD:
             task.ticket += 1
             del self.held[task.id]
+            self.held_slots -= task.slots
         self._left(task)
 
     def take_head(self, task: tasks.Task) -> None:
@@ -239,13 +210,14 @@ class Ledger:
     def _left(self, task: tasks.Task) -> None:
         task.place = _Place.NOWHERE
         self.waiting_bytes -= task.size
+        self.by_key.remove(task.fairness_key)
         self._arrivals.left(task)
 
     def release_held(self, config: settings.PoolSettings, now: int) -> None:
         """Nothing of before can still be running: what was held back is ready, or is over if that
         is what somebody waits for.
         """
-        held, self.held = self.held, {}
+        held, self.held, self.held_slots = self.held, {}, 0
         for task in held.values():
             if task.cancelling:
                 task.ticket += 1
@@ -388,6 +360,7 @@ class Ledger:
             return
         task.place = _Place.HELD
         self.held[task.id] = task
+        self.held_slots += task.slots
 
     def restore_requests(self, requests: Iterable[tuple[str, idempotency.Known]]) -> None:
         """Take idempotency keys as the journal kept them, oldest first."""

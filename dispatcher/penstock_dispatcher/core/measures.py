@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from penstock_dispatcher.core import demand, units
+from penstock_dispatcher.core import demand, units, waiting_keys
 
 if TYPE_CHECKING:
     from penstock_dispatcher.core import pool as pools
@@ -26,7 +26,7 @@ def stats(pool: "pools.Pool", now: int) -> demand.PoolStats:
         rate_limit_tokens=pool.tokens_available(now),
         rate_limited_ns=pool.throttled_ns(now),
         slots_total=sum(worker.slots for worker in table.all() if worker.takes_work),
-        slots_used=len(pool.fleet.leases),
+        slots_used=pool.fleet.leases.slots,
         pending_by_priority=book.backlog.by_priority.highest(demand.PRIORITIES_SHOWN_MAX),
         accepted_total=book.accepted_total,
         refused_total=book.refused_total,
@@ -46,17 +46,22 @@ def _mean_execution_ns(pool: "pools.Pool", now: int) -> int:
     return sum(now - lease.start_time for lease in running) // len(running)
 
 
-def runnable_slots(pool: "pools.Pool") -> int:
-    """Waiting tasks that could run now if workers existed: in-flight cap applied, the rate not.
+def runnable_slots(pool: "pools.Pool", now: int) -> int:
+    """Slots of waiting tasks that could run now if workers existed: in-flight caps and what is per
+    key applied, the pool's rate not.
 
     What is held back after a restart counts: it is running, or will be runnable; either way it
     needs a slot.
     """
     if not pool.dispatching:
         return 0
-    runnable = pool.book.backlog.ready_count + len(pool.book.held)
+    book = pool.book
+    runnable = book.backlog.startable_slots(now) + book.held_slots
     if pool.config.max_in_flight:
-        runnable = min(runnable, max(0, pool.config.max_in_flight - len(pool.fleet.leases)))
+        room = max(0, pool.config.max_in_flight - len(pool.fleet.leases))
+        count = book.backlog.ready_count + len(book.held)
+        slots = book.backlog.ready_slots + book.held_slots
+        runnable = min(runnable, waiting_keys.part(slots, tasks=count, room=room))
     return runnable
 
 
@@ -69,7 +74,7 @@ def snapshot(pool: "pools.Pool", now: int, *, complete: bool) -> demand.Demand:
     return demand.Demand(
         generation=pool.config.generation,
         stats=stats(pool, now),
-        runnable_slots=runnable_slots(pool),
+        runnable_slots=runnable_slots(pool, now),
         workers=tuple(shown.values()),
         gone=frozenset(
             session_id for session_id, worker in shown.items() if not table.knows(worker)

@@ -18,17 +18,18 @@ from collections.abc import Callable, Iterable, Sequence
 
 from penstock_dispatcher.core import (
     admission,
-    bucket,
     demand,
     effects,
     fleet,
     idempotency,
     leases,
     ledger,
+    limits,
     measures,
     records,
     reservations,
     settings,
+    turn,
     units,
     waiting_room,
 )
@@ -62,12 +63,9 @@ class Pool:
         self.draining = False
         self.closed_time = 0
         self._log = log
-        self._bucket = (
-            None
-            if config.rate_limit is None
-            else bucket.TokenBucket(config.rate_limit, now=now, full=fresh)
-        )
+        self.limits = limits.Limits(config, now=now, fresh=fresh)
         self._throttled_since = 0
+        self._order()
 
     # ------------------------------------------------------------ configuration
 
@@ -84,19 +82,21 @@ class Pool:
     def configure(self, config: settings.PoolSettings, now: int) -> None:
         """Put another configuration of the same pool in force. It re-opens a closed pool."""
         assert config.uid == self.config.uid, "another uid is another pool"
-        limit = config.rate_limit
-        if limit is None:
-            self._bucket = None
-        elif self._bucket is None:
-            # Empty: or switching a limit off and on would refill it.
-            self._bucket = bucket.TokenBucket(limit, now=now, full=False)
-        elif limit != self._bucket.rate:
-            self._bucket.reconfigure(limit, now)
+        self.limits.configure(config, now)
+        reorder = _ordering(config) != _ordering(self.config)
         self.config = config
+        if reorder:
+            self._order()
+        self.room.look_again()
         self.fleet.configure(config)
         if self.closed_time:
             self.closed_time = 0
             self._latch()
+
+    def _order(self) -> None:
+        self.book.backlog.configure(
+            self.config, in_flight=self.fleet.leases.by_key, rates=self.limits.keys
+        )
 
     def pause(self, paused: bool) -> None:
         """Set or open the API's latch."""
@@ -164,7 +164,7 @@ class Pool:
         """
         self.room.let_in(self.config, now)
         judged = self.judge(wanted, now)
-        if judged is not None and judged.reason is _Reason.QUEUE_FULL:
+        if judged is not None and judged.reason in admission.NO_ROOM:
             return self.room.enter(wanted, self.config, wait_ns=wait_ns, now=now)
         return self.submit(wanted, now)
 
@@ -229,11 +229,23 @@ class Pool:
         """Assign what can run: best task first, while there are credit, tokens and room in flight.
         Returns how many.
         """
-        assigned = 0
         self.book.backlog.promote(now)
         self._expire(now)  # a timer may be late, and a restart may have been long
+        if self.book.backlog.plain:
+            return self._dispatch_plainly(now)
+        if not self.dispatching:
+            self._throttled_since = 0
+            return 0
+        one = turn.Turn(self, now)
+        assigned = one.run()
+        self._throttled_since = (self._throttled_since or now) if one.throttled else 0
+        return assigned
+
+    def _dispatch_plainly(self, now: int) -> int:
+        assigned = 0
+        bucket = self.limits.pool
         while (task := self._next()) is not None:
-            if self._bucket is not None and not self._bucket.take(now):
+            if bucket is not None and not bucket.take(now):
                 self._throttled_since = self._throttled_since or now
                 return assigned
             self._throttled_since = 0
@@ -280,6 +292,7 @@ class Pool:
         self.room.let_in(self.config, now)
         self.room.expire(now)
         self.book.sweep(now)
+        self.limits.sweep(now)
 
     def _expire(self, now: int) -> None:
         for task in self.book.backlog.take_expired(now):
@@ -297,8 +310,8 @@ class Pool:
         """
         due = min(self.fleet.next_due(), self.book.backlog.next_due(), self.book.next_sweep())
         due = min(due, self.room.next_due())
-        if self._throttled_since and self._bucket is not None:
-            due = min(due, self._bucket.ready_at(self._throttled_since))
+        if self._throttled_since and self.limits.pool is not None:
+            due = min(due, self.limits.pool.ready_at(self._throttled_since))
         return due
 
     # ------------------------------------------------------------ loading
@@ -335,7 +348,7 @@ class Pool:
 
     def tokens_available(self, now: int) -> int:
         """Of the rate limit; 0 without one."""
-        return 0 if self._bucket is None else self._bucket.available(now)
+        return 0 if self.limits.pool is None else self.limits.pool.available(now)
 
     def throttled_ns(self, now: int) -> int:
         """How long the head of the queue has lacked nothing but a token."""
@@ -345,10 +358,21 @@ class Pool:
         """What people see."""
         return measures.stats(self, now)
 
-    def runnable_slots(self) -> int:
+    def runnable_slots(self, now: int) -> int:
         """Demand that could run now; see `measures.runnable_slots`."""
-        return measures.runnable_slots(self)
+        return measures.runnable_slots(self, now)
 
     def demand(self, now: int, *, complete: bool = False) -> demand.Demand:
         """What scaling needs; workers that changed since the last call, or all of them."""
         return measures.snapshot(self, now, complete=complete)
+
+
+def _ordering(config: settings.PoolSettings) -> tuple[object, ...]:
+    """What the order of waiting tasks, and what may hold them up, depend on."""
+    return (
+        config.priority_aging_ns,
+        config.fair,
+        config.fairness_weights,
+        config.max_in_flight_per_key,
+        config.rate_limit_per_key,
+    )

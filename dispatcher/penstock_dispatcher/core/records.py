@@ -35,6 +35,34 @@ class TaskAccepted(NamedTuple):
     request_id: str
     fingerprint: int
     token_min: int
+    fairness_key: str = ""
+    concurrency_key: str = ""
+    slots: int = 1
+
+
+def accepted(pool_uid: str, task: tasks.Task) -> TaskAccepted:
+    """The record of a task that was just made."""
+    # By position: by name it takes three times as long.
+    return TaskAccepted(
+        pool_uid,
+        task.id,
+        task.uid,
+        task.sequence,
+        task.type,
+        task.priority,
+        task.body,
+        task.size,
+        task.create_time,
+        task.not_before,
+        task.expire_time,
+        task.execution_timeout_ns,
+        task.request_id,
+        task.fingerprint,
+        task.fencing_token,
+        task.fairness_key,
+        task.concurrency_key,
+        task.slots,
+    )
 
 
 class TaskRequeued(NamedTuple):

@@ -6,6 +6,7 @@ quietly.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Final
 
 from penstock_dispatcher.core import units
@@ -16,6 +17,11 @@ WAITERS_MAX: Final = 10_000
 """Each is a call that is kept open, with its payload in memory."""
 WAIT_NS_MAX: Final = 3600 * units.SECOND
 MULTIPLIER_MAX: Final = 100.0
+WEIGHT_MAX: Final = 1_000
+WEIGHTS_MAX: Final = 1_000
+KEY_BYTES_MAX: Final = 64
+SLOTS_MAX: Final = 10_000
+"""Of a worker."""
 INT32_MAX: Final = 2**31 - 1
 INT32_MIN: Final = -(2**31)
 
@@ -58,14 +64,26 @@ class PoolSettings:
     generation: int = 1
     suspended: bool = False
     max_pending: int = 10_000
+    max_pending_per_key: int = 0
     max_pending_bytes: int = 256 * 1024 * 1024
     max_payload_bytes: int = 1024 * 1024
     max_waiters: int = 1_000
     max_wait_ns: int = 30 * units.SECOND
     default_priority: int = 0
+    priority_aging_ns: int = 0
+    """A task gains one unit of priority by waiting so long."""
+    fair: bool = False
+    fairness_weights: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Of keys that do not count as 1."""
     ttl_ns: int = 0
     rate_limit: RateLimit | None = None
+    rate_limit_per_key: RateLimit | None = None
+    """For each fairness key."""
     max_in_flight: int = 0
+    max_in_flight_per_key: int = 0
+    """For each concurrency key; tasks without one are not capped."""
+    slots_per_worker: int = 0
+    """A task that takes more is refused; 0 = not known."""
     lease_ns: int = 30 * units.SECOND
     heartbeat_ns: int = 5 * units.SECOND
     reconnect_grace_ns: int = 30 * units.SECOND
@@ -134,25 +152,64 @@ class PoolSettings:
         want(self.max_dead_letters >= 0, "max_dead_letters", "must not be negative")
         want(self.dead_letter_retention_ns >= 0, "dead_letter_retention", "must not be negative")
         want(self.pool_retention_ns >= 0, "pool_retention", "must not be negative")
-        if self.rate_limit is not None:
-            found.extend(_rate_violations(self.rate_limit))
+        found.extend(_key_violations(self))
+        for field, rate in (
+            ("rate_limit", self.rate_limit),
+            ("rate_limit_per_key", self.rate_limit_per_key),
+        ):
+            if rate is not None:
+                found.extend(_rate_violations(rate, field))
         found.extend(retry_violations(self.retry))
         return found
 
 
-def _rate_violations(rate: RateLimit) -> list[Violation]:
+def _key_violations(pool: PoolSettings) -> list[Violation]:
+    """Of order, keys and slots."""
+    found = []
+    if pool.priority_aging_ns < 0:
+        found.append(Violation("priority_aging", "must not be negative; 0 = no aging"))
+    if pool.fair and pool.priority_aging_ns:
+        found.append(
+            Violation(
+                "fair",
+                "must not be set together with priority_aging, which leaves no two tasks of the"
+                " same priority to be fair between: unset one of the two",
+            )
+        )
+    for field, value, most in (
+        ("max_pending_per_key", pool.max_pending_per_key, PENDING_MAX),
+        ("max_in_flight_per_key", pool.max_in_flight_per_key, INT32_MAX),
+        ("slots_per_worker", pool.slots_per_worker, SLOTS_MAX),
+    ):
+        if not 0 <= value <= most:
+            found.append(Violation(field, f"must be 0 (none) to {most}, is {value}"))
+    weights = pool.fairness_weights
+    if len(weights) > WEIGHTS_MAX:
+        found.append(
+            Violation("fairness_weights", f"must be at most {WEIGHTS_MAX}, are {len(weights)}")
+        )
+    for key, weight in list(weights.items())[:WEIGHTS_MAX]:
+        field = f"fairness_weights[{key[:KEY_BYTES_MAX]!r}]"
+        if len(key.encode()) > KEY_BYTES_MAX:
+            found.append(Violation(field, f"must have a key of at most {KEY_BYTES_MAX} bytes"))
+        if not 1 <= weight <= WEIGHT_MAX:
+            found.append(Violation(field, f"must be 1 to {WEIGHT_MAX}, is {weight}"))
+    return found
+
+
+def _rate_violations(rate: RateLimit, field: str) -> list[Violation]:
     found = []
     if rate.tasks < 1:
         found.append(
             Violation(
-                "rate_limit.tasks",
-                f"must be at least 1, is {rate.tasks}; leave rate_limit out for no limit",
+                f"{field}.tasks",
+                f"must be at least 1, is {rate.tasks}; leave {field} out for no limit",
             )
         )
     if rate.period_ns < 1:
-        found.append(Violation("rate_limit.period", "must be positive"))
+        found.append(Violation(f"{field}.period", "must be positive"))
     if rate.burst < 1:
-        found.append(Violation("rate_limit.burst", f"must be at least 1, is {rate.burst}"))
+        found.append(Violation(f"{field}.burst", f"must be at least 1, is {rate.burst}"))
     return found
 
 

@@ -41,6 +41,9 @@ class Place(enum.Enum):
     QUEUED = 3
 
 
+Shape = str | tuple[str, int]
+"""What a worker must have to run a task: its type, and how many slots if it takes more than one."""
+
 WAITING = frozenset({TaskState.DELAYED, TaskState.PENDING})
 IN_FLIGHT = frozenset({TaskState.RUNNING, TaskState.CANCELLING})
 TERMINAL = frozenset(TaskState) - WAITING - IN_FLIGHT
@@ -78,6 +81,9 @@ class Submission(NamedTuple):
     retry: settings.RetryPolicy | None = None
     request_id: str = ""
     fingerprint: int = 0
+    fairness_key: str = ""
+    concurrency_key: str = ""
+    slots: int = 1
 
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)
@@ -100,6 +106,10 @@ class Task:
     state: TaskState
     fingerprint: int = 0
     """Of what was asked, where there is a request id."""
+    fairness_key: str = ""
+    concurrency_key: str = ""
+    slots: int = 1
+    """Slots of a worker that it takes."""
     attempt: int = 0
     worker_losses: int = 0
     start_time: int = 0
@@ -121,6 +131,11 @@ class Task:
     can have. A claim of a lower one is out of date, or means an earlier task with the same id.
     """
     lease: "leases.Lease | None" = None
+
+    @property
+    def shape(self) -> Shape:
+        """See `Shape`."""
+        return self.type if self.slots == 1 else (self.type, self.slots)
 
     @property
     def terminal(self) -> bool:

@@ -7,10 +7,24 @@ bounds of their own, and it can leave at any time without a trace.
 Room goes to waiters in the moment when it comes: `let_in` runs before whatever is submitted later
 is judged, and in each turn. So no waiter fits while a newcomer is judged, and a newcomer overtakes
 nobody who could have had its place, whatever its priority. The best waiter *that fits* comes first:
-a large payload for which there is no room holds up no smaller one.
+a large payload for which there is no room holds up no smaller one, and a fairness key that has as
+many waiting tasks as it may holds up no other key. Waiters of one key stand in one line; a line
+whose key is full is not looked at until a task of the key has left.
 """
 
-from penstock_dispatcher.core import admission, effects, lazy_heap, ledger, settings, units
+import dataclasses
+from typing import Any
+
+from penstock_dispatcher.core import (
+    admission,
+    bounds,
+    effects,
+    heads,
+    lazy_heap,
+    ledger,
+    settings,
+    units,
+)
 from penstock_dispatcher.core import task as tasks
 
 _Reason = admission.AdmissionReason
@@ -21,12 +35,22 @@ def _waits(entry: _Entry) -> bool:
     return entry[2].waits
 
 
+@dataclasses.dataclass(slots=True, eq=False)
+class _Line:
+    """Waiters of one fairness key."""
+
+    key: str
+    waiters: lazy_heap.LazyHeap[_Entry]
+    listed: tuple[heads.Place, int, Any] | None = None
+
+
 class WaitingRoom:
     """The waiters of one pool; answers are left as effects in the pool's book."""
 
     def __init__(self, book: ledger.Ledger) -> None:
         self._book = book
-        self._order: lazy_heap.LazyHeap[_Entry] = lazy_heap.LazyHeap(_waits)
+        self._lines: dict[str, _Line] = {}
+        self._heads: heads.Heads[_Line] = heads.Heads()
         self._deadlines: lazy_heap.LazyHeap[_Entry] = lazy_heap.LazyHeap(_waits)
         self._of_request: dict[str, dict[admission.Waiter, None]] = {}
         self._arrivals = 0
@@ -35,7 +59,7 @@ class WaitingRoom:
         self.payload_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._deadlines)
 
     # ------------------------------------------------------------ coming and leaving
 
@@ -55,11 +79,21 @@ class WaitingRoom:
         )
         self._least = min(self._least, wanted.size) if len(self) else wanted.size
         self.payload_bytes += wanted.size
-        self._order.push((-waiter.priority, self._arrivals, waiter))
+        line = self._lines.get(wanted.fairness_key)
+        if line is None:
+            line = _Line(wanted.fairness_key, lazy_heap.LazyHeap(_waits))
+            self._lines[line.key] = line
+        line.waiters.push((-waiter.priority, self._arrivals, waiter))
+        self._offer(line)
         self._deadlines.push((waiter.deadline, self._arrivals, waiter))
         if wanted.request_id:
             self._of_request.setdefault(wanted.request_id, {})[waiter] = None
         return waiter
+
+    def _offer(self, line: _Line) -> None:
+        head = line.waiters.head()
+        assert head is not None, "lines without a waiter are dropped"
+        self._heads.offer(line, head[:2])
 
     def _crowded(self, wanted: tasks.Submission, config: settings.PoolSettings) -> str:
         if len(self) >= config.max_waiters:
@@ -77,8 +111,13 @@ class WaitingRoom:
             return
         waiter.waits = False
         self.payload_bytes -= waiter.wanted.size
-        self._order.died()
         self._deadlines.died()
+        line = self._lines[waiter.wanted.fairness_key]
+        line.waiters.died()
+        if not line.waiters:
+            self._heads.withdraw(line)
+            del self._lines[line.key]
+            self._book.by_key.unwatch(line.key)
         same = self._of_request.get(waiter.wanted.request_id)
         if same is not None:
             del same[waiter]
@@ -120,22 +159,55 @@ class WaitingRoom:
             self.leave(waiter)
             self._answer(waiter, self.admit(waiter.wanted, config, now))
 
+    def look_again(self) -> None:
+        """Other bounds are in force: whoever was kept out by its key may fit."""
+        for line in self._lines.values():
+            self._offer(line)
+
     def _next(self, config: settings.PoolSettings) -> admission.Waiter | None:
         """The best waiter that fits. Costs nothing while none can, and a look at all of them only
         where the bound on bytes keeps the best one out.
         """
-        head = self._order.head()
-        if head is None or self._book.waiting >= config.max_pending:
+        if not len(self) or self._book.waiting >= config.max_pending:
+            return None
+        best = self._best(config)
+        if best is None:
             return None
         left = config.max_pending_bytes - self._book.waiting_bytes
-        if head[2].wanted.size <= left:
-            return head[2]
+        if best.wanted.size <= left:
+            return best
         if self._least > left:
             return None
-        entries = list(self._order)
-        self._least = min(entry[2].wanted.size for entry in entries)
-        fitting = min((each for each in entries if each[2].wanted.size <= left), default=None)
+        self._least = min(entry[2].wanted.size for entry in self._deadlines)
+        fitting = min(
+            (
+                entry
+                for line in self._lines.values()
+                if bounds.key_has_room(line.key, book=self._book, config=config)
+                for entry in line.waiters
+                if entry[2].wanted.size <= left
+            ),
+            default=None,
+        )
         return None if fitting is None else fitting[2]
+
+    def _best(self, config: settings.PoolSettings) -> admission.Waiter | None:
+        """The best waiter whose key has room."""
+        by_key = self._book.by_key
+        if by_key.freed:
+            for key in by_key.take_freed():
+                self._offer(self._lines[key])
+
+        def look(line: _Line) -> heads.Place | None:
+            if not bounds.key_has_room(line.key, book=self._book, config=config):
+                by_key.watch(line.key)
+                return None
+            head = line.waiters.head()
+            return None if head is None else head[:2]
+
+        line = self._heads.first(look)
+        head = None if line is None else line.waiters.head()
+        return None if head is None else head[2]
 
     # ------------------------------------------------------------ waiting in vain
 
@@ -150,6 +222,9 @@ class WaitingRoom:
             waiter = head[2]
             seconds = waiter.wait_ns / units.SECOND
             text = f"no room came free within {seconds:g} s: {self._book.waiting} tasks are waiting"
+            key = waiter.wanted.fairness_key
+            if key:
+                text += f", {self._book.by_key.of(key)} of its fairness key"
             self.leave(waiter)
             self._answer(waiter, self.refuse(waiter.wanted, _Reason.ADMISSION_TIMEOUT, text, now))
 

@@ -10,6 +10,9 @@ pod is a tombstone for good. A *stopping* worker (SIGTERM seen) gets no work eit
 
 Assignment picks the worker with the fewest busy slots, and among equals the one that became free
 last: work spreads over slots, and workers that are not needed stay idle long enough to be removed.
+
+A task may take several slots, of one worker. One that fits nowhere at the moment has a worker *set
+aside* for it, for the length of a turn of dispatch: see `turn`.
 """
 
 import collections
@@ -80,6 +83,15 @@ class Worker:
     drained: bool = False
     reservation_id: str = ""
     leases: dict[str, leasing.Lease] = dataclasses.field(default_factory=dict)
+    slots_used: int = 0
+    """What its leases take."""
+    awaited: bool = False
+    """It was set aside, and was given nothing since."""
+
+    @property
+    def free(self) -> int:
+        """Slots that can be given out now."""
+        return min(self.credit, self.slots - self.slots_used)
 
     @property
     def takes_work(self) -> bool:
@@ -160,15 +172,18 @@ class WorkerTable:
     def touch(self, worker: Worker) -> None:
         """Something about the worker changed: index it anew, and let the operator know."""
         self._close(worker)
-        if worker.credit > 0 and worker.takes_work and len(worker.leases) < worker.slots:
-            busy = len(worker.leases)
+        self._open_if_free(worker)
+        self.changed[worker.session_id] = worker
+
+    def _open_if_free(self, worker: Worker) -> None:
+        busy = worker.slots_used
+        if worker.credit > 0 and busy < worker.slots and worker.takes_work:
             self._open.setdefault(busy, {})[worker.session_id] = worker
             self._open_at[worker.session_id] = busy
             if worker.task_types:
                 self._open_types.update(worker.task_types)
             else:
                 self._open_any += 1
-        self.changed[worker.session_id] = worker
 
     def _close(self, worker: Worker) -> None:
         busy = self._open_at.pop(worker.session_id, None)
@@ -190,13 +205,46 @@ class WorkerTable:
         """Types that some worker with credit can run; None = any, empty = no worker has credit."""
         return None if self._open_any else self._open_types.keys()
 
-    def pick(self, type_: str) -> Worker | None:
-        """The worker that should take a task of that type."""
+    @property
+    def any_open(self) -> bool:
+        """Some worker can take something."""
+        return bool(self._open)
+
+    def pick(self, type_: str, slots: int = 1) -> Worker | None:
+        """The worker that should take a task of that type and so many slots, None = it fits on
+        none.
+        """
         for busy in sorted(self._open):
             for worker in reversed(self._open[busy].values()):
+                if slots > 1 and worker.free < slots:
+                    continue
                 if not worker.task_types or type_ in worker.task_types:
                     return worker
         return None
+
+    def widest(self, type_: str, slots: int) -> Worker | None:
+        """The worker that should make room for such a task: of those that are large enough and
+        could take something now, the one with the most room. Among equals the one that was chosen
+        before: or two could take turns, and neither ever have room enough. Then the smallest:
+        larger ones are left for larger tasks.
+        """
+        large = (
+            worker
+            for open_ in self._open.values()
+            for worker in open_.values()
+            if worker.slots >= slots and (not worker.task_types or type_ in worker.task_types)
+        )
+        return max(large, key=_nearest, default=None)
+
+    def set_aside(self, worker: Worker) -> None:
+        """Nothing is given to it, until `touch` or `reopen`."""
+        worker.awaited = True
+        self._close(worker)
+
+    def reopen(self, worker: Worker) -> None:
+        """It was set aside, and takes work again."""
+        self._close(worker)
+        self._open_if_free(worker)
 
     def entomb(self, pod_uid: str) -> str | None:
         """The pod never gets work again. Returns the oldest tombstone if it had to make room."""
@@ -218,5 +266,9 @@ class WorkerTable:
             and (not revision or worker.revision == revision)
             and (idle_for_ns is None or worker.idle_for(now) >= idle_for_ns)
         ]
-        found.sort(key=lambda worker: (len(worker.leases), worker.idle_since))
+        found.sort(key=lambda worker: (worker.slots_used, worker.idle_since))
         return found
+
+
+def _nearest(worker: Worker) -> tuple[int, bool, int]:
+    return worker.free, worker.awaited, -worker.slots

@@ -63,7 +63,7 @@ def stored_tasks(
     found = connection.execute(
         "SELECT t.key, t.task_id, t.uid, t.type, t.priority, t.body, t.size, t.create_time,"
         " t.not_before, t.expire_time, t.execution_timeout, t.request_id, t.fingerprint,"
-        " t.token_min,"
+        " t.token_min, t.fairness_key, t.concurrency_key, t.slots,"
         " c.state, c.attempt, c.worker_losses, c.not_before, c.start_time, c.end_time,"
         " c.execution_time, c.worker, c.failure_code, c.failure_reason, c.failure_message,"
         " c.failure_status, c.result, c.result_content_type"
@@ -76,14 +76,14 @@ def stored_tasks(
 
 
 def _task(row: tuple[Any, ...], pool_uid: str) -> interface.StoredTask:
-    key, task_id, uid, *submitted = row[:14]
+    key, task_id, uid, *submitted = row[:17]
     sequence = key & _SEQUENCE_MASK
     accepted = records.TaskAccepted(pool_uid, task_id, uid, sequence, *submitted)
-    state = row[14]
+    state = row[17]
     if state is None:
         return interface.StoredTask(key, accepted, None)
-    attempt, losses, not_before, start, end, execution, worker = row[15:22]
-    failure = None if row[22] is None else tasks.Failure(*row[22:26])
+    attempt, losses, not_before, start, end, execution, worker = row[18:25]
+    failure = None if row[25] is None else tasks.Failure(*row[25:29])
     if state == rows.WAITS:
         return interface.StoredTask(
             key,
@@ -111,7 +111,7 @@ def _task(row: tuple[Any, ...], pool_uid: str) -> interface.StoredTask:
             execution,
             worker,
             failure,
-            row[26],
-            row[27],
+            row[29],
+            row[30],
         ),
     )

@@ -9,12 +9,20 @@ A request id lives in its task's row, and moves to `requests` when that row is d
 24 hours are over.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from typing import Final
 
+from google.protobuf import message
+
+from penstock.v1 import task_pb2
+from penstock_dispatcher.core import task as tasks
+
 APPLICATION_ID: Final = 0x50454E53  # "PENS"
 SEQUENCE_BITS: Final = 40
+MIGRATION_ROWS_MAX: Final = 64
+"""Tasks in memory at once while a file is brought up to date; each may have a large payload."""
 
 _VERSION_1: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -64,10 +72,42 @@ def _know_draining(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE pools ADD COLUMN draining INTEGER NOT NULL DEFAULT 0")
 
 
+def _know_keys(connection: sqlite3.Connection) -> None:
+    """Earlier versions left keys in the body. What may run again is read once; what has succeeded
+    never will. They took no task of several slots.
+    """
+    for column in (
+        "fairness_key TEXT NOT NULL DEFAULT ''",
+        "concurrency_key TEXT NOT NULL DEFAULT ''",
+        "slots INTEGER NOT NULL DEFAULT 1",
+    ):
+        connection.execute(f"ALTER TABLE tasks ADD COLUMN {column}")
+    after = -1
+    while True:
+        page = connection.execute(
+            "SELECT t.key, t.body FROM tasks t LEFT JOIN changes c ON c.key = t.key"
+            " WHERE t.key > ? AND c.state IS NOT ? ORDER BY t.key LIMIT ?",
+            (after, tasks.TaskState.SUCCEEDED.value, MIGRATION_ROWS_MAX),
+        ).fetchall()
+        if not page:
+            return
+        for key, body in page:
+            submitted = task_pb2.Task()
+            with contextlib.suppress(message.DecodeError):  # then it has no key
+                submitted.ParseFromString(body)
+            if submitted.fairness_key or submitted.concurrency_key:
+                connection.execute(
+                    "UPDATE tasks SET fairness_key = ?, concurrency_key = ? WHERE key = ?",
+                    (submitted.fairness_key, submitted.concurrency_key, key),
+                )
+        after = page[-1][0]
+
+
 MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     _create,
     _know_lowest_tokens,
     _know_draining,
+    _know_keys,
 )
 """Number i leads from version i to version i + 1. Only ever appended to."""
 VERSION: Final = len(MIGRATIONS)

@@ -56,7 +56,7 @@ class Submitting:
         wanted = submission.submission(request, pool.config, self._ids)
         judged = pool.judge(wanted, self._pump.now())
         if judged is not None and not judged.admitted:
-            full = judged.reason is admission.AdmissionReason.QUEUE_FULL
+            full = judged.reason in admission.NO_ROOM
             # Whether a caller would wait in vain cannot be told.
             if not (full and submission.waits(request)):
                 raise refusal_of(judged, pool)
@@ -211,6 +211,12 @@ def refusal_of(decision: admission.Admission, pool: pools.Pool) -> errors.Refusa
             details = errors.Details(
                 quota_subject=pool.name, retry_after_ns=decision.retry_after_ns
             )
+        case admission.AdmissionReason.KEY_QUEUE_FULL:
+            details = errors.Details(
+                # Tasks without a key have the pool's name to go by.
+                quota_subject=decision.key or pool.name,
+                retry_after_ns=decision.retry_after_ns,
+            )
         case (
             admission.AdmissionReason.TOO_MANY_WAITERS | admission.AdmissionReason.ADMISSION_TIMEOUT
         ):
@@ -221,7 +227,7 @@ def refusal_of(decision: admission.Admission, pool: pools.Pool) -> errors.Refusa
         case admission.AdmissionReason.TASK_EXISTS:
             name = f"{pool.name}/tasks/{decision.task_id}"
             details = errors.Details(resource=("penstock.dev/Task", name))
-        case admission.AdmissionReason.POOL_CLOSED:
+        case admission.AdmissionReason.POOL_CLOSED | admission.AdmissionReason.UNSCHEDULABLE:
             details = errors.Details(precondition_subject=pool.name)
         case admission.AdmissionReason.DRAINING:
             details = errors.Details(retry_after_ns=errors.RETRY_AFTER_START_NS)

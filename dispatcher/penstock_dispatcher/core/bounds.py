@@ -1,0 +1,104 @@
+"""Whether there is room for more tasks: bounds on what waits in one pool, and the refusals.
+
+A pool bounds its waiting tasks, their payload bytes, and, if it wants, the waiting tasks of each
+fairness key; tasks without a key share the bound of the empty key. All are exact: nothing is
+refused while there is room.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from penstock_dispatcher.core import admission, settings
+from penstock_dispatcher.core import task as tasks
+
+if TYPE_CHECKING:
+    from penstock_dispatcher.core import ledger
+
+_Reason = admission.AdmissionReason
+
+
+def never_fits(
+    wanted: tasks.Submission, config: settings.PoolSettings
+) -> admission.Admission | None:
+    """The refusal of what could not be taken, or not be run, however much room there were."""
+    if wanted.size > config.max_payload_bytes:
+        text = f"payload has {wanted.size} bytes, the pool takes at most {config.max_payload_bytes}"
+        return admission.Admission(_Reason.PAYLOAD_TOO_LARGE, wanted.task_id, message=text)
+    if 0 < config.slots_per_worker < wanted.slots:
+        text = (
+            f"the task takes {wanted.slots} slots, a worker of this pool has"
+            f" {config.slots_per_worker}: ask for fewer, or give the workers more"
+        )
+        return admission.Admission(_Reason.UNSCHEDULABLE, wanted.task_id, message=text)
+    return None
+
+
+def no_room(
+    new: Sequence[tasks.Submission],
+    *,
+    book: "ledger.Ledger",
+    config: settings.PoolSettings,
+    now: int,
+) -> admission.Admission | None:
+    """The refusal of these tasks (at least one), which would come together; None = there is room
+    for all. It names the task that finds no room, or the first one where the pool has none.
+    """
+    size = new[0].size if len(new) == 1 else sum(wanted.size for wanted in new)
+    text = ""
+    if book.waiting + len(new) > config.max_pending:
+        text = f"{book.waiting} tasks are waiting, the bound is {config.max_pending}"
+    elif book.waiting_bytes + size > config.max_pending_bytes:
+        bound = config.max_pending_bytes
+        text = f"{book.waiting_bytes} payload bytes are waiting, the bound is {bound}"
+    if text:
+        delay = book.retry_after_ns(now)
+        return admission.Admission(
+            _Reason.QUEUE_FULL, new[0].task_id, message=text, retry_after_ns=delay
+        )
+    if not config.max_pending_per_key:
+        return None
+    coming: dict[str, int] = {}
+    for wanted in new:
+        key = wanted.fairness_key
+        coming[key] = coming.get(key, 0) + 1
+        if book.by_key.of(key) + coming[key] > config.max_pending_per_key:
+            return _key_full(wanted, book=book, config=config, now=now)
+    return None
+
+
+def key_has_room(key: str, *, book: "ledger.Ledger", config: settings.PoolSettings) -> bool:
+    """One more task of that fairness key would be within its bound."""
+    return not config.max_pending_per_key or book.by_key.of(key) < config.max_pending_per_key
+
+
+def _key_full(
+    wanted: tasks.Submission,
+    *,
+    book: "ledger.Ledger",
+    config: settings.PoolSettings,
+    now: int,
+) -> admission.Admission:
+    key = wanted.fairness_key
+    waiting = book.by_key.of(key)
+    whose = f"of the fairness key {key!r}" if key else "without a fairness key"
+    return admission.Admission(
+        _Reason.KEY_QUEUE_FULL,
+        wanted.task_id,
+        message=f"{waiting} tasks {whose} are waiting,"
+        f" the bound for each key is {config.max_pending_per_key}",
+        retry_after_ns=_key_retry_after_ns(waiting, book=book, config=config, now=now),
+        key=key,
+    )
+
+
+def _key_retry_after_ns(
+    waiting: int, *, book: "ledger.Ledger", config: settings.PoolSettings, now: int
+) -> int:
+    """When a place of the key should be free: the key's part of the pool's drain rate is taken to
+    be its part of what waits, and never more than its own rate limit.
+    """
+    rate = book.completions.per_second(now) * waiting / max(1, book.waiting)
+    limit = config.rate_limit_per_key
+    if limit is not None:
+        rate = min(rate, limit.tasks * 1e9 / limit.period_ns)
+    return admission.retry_after_ns(drained_per_second=rate, places=1)

@@ -1,0 +1,93 @@
+"""A turn of dispatch where keys or sizes matter: who is next, whether it fits, and what becomes of
+workers and keys if it does not.
+
+Tasks are asked for in their order. One that fits on no worker at the moment is passed over, and a
+worker that is large enough is *set aside* for it: for the rest of the turn nothing else is given to
+that worker, while what comes after in the order goes to others. The same happens in the next turn,
+before anything of lower order is looked at, so the worker's room only grows until the task fits:
+it cannot starve, and nobody waits who could use the room of another worker. What comes before it in
+the order may still take that room. Nothing is remembered between turns but which worker it was.
+
+A task that is passed over is as good as started where its keys are concerned: its place under the
+cap of its concurrency key and a token of its fairness key are kept for it, or smaller tasks of the
+same keys could be quicker for ever. The pool's own tokens are not kept: others can use them, and it
+is first in line for the next one.
+
+A token is taken only from where it is certain that the task starts: of the key it was asked
+before, the pool's is taken, then the key's.
+"""
+
+from typing import TYPE_CHECKING
+
+from penstock_dispatcher.core import task as tasks
+from penstock_dispatcher.core import workers
+
+if TYPE_CHECKING:
+    from penstock_dispatcher.core import pool as pools
+
+
+class Turn:
+    """One turn of one pool."""
+
+    def __init__(self, pool: "pools.Pool", now: int) -> None:
+        self._pool = pool
+        self._backlog = pool.book.backlog
+        self._table = pool.fleet.workers
+        self._limits = pool.limits
+        self._now = now
+        self._stuck: set[tasks.Shape] = set()
+        """Shapes that fit on no worker, and for which none can be set aside."""
+        self._aside: list[tuple[tasks.Task, workers.Worker]] = []
+        self.throttled = False
+        """A task lacks nothing but a token of the pool."""
+
+    def run(self) -> int:
+        """Assign what can run. Returns how many."""
+        assigned = 0
+        while self._table.any_open and not self._at_cap():
+            task = self._backlog.first(self._stuck)
+            if task is None:
+                break
+            worker = self._table.pick(task.type, task.slots)
+            if worker is None:
+                self._pass_over(task)
+            elif self._limits.pool is None or self._limits.pool.take(self._now):
+                self._start(task, worker)
+                assigned += 1
+            else:
+                self.throttled = True
+                break
+        self._restore()
+        return assigned
+
+    def _at_cap(self) -> bool:
+        cap = self._pool.config.max_in_flight
+        return bool(cap) and len(self._pool.fleet.leases) + len(self._aside) >= cap
+
+    def _start(self, task: tasks.Task, worker: workers.Worker) -> None:
+        if self._limits.keys is not None:
+            self._limits.keys.take(task.fairness_key, self._now)
+        self._pool.book.take_head(task)
+        self._pool.fleet.assign(worker, task, self._now)
+
+    def _pass_over(self, task: tasks.Task) -> None:
+        worker = self._table.widest(task.type, task.slots)
+        if worker is None:
+            self._stuck.add(task.shape)
+            return
+        self._table.set_aside(worker)
+        self._backlog.lift(task)
+        if task.concurrency_key:
+            self._pool.fleet.leases.by_key.add(task.concurrency_key)
+        if self._limits.keys is not None:
+            self._limits.keys.hold(task.fairness_key)
+        self._aside.append((task, worker))
+
+    def _restore(self) -> None:
+        for task, worker in self._aside:
+            self._backlog.put_back(task)
+            self._table.reopen(worker)
+            if task.concurrency_key:
+                self._pool.fleet.leases.by_key.remove(task.concurrency_key)
+        if self._limits.keys is not None:
+            self._backlog.open(self._limits.keys.release_all())
