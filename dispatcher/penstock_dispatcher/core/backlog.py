@@ -12,7 +12,7 @@ about the bound.
 
 from collections.abc import Iterable, Iterator
 
-from penstock_dispatcher.core import lazy_heap, priorities, ready, units
+from penstock_dispatcher.core import lazy_heap, places, priorities, ready, units
 from penstock_dispatcher.core import task as tasks
 
 _Heap = lazy_heap.LazyHeap[lazy_heap.Stay]
@@ -43,6 +43,11 @@ class Backlog:
     def by_priority(self) -> priorities.Priorities:
         """The ready ones, counted."""
         return self._ready.by_priority
+
+    @property
+    def places(self) -> places.Places:
+        """Where each of the ready ones stands."""
+        return self._ready.places
 
     @property
     def dead_entries(self) -> int:

@@ -17,6 +17,7 @@ from penstock_dispatcher.core import (
     leases,
     ledger,
     outcome,
+    rates,
     records,
     settings,
     workers,
@@ -46,6 +47,8 @@ class Fleet:
         self.expected: dict[str, str] = {}
         """Sessions of before a restart that may still run something: session id → pod UID."""
         self.expected_until = 0
+        self.occupancy = rates.Mean()
+        """For how long a task keeps its slot: nanoseconds from assignment to outcome."""
         self._book = book
         self._tokens = tokens
         self._judge = outcome.Judge(book=book, config=config, draw=draw)
@@ -236,6 +239,7 @@ class Fleet:
             lsn = self._book.log.last
         else:
             self._end_lease(lease, now)
+            self.occupancy.add(now - lease.start_time)
             self._judge.outcome(lease.task, ended, now)
             self._recorded[lease.id] = lease.token
             if len(self._recorded) > RECORDED_MAX:

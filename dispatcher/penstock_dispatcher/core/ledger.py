@@ -16,6 +16,7 @@ from penstock_dispatcher.core import (
     awaiting,
     backlog,
     effects,
+    forecast,
     idempotency,
     lazy_heap,
     leases,
@@ -34,7 +35,12 @@ class Ledger:
     """Tasks of one pool; see the module's docstring."""
 
     def __init__(
-        self, *, pool_uid: str, log: records.RecordLog, tokens: leases.TokenSource
+        self,
+        *,
+        pool_uid: str,
+        log: records.RecordLog,
+        tokens: leases.TokenSource,
+        outlook: forecast.Forecast,
     ) -> None:
         self.pool_uid = pool_uid
         self.log = log
@@ -54,6 +60,7 @@ class Ledger:
         self.execution = rates.Mean()
         self.ended = retention.Retention()
         self.tokens = tokens
+        self.forecast = outlook
         self._sequence = 0
         self._awaiting = awaiting.Awaiting()
         self._by_sequence: lazy_heap.LazyHeap[lazy_heap.Stay] = lazy_heap.LazyHeap(lazy_heap.waits)
@@ -111,9 +118,8 @@ class Ledger:
         return ""
 
     def retry_after_ns(self, now: int, places: int = 1) -> int:
-        """When so many places should be free, from the drain rate."""
-        rate = self.completions.per_second(now)
-        return admission.retry_after_ns(drained_per_second=rate, places=places)
+        """When so many places should be free."""
+        return self.forecast.retry_after_ns(now, places)
 
     def _repeated(
         self, wanted: tasks.Submission, known: idempotency.Request
@@ -328,23 +334,7 @@ class Ledger:
         elif state is not tasks.TaskState.CANCELLED:
             self.failed_total += 1
         self.completions.add(now)
-        task.lsn = self.log.append(
-            records.TaskEnded(
-                self.pool_uid,
-                task.sequence,
-                task.id,
-                state,
-                task.attempt,
-                task.worker_losses,
-                task.start_time,
-                now,
-                task.execution_time_ns,
-                task.worker,
-                task.failure,
-                result,
-                result_content_type,
-            )
-        )
+        task.lsn = self.log.append(records.ended(self.pool_uid, task))
         self._retain(task, config)
         self.tell_when_durable(task.lsn, effects.TaskChanged(task, previous, state))
 

@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from penstock_dispatcher.core import lazy_heap, priorities
+from penstock_dispatcher.core import lazy_heap, places, priorities
 from penstock_dispatcher.core import task as tasks
 
 HEADS_FREE: Final = 64
@@ -25,6 +25,7 @@ class Ready:
         self._heads: list[lazy_heap.Stay] = []
         self._count = 0
         self.by_priority = priorities.Priorities()
+        self.places = places.Places()
 
     def __len__(self) -> int:
         return self._count
@@ -38,6 +39,7 @@ class Ready:
         heap.push(entry)
         self._count += 1
         self.by_priority.add(task.priority)
+        self.places.add(task.priority, task.sequence)
         if heap.head() is entry:
             self._push_head(entry)
 
@@ -65,6 +67,7 @@ class Ready:
     def _left(self, task: tasks.Task, heap: lazy_heap.LazyHeap[lazy_heap.Stay]) -> None:
         self._count -= 1
         self.by_priority.remove(task.priority)
+        self.places.remove(task.priority, task.sequence)
         if not heap:
             del self._by_type[task.type]
 

@@ -94,6 +94,25 @@ class TaskEnded(NamedTuple):
     result_content_type: str
 
 
+def ended(pool_uid: str, task: tasks.Task) -> TaskEnded:
+    """The outcome that the task has."""
+    return TaskEnded(
+        pool_uid,
+        task.sequence,
+        task.id,
+        task.state,
+        task.attempt,
+        task.worker_losses,
+        task.start_time,
+        task.end_time,
+        task.execution_time_ns,
+        task.worker,
+        task.failure,
+        task.result,
+        task.result_content_type,
+    )
+
+
 class TaskDeleted(NamedTuple):
     """Retention ended; the row ends. The request id lives on by itself."""
 

@@ -79,6 +79,8 @@ class Submission:
     retry: settings.RetryPolicy | None = None
     request_id: str = ""
     fingerprint: int = 0
+    start_by: int = 0
+    """Not to be admitted unless it is predicted to start by then."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)
@@ -113,6 +115,8 @@ class Task:
     place: Place = Place.NOWHERE
     ticket: int = 0
     """Bumped each time it leaves those that wait: entries of an earlier stay are dead."""
+    predicted_wait_ns: int = -1
+    """How long it was predicted to wait when it was admitted; -1 = it was not (any more)."""
     cancelling: bool = False
     """Somebody wants it to stop, durably: whatever becomes of its lease, it never starts again."""
     fencing_token: int = 0

@@ -10,7 +10,15 @@ nobody who could have had its place, whatever its priority. The best waiter *tha
 a large payload for which there is no room holds up no smaller one.
 """
 
-from penstock_dispatcher.core import admission, effects, lazy_heap, ledger, settings, units
+from penstock_dispatcher.core import (
+    admission,
+    effects,
+    lazy_heap,
+    ledger,
+    priorities,
+    settings,
+    units,
+)
 from penstock_dispatcher.core import task as tasks
 
 _Reason = admission.AdmissionReason
@@ -30,6 +38,7 @@ class WaitingRoom:
         self._deadlines: lazy_heap.LazyHeap[_Entry] = lazy_heap.LazyHeap(_waits)
         self._of_request: dict[str, dict[admission.Waiter, None]] = {}
         self._arrivals = 0
+        self.by_priority = priorities.Priorities()
         self._least = 0
         """No waiter's payload is smaller."""
         self.payload_bytes = 0
@@ -50,11 +59,12 @@ class WaitingRoom:
         waiter = admission.Waiter(
             wanted=wanted,
             priority=config.default_priority if wanted.priority is None else wanted.priority,
-            deadline=now + wait_ns,
+            deadline=min(now + wait_ns, wanted.start_by or units.NEVER),
             wait_ns=wait_ns,
         )
         self._least = min(self._least, wanted.size) if len(self) else wanted.size
         self.payload_bytes += wanted.size
+        self.by_priority.add(waiter.priority)
         self._order.push((-waiter.priority, self._arrivals, waiter))
         self._deadlines.push((waiter.deadline, self._arrivals, waiter))
         if wanted.request_id:
@@ -77,6 +87,7 @@ class WaitingRoom:
             return
         waiter.waits = False
         self.payload_bytes -= waiter.wanted.size
+        self.by_priority.remove(waiter.priority)
         self._order.died()
         self._deadlines.died()
         same = self._of_request.get(waiter.wanted.request_id)
@@ -118,7 +129,10 @@ class WaitingRoom:
         """Admit waiters, the best first, as long as one fits."""
         while (waiter := self._next(config)) is not None:
             self.leave(waiter)
-            self._answer(waiter, self.admit(waiter.wanted, config, now))
+            late = self._book.forecast.late(waiter.wanted, now)
+            if late is not None:
+                self._book.refused_total += 1
+            self._answer(waiter, late or self.admit(waiter.wanted, config, now))
 
     def _next(self, config: settings.PoolSettings) -> admission.Waiter | None:
         """The best waiter that fits. Costs nothing while none can, and a look at all of them only
@@ -151,7 +165,13 @@ class WaitingRoom:
             seconds = waiter.wait_ns / units.SECOND
             text = f"no room came free within {seconds:g} s: {self._book.waiting} tasks are waiting"
             self.leave(waiter)
-            self._answer(waiter, self.refuse(waiter.wanted, _Reason.ADMISSION_TIMEOUT, text, now))
+            late = None
+            if 0 < waiter.wanted.start_by <= now:
+                late = self._book.forecast.out_of_time(waiter.wanted, now)
+            if late is not None:
+                self._book.refused_total += 1
+            answer = late or self.refuse(waiter.wanted, _Reason.ADMISSION_TIMEOUT, text, now)
+            self._answer(waiter, answer)
 
     def take_all(self) -> list[admission.Waiter]:
         """Everybody leaves, in the order of the deadlines; the caller answers them."""

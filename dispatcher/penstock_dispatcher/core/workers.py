@@ -79,6 +79,8 @@ class Worker:
     stopping: bool = False
     drained: bool = False
     reservation_id: str = ""
+    room: int = 0
+    """Its slots as far as the table counts them: none while it takes no work."""
     leases: dict[str, leasing.Lease] = dataclasses.field(default_factory=dict)
 
     @property
@@ -118,6 +120,8 @@ class WorkerTable:
         self._open_at: dict[str, int] = {}
         self._open_types: collections.Counter[str] = collections.Counter()
         self._open_any = 0
+        self.slots = 0
+        """Of connected workers that take work."""
         self.tombstones: dict[str, None] = {}
         self.changed: dict[str, Worker] = {}
         """Sessions that changed since the last demand message, by session id."""
@@ -147,6 +151,8 @@ class WorkerTable:
         """The session is over and holds no lease."""
         assert not worker.leases, "leases are ended before a session is forgotten"
         self._close(worker)
+        self.slots -= worker.room
+        worker.room = 0
         worker.connected = False
         del self._by_session[worker.session_id]
         if self._by_pod.get(worker.pod_uid) is worker:
@@ -160,6 +166,9 @@ class WorkerTable:
     def touch(self, worker: Worker) -> None:
         """Something about the worker changed: index it anew, and let the operator know."""
         self._close(worker)
+        room = worker.slots if worker.takes_work else 0
+        self.slots += room - worker.room
+        worker.room = room
         if worker.credit > 0 and worker.takes_work and len(worker.leases) < worker.slots:
             busy = len(worker.leases)
             self._open.setdefault(busy, {})[worker.session_id] = worker

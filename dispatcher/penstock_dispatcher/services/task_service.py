@@ -124,7 +124,7 @@ class TaskService:
         self._pump.check_open()
         pool, task = self._find(request.name)
         await self._settled(task)
-        return task_view.view(task, pool.name)
+        return task_view.view_waiting(task, pool, self._pump.now())
 
     @answering.answered
     async def WaitTask(  # noqa: N802
