@@ -127,6 +127,7 @@ def task_of(entry: interface.StoredTask, config: settings.PoolSettings) -> tasks
         retry=_retry(accepted.body, config),
         request_id=accepted.request_id,
         state=tasks.TaskState.PENDING,
+        schedule_time=accepted.not_before,
         fencing_token=accepted.token_min,
     )
     if change is None:

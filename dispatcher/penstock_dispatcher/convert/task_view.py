@@ -14,7 +14,8 @@ POSITION_UNKNOWN = -1
 def etag(task: tasks.Task) -> str:
     """Changes whenever the task does."""
     charged = f"{task.attempt}-{task.worker_losses}"
-    return f'"{task.sequence:x}-{task.state.value}-{charged}-{task.end_time:x}"'
+    terms = f"{task.priority:x}-{task.schedule_time:x}-{task.expire_time:x}"
+    return f'"{task.sequence:x}-{task.state.value}-{charged}-{task.end_time:x}-{terms}"'
 
 
 def view(
@@ -36,10 +37,13 @@ def view(
         ("create_time", task.create_time),
         ("start_time", task.start_time),
         ("end_time", task.end_time),
+        ("schedule_time", task.schedule_time),
         ("expire_time", task.expire_time),
     ):
         if moment:
             getattr(shown, field).CopyFrom(times.timestamp(moment))
+        else:
+            shown.ClearField(field)  # type: ignore[arg-type]
     if task.execution_time_ns:
         shown.execution_time.CopyFrom(times.duration(task.execution_time_ns))
     if task.failure is not None:

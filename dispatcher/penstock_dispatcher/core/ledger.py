@@ -163,6 +163,7 @@ class Ledger:
             retry=wanted.retry or config.retry,
             request_id=wanted.request_id,
             state=tasks.TaskState.DELAYED if wanted.not_before > now else tasks.TaskState.PENDING,
+            schedule_time=wanted.not_before,
             fencing_token=self.tokens.newest + 1,
         )
         self.tasks[task.id] = task

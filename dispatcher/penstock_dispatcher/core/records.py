@@ -63,6 +63,18 @@ class TaskRedriven(NamedTuple):
     failure: tasks.Failure | None
 
 
+class TaskUpdated(NamedTuple):
+    """It waits under other terms: all of them, as they are from then on."""
+
+    pool_uid: str
+    sequence: int
+    task_id: str
+    priority: int
+    schedule_time: int
+    expire_time: int
+    not_before: int
+
+
 class TaskCancelling(NamedTuple):
     """Somebody wants it to stop while it runs: it never starts again. The other fields are as if it
     had been handed back.
@@ -194,6 +206,7 @@ Record = (
     TaskAccepted
     | TaskRequeued
     | TaskRedriven
+    | TaskUpdated
     | TaskCancelling
     | TaskEnded
     | TaskDeleted

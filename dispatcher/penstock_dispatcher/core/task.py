@@ -111,6 +111,8 @@ class Task:
     result: bytes = b""
     result_content_type: str = ""
     progress: bytes = b""
+    schedule_time: int = 0
+    """From when on it may start, as somebody asked; a back-off moves `not_before` only."""
     lsn: int = 0
     place: Place = Place.NOWHERE
     ticket: int = 0
