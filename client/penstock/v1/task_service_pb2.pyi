@@ -240,6 +240,7 @@ class ListTasksRequest(_message.Message):
     filter: _builtins.str
     """Terms joined by AND: state=PENDING, type=NAME, priority=N, label.KEY=VALUE."""
     order_by: _builtins.str
+    """`create_time` or empty: there is no other order than that of admission."""
     def __init__(
         self,
         *,

@@ -156,11 +156,11 @@ class TaskService:
         """Tasks of a pool in the order of their admission, without payload and result."""
         self._pump.check_open()
         pool = self._submitting.pool_of(request.parent)
-        if request.order_by:
-            raise errors.invalid("order_by", "must be empty: tasks are listed as they came")
+        listing.check_order(request.order_by)
         start = listing.position(request.page_token)
-        found, following = listing.page(
-            self._orders.setdefault(pool, listing.Order()).since(start, pool.book.tasks),
+        found, following = await self._orders.setdefault(pool, listing.Order()).page(
+            pool.book.tasks,
+            start,
             matches=listing.task_filter(request.filter),
             size=listing.page_size(request.page_size),
         )
