@@ -125,6 +125,7 @@ def task_of(entry: interface.StoredTask, config: settings.PoolSettings) -> tasks
         request_id=accepted.request_id,
         state=tasks.TaskState.PENDING,
         fingerprint=accepted.fingerprint,
+        schedule_time=accepted.not_before,
         fencing_token=accepted.token_min,
         fairness_key=accepted.fairness_key,
         concurrency_key=accepted.concurrency_key,

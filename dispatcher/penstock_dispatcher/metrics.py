@@ -3,18 +3,25 @@
 Labels are bounded: namespace, pool, and enums. A pool that is forgotten takes its series with it.
 """
 
+import itertools
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from penstock_dispatcher import pump
+from penstock_dispatcher.core import demand, estimate, workers
 from penstock_dispatcher.core import pool as pools
-from penstock_dispatcher.core import workers
 from penstock_dispatcher.services import answering
 
 _POOL = ("namespace", "pool")
+_Found = tuple[tuple[str, str], pools.Pool, demand.PoolStats]
 
 _GAUGES = (
     ("pending", "Tasks that wait for a worker, a token or room in flight."),
@@ -70,6 +77,8 @@ class DispatcherCollector(Collector):
             execution.add_metric(labels, stats.mean_execution_ns / 1e9)
         yield from (bound, oldest, execution)
         yield self._workers()
+        yield self._waits(found)
+        yield self._estimates()
         yield from self._process()
 
     def _pools(self) -> list[pools.Pool]:
@@ -86,6 +95,38 @@ class DispatcherCollector(Collector):
                 counts[worker.state] += 1
             for state, count in counts.items():
                 family.add_metric((*_labels(pool), state.name.lower()), count)
+        return family
+
+    def _waits(self, found: list[_Found]) -> Metric:
+        family = GaugeMetricFamily(
+            "penstock_pool_estimated_wait_seconds",
+            "Of a new task of default priority; no sample while it cannot be told.",
+            labels=_POOL,
+        )
+        for labels, _, stats in found:
+            if stats.estimated_wait_ns >= 0:
+                family.add_metric(labels, stats.estimated_wait_ns / 1e9)
+        return family
+
+    def _estimates(self) -> Metric:
+        family = HistogramMetricFamily(
+            "penstock_pool_wait_estimate_error_seconds",
+            "By how much tasks started later or earlier than predicted at their admission; of"
+            " every 16th task, and of those with a max_queue_time.",
+            labels=(*_POOL, "started"),
+        )
+        for pool in self._pools():
+            for started, errors in (
+                ("later", pool.forecast.late_errors),
+                ("earlier", pool.forecast.early_errors),
+            ):
+                sums = itertools.accumulate(errors.counts)
+                bounds = [*(str(bound) for bound in estimate.BUCKETS_SECONDS), "+Inf"]
+                family.add_metric(
+                    (*_labels(pool), started),
+                    list(zip(bounds, sums, strict=True)),
+                    errors.total_seconds,
+                )
         return family
 
     def _process(self) -> Iterator[Metric]:

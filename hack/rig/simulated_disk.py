@@ -54,11 +54,20 @@ class Disk:
                 change[record.sequence] = record
             elif isinstance(record, records.TaskRedriven):
                 accepted[record.sequence] = accepted[record.sequence]._replace(
-                    token_min=record.token_min, expire_time=0
+                    token_min=record.token_min, not_before=0, expire_time=0
                 )
                 change[record.sequence] = records.TaskRequeued(
                     self._uid, record.sequence, record.task_id, 0, 0, 0, record.failure
                 )
+            elif isinstance(record, records.TaskUpdated):
+                accepted[record.sequence] = accepted[record.sequence]._replace(
+                    priority=record.priority,
+                    not_before=record.schedule_time,
+                    expire_time=record.expire_time,
+                )
+                before = change.get(record.sequence)
+                if isinstance(before, records.TaskRequeued):
+                    change[record.sequence] = before._replace(not_before=record.not_before)
             elif isinstance(record, records.TaskDeleted):
                 del accepted[record.sequence]
         return [

@@ -243,6 +243,7 @@ def test_who_would_come_back_is_told_of_those_who_wait() -> None:
     bench.worker("w", slots=1)
     for number in range(10):
         bench.effects()
+        bench.wait(1)
         bench.end(bench.pool.fleet.leases.all()[0].task.id)
         bench.submit(f"t{number}")
     bench.effects()

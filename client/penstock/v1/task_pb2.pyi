@@ -171,14 +171,18 @@ class Task(_message.Message):
     result: _builtins.bytes
     etag: _builtins.str
     queue_position: _builtins.int
-    """Tasks before it, approximate, PENDING only; -1 = unknown."""
+    """Tasks that come before it, PENDING only and told by GetTask only; -1 = unknown. Exact for one pool-wide order; what may still come
+    with a higher priority, or cannot run on the workers there are, is not foreseen.
+    """
     result_content_type: _builtins.str
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """At most 64 labels; keys and values at most 256 bytes."""
 
     @_builtins.property
-    def schedule_time(self) -> _timestamp_pb2.Timestamp: ...
+    def schedule_time(self) -> _timestamp_pb2.Timestamp:
+        """Not before this."""
+
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """Must START by then."""
@@ -210,7 +214,9 @@ class Task(_message.Message):
         """The last failure."""
 
     @_builtins.property
-    def estimated_wait(self) -> _duration_pb2.Duration: ...
+    def estimated_wait(self) -> _duration_pb2.Duration:
+        """How long it will go on waiting, as the fleet and its tasks are at the moment; PENDING only, by GetTask only; unset = unknown."""
+
     @_builtins.property
     def execution_time(self) -> _duration_pb2.Duration:
         """Elapsed execution time of the recorded attempt, as the worker measured it."""

@@ -76,7 +76,9 @@ class SubmitTaskRequest(_message.Message):
 
     @_builtins.property
     def max_queue_time(self) -> _duration_pb2.Duration:
-        """Refuse instead of queueing when the predicted start is later than this."""
+        """Refuse (DEADLINE_UNREACHABLE) instead of queueing when the predicted start is later than this, counted from the call, with WAIT
+        too. 0 = only if it starts at once. Where nothing can be predicted the task is taken. Not together with task.schedule_time.
+        """
 
     def __init__(
         self,
@@ -238,6 +240,7 @@ class ListTasksRequest(_message.Message):
     filter: _builtins.str
     """Terms joined by AND: state=PENDING, type=NAME, priority=N, label.KEY=VALUE."""
     order_by: _builtins.str
+    """`create_time` or empty: there is no other order than that of admission."""
     def __init__(
         self,
         *,
@@ -381,9 +384,15 @@ class UpdateTaskRequest(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def task(self) -> _task_pb2.Task: ...
+    def task(self) -> _task_pb2.Task:
+        """`name`, the new values, and optionally the `etag` that was read."""
+
     @_builtins.property
-    def update_mask(self) -> _field_mask_pb2.FieldMask: ...
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Of `priority`, `schedule_time`, `expire_time`; `*` = all three; unset = those that are set. One that is named and not set is as if
+        it had never been: the pool's priority, at once, the pool's time to live from now on.
+        """
+
     def __init__(
         self,
         *,
@@ -431,11 +440,17 @@ class BatchCancelTasksRequest(_message.Message):
     NAMES_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     filter: _builtins.str
+    """As that of ListTasks; `*` = every task. Tasks that come later are not among them."""
     reason: _builtins.str
+    validate_only: _builtins.bool
+    """A preview: count and names only."""
     @_builtins.property
-    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of that pool, at most 1000; all must be there, and those that have ended are passed over. These, or a filter."""
+
     def __init__(
         self,
         *,
@@ -443,10 +458,11 @@ class BatchCancelTasksRequest(_message.Message):
         names: _abc.Iterable[_builtins.str] | None = ...,
         filter: _builtins.str = ...,
         reason: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "names", b"names", "parent", b"parent", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "names", b"names", "parent", b"parent", "reason", b"reason", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -459,8 +475,11 @@ class BatchCancelTasksResponse(_message.Message):
     CANCELLED_COUNT_FIELD_NUMBER: _builtins.int
     NAMES_FIELD_NUMBER: _builtins.int
     cancelled_count: _builtins.int
+    """Waiting tasks that were cancelled, and running ones whose workers were asked to stop."""
     @_builtins.property
-    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of the first of them, at most 100."""
+
     def __init__(
         self,
         *,
@@ -474,6 +493,64 @@ class BatchCancelTasksResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BatchCancelTasksResponse: _TypeAlias = BatchCancelTasksResponse  # noqa: Y015
+
+@_typing.final
+class BatchRetryTasksRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    filter: _builtins.str
+    """As that of ListTasks, among FAILED and DEAD_LETTERED tasks; `*` = all of those."""
+    validate_only: _builtins.bool
+    """A preview: count and names only."""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of that pool, at most 1000; all must be there, and those that have not failed are passed over. These, or a filter."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "names", b"names", "parent", b"parent", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchRetryTasksRequest: _TypeAlias = BatchRetryTasksRequest  # noqa: Y015
+
+@_typing.final
+class BatchRetryTasksResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RETRIED_COUNT_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    retried_count: _builtins.int
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of the first of them, at most 100."""
+
+    def __init__(
+        self,
+        *,
+        retried_count: _builtins.int = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names", "retried_count", b"retried_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchRetryTasksResponse: _TypeAlias = BatchRetryTasksResponse  # noqa: Y015
 
 @_typing.final
 class RetryTaskRequest(_message.Message):

@@ -91,6 +91,11 @@ class TaskServiceStub:
                 request_serializer=penstock_dot_v1_dot_task__service__pb2.RetryTaskRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_task__pb2.Task.FromString,
                 _registered_method=True)
+        self.BatchRetryTasks = channel.unary_unary(
+                '/penstock.v1.TaskService/BatchRetryTasks',
+                request_serializer=penstock_dot_v1_dot_task__service__pb2.BatchRetryTasksRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_task__service__pb2.BatchRetryTasksResponse.FromString,
+                _registered_method=True)
         self.DeleteTask = channel.unary_unary(
                 '/penstock.v1.TaskService/DeleteTask',
                 request_serializer=penstock_dot_v1_dot_task__service__pb2.DeleteTaskRequest.SerializeToString,
@@ -151,7 +156,7 @@ class TaskServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateTask(self, request, context):
-        """Only `priority`, `schedule_time`, `expire_time` while PENDING or DELAYED.
+        """Only `priority`, `schedule_time`, `expire_time` while PENDING or DELAYED. The task keeps its place in the order of admission.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -164,7 +169,8 @@ class TaskServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchCancelTasks(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """A part at a time, and durable when answered: a call that ends early has cancelled some of them.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -172,6 +178,13 @@ class TaskServiceServicer:
     def RetryTask(self, request, context):
         """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset and without its expire_time. It keeps its name and its
         place in the order of admission, and is not refused by the bound.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchRetryTasks(self, request, context):
+        """RetryTask for many, a part at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -241,6 +254,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.RetryTask,
                     request_deserializer=penstock_dot_v1_dot_task__service__pb2.RetryTaskRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_task__pb2.Task.SerializeToString,
+            ),
+            'BatchRetryTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchRetryTasks,
+                    request_deserializer=penstock_dot_v1_dot_task__service__pb2.BatchRetryTasksRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_task__service__pb2.BatchRetryTasksResponse.SerializeToString,
             ),
             'DeleteTask': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteTask,
@@ -545,6 +563,33 @@ class TaskService:
             '/penstock.v1.TaskService/RetryTask',
             penstock_dot_v1_dot_task__service__pb2.RetryTaskRequest.SerializeToString,
             penstock_dot_v1_dot_task__pb2.Task.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchRetryTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.TaskService/BatchRetryTasks',
+            penstock_dot_v1_dot_task__service__pb2.BatchRetryTasksRequest.SerializeToString,
+            penstock_dot_v1_dot_task__service__pb2.BatchRetryTasksResponse.FromString,
             options,
             channel_credentials,
             insecure,

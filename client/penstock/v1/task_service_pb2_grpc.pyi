@@ -51,13 +51,16 @@ class TaskServiceStub:
     WATCH_TOO_SLOW. Not every step is a change of its own: a delayed task is not shown again when its time has come.
     """
     UpdateTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.UpdateTaskRequest, _task_pb2.Task]
-    """Only `priority`, `schedule_time`, `expire_time` while PENDING or DELAYED."""
+    """Only `priority`, `schedule_time`, `expire_time` while PENDING or DELAYED. The task keeps its place in the order of admission."""
     CancelTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_pb2.Task]
     BatchCancelTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.BatchCancelTasksRequest, _task_service_pb2.BatchCancelTasksResponse]
+    """A part at a time, and durable when answered: a call that ends early has cancelled some of them."""
     RetryTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.RetryTaskRequest, _task_pb2.Task]
     """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset and without its expire_time. It keeps its name and its
     place in the order of admission, and is not refused by the bound.
     """
+    BatchRetryTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.BatchRetryTasksRequest, _task_service_pb2.BatchRetryTasksResponse]
+    """RetryTask for many, a part at a time."""
     DeleteTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.DeleteTaskRequest, _empty_pb2.Empty]
     """Terminal tasks only."""
 
@@ -80,13 +83,16 @@ class TaskServiceAsyncStub(TaskServiceStub):
     WATCH_TOO_SLOW. Not every step is a change of its own: a delayed task is not shown again when its time has come.
     """
     UpdateTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.UpdateTaskRequest, _task_pb2.Task]  # type: ignore[assignment]
-    """Only `priority`, `schedule_time`, `expire_time` while PENDING or DELAYED."""
+    """Only `priority`, `schedule_time`, `expire_time` while PENDING or DELAYED. The task keeps its place in the order of admission."""
     CancelTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_pb2.Task]  # type: ignore[assignment]
     BatchCancelTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.BatchCancelTasksRequest, _task_service_pb2.BatchCancelTasksResponse]  # type: ignore[assignment]
+    """A part at a time, and durable when answered: a call that ends early has cancelled some of them."""
     RetryTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.RetryTaskRequest, _task_pb2.Task]  # type: ignore[assignment]
     """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset and without its expire_time. It keeps its name and its
     place in the order of admission, and is not refused by the bound.
     """
+    BatchRetryTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.BatchRetryTasksRequest, _task_service_pb2.BatchRetryTasksResponse]  # type: ignore[assignment]
+    """RetryTask for many, a part at a time."""
     DeleteTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.DeleteTaskRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Terminal tasks only."""
 
@@ -154,7 +160,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_service_pb2.UpdateTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_pb2.Task, _abc.Awaitable[_task_pb2.Task]]:
-        """Only `priority`, `schedule_time`, `expire_time` while PENDING or DELAYED."""
+        """Only `priority`, `schedule_time`, `expire_time` while PENDING or DELAYED. The task keeps its place in the order of admission."""
 
     @_abc_1.abstractmethod
     def CancelTask(
@@ -168,7 +174,8 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _task_service_pb2.BatchCancelTasksRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_task_service_pb2.BatchCancelTasksResponse, _abc.Awaitable[_task_service_pb2.BatchCancelTasksResponse]]: ...
+    ) -> _typing.Union[_task_service_pb2.BatchCancelTasksResponse, _abc.Awaitable[_task_service_pb2.BatchCancelTasksResponse]]:
+        """A part at a time, and durable when answered: a call that ends early has cancelled some of them."""
 
     @_abc_1.abstractmethod
     def RetryTask(
@@ -179,6 +186,14 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         """Queues a FAILED or DEAD_LETTERED task again, with attempts and losses reset and without its expire_time. It keeps its name and its
         place in the order of admission, and is not refused by the bound.
         """
+
+    @_abc_1.abstractmethod
+    def BatchRetryTasks(
+        self,
+        request: _task_service_pb2.BatchRetryTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.BatchRetryTasksResponse, _abc.Awaitable[_task_service_pb2.BatchRetryTasksResponse]]:
+        """RetryTask for many, a part at a time."""
 
     @_abc_1.abstractmethod
     def DeleteTask(

@@ -124,6 +124,13 @@ def wait_ns(request: task_service_pb2.SubmitTaskRequest, config: settings.PoolSe
     return config.max_wait_ns
 
 
+def start_by(request: task_service_pb2.SubmitTaskRequest, now: int) -> int:
+    """By when the task of a checked request is to start, counted from the call; 0 = whenever."""
+    if request.HasField("max_queue_time"):
+        return now + times.duration_ns(request.max_queue_time)
+    return 0
+
+
 def _violations(
     request: task_service_pb2.SubmitTaskRequest,
     task: task_pb2.Task,
@@ -147,7 +154,7 @@ def _violations(
     if request.HasField("max_wait"):
         _check_max_wait(request, config, bad)
     if request.HasField("max_queue_time"):
-        bad("max_queue_time", "must be unset: this dispatcher does not predict starts yet")
+        _check_max_queue_time(request, bad)
     if not present <= _UNCHECKED:
         _check_task(task, bad)
     return found
@@ -195,6 +202,17 @@ def _check_max_wait(
             "max_wait",
             f"must be 0 to {config.max_wait_ns / units.SECOND:g} s, which the pool's"
             f" queue.maxWaitSeconds allows, is {wanted / units.SECOND:g} s",
+        )
+
+
+def _check_max_queue_time(request: task_service_pb2.SubmitTaskRequest, bad: _Bad) -> None:
+    times.check_duration(request.max_queue_time, "max_queue_time", bad)
+    if times.duration_ns(request.max_queue_time) < 0:
+        bad("max_queue_time", "must not be negative; 0 = only if it starts at once")
+    if request.task.HasField("schedule_time"):
+        bad(
+            "max_queue_time",
+            "must be unset with task.schedule_time: what will wait by then cannot be told",
         )
 
 

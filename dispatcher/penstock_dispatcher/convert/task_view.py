@@ -5,15 +5,17 @@ from google.rpc import error_details_pb2, status_pb2
 from penstock.v1 import task_pb2
 from penstock_dispatcher import errors
 from penstock_dispatcher.convert import times
+from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
 
-QUEUE_POSITION_UNKNOWN = -1
+POSITION_UNKNOWN = -1
 
 
 def etag(task: tasks.Task) -> str:
     """Changes whenever the task does."""
     charged = f"{task.attempt}-{task.worker_losses}"
-    return f'"{task.sequence:x}-{task.state.value}-{charged}-{task.end_time:x}"'
+    terms = f"{task.priority:x}-{task.schedule_time:x}-{task.expire_time:x}"
+    return f'"{task.sequence:x}-{task.state.value}-{charged}-{task.end_time:x}-{terms}"'
 
 
 def view(
@@ -35,10 +37,13 @@ def view(
         ("create_time", task.create_time),
         ("start_time", task.start_time),
         ("end_time", task.end_time),
+        ("schedule_time", task.schedule_time),
         ("expire_time", task.expire_time),
     ):
         if moment:
             getattr(shown, field).CopyFrom(times.timestamp(moment))
+        else:
+            shown.ClearField(field)  # type: ignore[arg-type]
     if task.execution_time_ns:
         shown.execution_time.CopyFrom(times.duration(task.execution_time_ns))
     if task.failure is not None:
@@ -47,7 +52,18 @@ def view(
         shown.result = task.result
         shown.result_content_type = task.result_content_type
     if task.state is tasks.TaskState.PENDING:
-        shown.queue_position = QUEUE_POSITION_UNKNOWN
+        shown.queue_position = POSITION_UNKNOWN
+    return shown
+
+
+def view_waiting(task: tasks.Task, pool: pools.Pool, now: int) -> task_pb2.Task:
+    """The whole task; if it waits for a slot, also where it stands and how long that will take."""
+    shown = view(task, pool.name)
+    if task.state is tasks.TaskState.PENDING:
+        shown.queue_position = pool.forecast.position(task)
+        wait_ns = pool.forecast.at(shown.queue_position, now)
+        if wait_ns >= 0:
+            shown.estimated_wait.CopyFrom(times.duration(wait_ns))
     return shown
 
 

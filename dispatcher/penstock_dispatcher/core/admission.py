@@ -15,6 +15,7 @@ from penstock_dispatcher.core import units
 RETRY_AFTER_MIN_NS: Final = 50 * units.MILLISECOND
 RETRY_AFTER_MAX_NS: Final = 30 * units.SECOND
 RETRY_AFTER_UNKNOWN_NS: Final = units.SECOND
+"""Nothing is known: no worker, or a pool that does not dispatch."""
 
 
 class AdmissionReason(enum.Enum):
@@ -26,6 +27,7 @@ class AdmissionReason(enum.Enum):
     KEY_QUEUE_FULL = "KEY_QUEUE_FULL"
     TOO_MANY_WAITERS = "TOO_MANY_WAITERS"
     ADMISSION_TIMEOUT = "ADMISSION_TIMEOUT"
+    DEADLINE_UNREACHABLE = "DEADLINE_UNREACHABLE"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
     TASK_EXISTS = "TASK_EXISTS"
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
@@ -50,6 +52,8 @@ class Admission(NamedTuple):
     lsn: int = 0
     task: tasks.Task | None = None
     retry_after_ns: int = 0
+    estimated_wait_ns: int = 0
+    """With DEADLINE_UNREACHABLE: when it would have started."""
     message: str = ""
     key: str = ""
     """The fairness key that is concerned, if only one is."""
@@ -72,11 +76,10 @@ class Waiter:
     """Neither answered nor gone yet."""
 
 
-def retry_after_ns(*, drained_per_second: float, places: int) -> int:
-    """An estimate of when `places` tasks will have left the queue, in nanoseconds, within named
-    bounds.
+def retry_after_ns(wait_ns: int) -> int:
+    """When to come back for a place that is predicted to come free after `wait_ns` (negative =
+    unknown), within named bounds.
     """
-    if drained_per_second <= 0:
+    if wait_ns < 0:
         return RETRY_AFTER_UNKNOWN_NS
-    estimate = int(places / drained_per_second * units.SECOND)
-    return max(RETRY_AFTER_MIN_NS, min(RETRY_AFTER_MAX_NS, estimate))
+    return max(RETRY_AFTER_MIN_NS, min(RETRY_AFTER_MAX_NS, wait_ns))

@@ -26,7 +26,7 @@ def redrive(book: ledger.Ledger, task: tasks.Task) -> bool:
     book.ended.release(task)
     task.state = tasks.TaskState.PENDING
     task.attempt = task.worker_losses = 0
-    task.not_before = task.expire_time = 0
+    task.not_before = task.schedule_time = task.expire_time = 0
     task.start_time = task.end_time = task.execution_time_ns = 0
     task.worker = ""
     task.fencing_token = book.tokens.newest + 1

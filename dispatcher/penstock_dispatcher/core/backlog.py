@@ -18,6 +18,7 @@ from penstock_dispatcher.core import (
     key_rates,
     lanes,
     lazy_heap,
+    places,
     priorities,
     ready,
     settings,
@@ -39,6 +40,8 @@ class Backlog:
         """What they take."""
         self.by_priority = priorities.Priorities()
         """The ready ones, counted."""
+        self.places = places.Places()
+        """Where each of the ready ones stands."""
         self._delayed: _Heap = lazy_heap.LazyHeap(lazy_heap.waits)
         self._expiring: _Heap = lazy_heap.LazyHeap(lazy_heap.waits)
 
@@ -93,11 +96,13 @@ class Backlog:
         self.ready_count += 1
         self.ready_slots += task.slots
         self.by_priority.add(task.priority)
+        self.places.add(task.priority, task.sequence)
 
     def _left(self, task: tasks.Task) -> None:
         self.ready_count -= 1
         self.ready_slots -= task.slots
         self.by_priority.remove(task.priority)
+        self.places.remove(task.priority, task.sequence)
 
     def remove(self, task: tasks.Task) -> None:
         """Take a waiting task out of turn. Its state says where it is; the caller sets the next

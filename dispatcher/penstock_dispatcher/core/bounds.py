@@ -8,7 +8,7 @@ refused while there is room.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from penstock_dispatcher.core import admission, settings
+from penstock_dispatcher.core import admission, estimate, settings, units
 from penstock_dispatcher.core import task as tasks
 
 if TYPE_CHECKING:
@@ -101,4 +101,4 @@ def _key_retry_after_ns(
     limit = config.rate_limit_per_key
     if limit is not None:
         rate = min(rate, limit.tasks * 1e9 / limit.period_ns)
-    return admission.retry_after_ns(drained_per_second=rate, places=1)
+    return admission.retry_after_ns(int(units.SECOND / rate) if rate > 0 else estimate.UNKNOWN)

@@ -47,11 +47,11 @@ class TokenBucket:
         return True
 
     def ready_at(self, now: int, count: int = 1) -> int:
-        """The first moment, in nanoseconds and not before `now`, at which `count` (at most burst)
-        tokens can be taken.
+        """The first moment, in nanoseconds and not before `now`, at which the last of `count`
+        tokens can be taken, each as it comes.
         """
         rate = self._rate
-        earliest = self._tat + (count - rate.burst) * rate.period_ns
+        earliest = max(self._tat, now * rate.tasks) + (count - rate.burst) * rate.period_ns
         return max(now, -(-earliest // rate.tasks))
 
     def full_at(self) -> int:

@@ -17,6 +17,7 @@ from penstock_dispatcher.core import (
     leases,
     ledger,
     outcome,
+    rates,
     records,
     settings,
     workers,
@@ -46,6 +47,8 @@ class Fleet:
         self.expected: dict[str, str] = {}
         """Sessions of before a restart that may still run something: session id → pod UID."""
         self.expected_until = 0
+        self.occupancy = rates.Mean()
+        """For how long a task keeps its slot: nanoseconds from assignment to outcome."""
         self._book = book
         self._tokens = tokens
         self._judge = outcome.Judge(book=book, config=config, draw=draw)
@@ -165,7 +168,7 @@ class Fleet:
             return
         # Never more than it has slots, whatever it says.
         worker.credit = min(worker.credit + slots, worker.slots)
-        self.workers.touch(worker)
+        self.workers.loaded(worker)
 
     def heartbeat(self, session_id: str, lease_ids: Iterable[str], now: int) -> None:
         """The worker is alive and works on these leases."""
@@ -199,13 +202,13 @@ class Fleet:
         self, worker: workers.Worker, task: tasks.Task, token: int, now: int
     ) -> leases.Lease:
         lease = leases.Lease(
-            id=leases.lease_id_of(token),
-            token=token,
-            task=task,
-            session_id=worker.session_id,
-            start_time=now,
-            expires=now + self._config.lease_ns,
-            deadline=now + task.execution_timeout_ns + self._config.cancel_grace_ns,
+            leases.lease_id_of(token),
+            token,
+            task,
+            worker.session_id,
+            now,
+            now + self._config.lease_ns,
+            now + task.execution_timeout_ns + self._config.cancel_grace_ns,
         )
         task.state = tasks.TaskState.RUNNING
         if task.cancelling:
@@ -217,7 +220,7 @@ class Fleet:
         worker.leases[lease.id] = lease
         worker.slots_used += task.slots
         worker.awaited = False
-        self.workers.touch(worker)
+        self.workers.loaded(worker)
         return lease
 
     def _end_lease(self, lease: leases.Lease, now: int) -> None:
@@ -227,7 +230,7 @@ class Fleet:
             worker.slots_used -= lease.task.slots
             if not worker.leases:
                 worker.idle_since = now
-            self.workers.touch(worker)
+            self.workers.loaded(worker)
 
     def outcome(self, session_id: str, ended: outcome.Outcome, now: int) -> None:
         """An attempt ended. Its lease must be this session's: a late outcome is refused, a repeated
@@ -239,6 +242,7 @@ class Fleet:
             lsn = self._book.log.last
         else:
             self._end_lease(lease, now)
+            self.occupancy.add(now - lease.start_time)
             self._judge.outcome(lease.task, ended, now)
             self._recorded[lease.id] = lease.token
             if len(self._recorded) > RECORDED_MAX:

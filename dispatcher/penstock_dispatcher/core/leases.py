@@ -7,6 +7,7 @@ is put right when that time has come. Execution deadlines are looked at in the s
 """
 
 import dataclasses
+import itertools
 from typing import Final
 
 from penstock_dispatcher.core import key_counts, lazy_heap, units
@@ -100,6 +101,10 @@ class LeaseTable:
     def all(self) -> list[Lease]:
         """Every valid lease."""
         return list(self._by_id.values())
+
+    def first(self, count: int) -> list[Lease]:
+        """The oldest valid ones, at most so many."""
+        return list(itertools.islice(self._by_id.values(), count))
 
     def add(self, lease: Lease) -> None:
         """Make a lease valid, and its task's only one."""

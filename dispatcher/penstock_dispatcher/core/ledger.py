@@ -18,6 +18,7 @@ from penstock_dispatcher.core import (
     backlog,
     bounds,
     effects,
+    forecast,
     idempotency,
     key_counts,
     leases,
@@ -36,7 +37,12 @@ class Ledger:
     """Tasks of one pool; see the module's docstring."""
 
     def __init__(
-        self, *, pool_uid: str, log: records.RecordLog, tokens: leases.TokenSource
+        self,
+        *,
+        pool_uid: str,
+        log: records.RecordLog,
+        tokens: leases.TokenSource,
+        outlook: forecast.Forecast,
     ) -> None:
         self.pool_uid = pool_uid
         self.log = log
@@ -48,6 +54,8 @@ class Ledger:
         """What those that are held take."""
         self.effects: list[effects.Effect] = []
         self.committing = 0
+        self.waiting = 0
+        """Tasks that wait, wherever they lie: what the bound counts."""
         self.waiting_bytes = 0
         self.by_key = key_counts.KeyCounts()
         """Tasks that wait, by fairness key; those without one count as the empty key."""
@@ -60,14 +68,10 @@ class Ledger:
         self.execution = rates.Mean()
         self.ended = retention.Retention()
         self.tokens = tokens
+        self.forecast = outlook
         self._sequence = 0
         self._awaiting = awaiting.Awaiting()
         self._arrivals = arrivals.Arrivals()
-
-    @property
-    def waiting(self) -> int:
-        """Tasks that wait: what the bound counts."""
-        return len(self.backlog) + self.committing + len(self.held)
 
     # ------------------------------------------------------------ admission
 
@@ -98,9 +102,8 @@ class Ledger:
         )
 
     def retry_after_ns(self, now: int, places: int = 1) -> int:
-        """When so many places should be free, from the drain rate."""
-        rate = self.completions.per_second(now)
-        return admission.retry_after_ns(drained_per_second=rate, places=places)
+        """When so many places should be free."""
+        return self.forecast.retry_after_ns(now, places)
 
     def _repeated(self, wanted: tasks.Submission, known: idempotency.Known) -> admission.Admission:
         if known.fingerprint != wanted.fingerprint:
@@ -141,6 +144,7 @@ class Ledger:
             request_id=wanted.request_id,
             state=tasks.TaskState.DELAYED if wanted.not_before > now else tasks.TaskState.PENDING,
             fingerprint=wanted.fingerprint,
+            schedule_time=wanted.not_before,
             fencing_token=self.tokens.newest + 1,
             fairness_key=wanted.fairness_key,
             concurrency_key=wanted.concurrency_key,
@@ -165,6 +169,7 @@ class Ledger:
         self._came(task)
 
     def _came(self, task: tasks.Task) -> None:
+        self.waiting += 1
         self.waiting_bytes += task.size
         self.by_key.add(task.fairness_key)
         self._arrivals.came(task)
@@ -209,6 +214,7 @@ class Ledger:
 
     def _left(self, task: tasks.Task) -> None:
         task.place = _Place.NOWHERE
+        self.waiting -= 1
         self.waiting_bytes -= task.size
         self.by_key.remove(task.fairness_key)
         self._arrivals.left(task)
@@ -297,23 +303,7 @@ class Ledger:
         elif state is not tasks.TaskState.CANCELLED:
             self.failed_total += 1
         self.completions.add(now)
-        task.lsn = self.log.append(
-            records.TaskEnded(
-                self.pool_uid,
-                task.sequence,
-                task.id,
-                state,
-                task.attempt,
-                task.worker_losses,
-                task.start_time,
-                now,
-                task.execution_time_ns,
-                task.worker,
-                task.failure,
-                result,
-                result_content_type,
-            )
-        )
+        task.lsn = self.log.append(records.ended(self.pool_uid, task))
         self._retain(task, config)
         self.tell_when_durable(task.lsn, effects.TaskChanged(task, previous, state))
 

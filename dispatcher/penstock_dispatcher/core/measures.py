@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from penstock_dispatcher.core import demand, units, waiting_keys
+from penstock_dispatcher.core import demand, waiting_keys
 
 if TYPE_CHECKING:
     from penstock_dispatcher.core import pool as pools
@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 def stats(pool: "pools.Pool", now: int) -> demand.PoolStats:
     """What people see."""
     book, table = pool.book, pool.fleet.workers
-    per_second = book.completions.per_second(now)
     return demand.PoolStats(
         pending=book.waiting - book.backlog.delayed_count,
         delayed=book.backlog.delayed_count,
@@ -21,18 +20,18 @@ def stats(pool: "pools.Pool", now: int) -> demand.PoolStats:
         pending_bytes=book.waiting_bytes,
         oldest_pending_time=book.oldest_create_time(),
         arrival_per_second=book.arrivals.per_second(now),
-        completion_per_second=per_second,
+        completion_per_second=book.completions.per_second(now),
         mean_execution_ns=_mean_execution_ns(pool, now),
         rate_limit_tokens=pool.tokens_available(now),
         rate_limited_ns=pool.throttled_ns(now),
-        slots_total=sum(worker.slots for worker in table.all() if worker.takes_work),
+        slots_total=table.slots,
         slots_used=pool.fleet.leases.slots,
         pending_by_priority=book.backlog.by_priority.highest(demand.PRIORITIES_SHOWN_MAX),
         accepted_total=book.accepted_total,
         refused_total=book.refused_total,
         succeeded_total=book.succeeded_total,
         failed_total=book.failed_total,
-        estimated_wait_ns=int(book.waiting / per_second * units.SECOND) if per_second else -1,
+        estimated_wait_ns=pool.forecast.of_new(pool.config.default_priority, now),
     )
 
 

@@ -21,6 +21,7 @@ from penstock_dispatcher.core import (
     demand,
     effects,
     fleet,
+    forecast,
     idempotency,
     leases,
     ledger,
@@ -55,7 +56,10 @@ class Pool:
         fresh: bool = True,
     ) -> None:
         self.config = config
-        self.book = ledger.Ledger(pool_uid=config.uid, log=log, tokens=tokens)
+        self.forecast = forecast.Forecast(self)
+        self.book = ledger.Ledger(
+            pool_uid=config.uid, log=log, tokens=tokens, outlook=self.forecast
+        )
         self.fleet = fleet.Fleet(book=self.book, config=config, tokens=tokens, draw=draw)
         self.reservations = reservations.Reservations(book=self.book, table=self.fleet.workers)
         self.room = waiting_room.WaitingRoom(self.book)
@@ -145,15 +149,23 @@ class Pool:
         """Decide about one task, at once. Say nothing to the client before `Admission.lsn` is
         durable.
         """
-        self.room.let_in(self.config, now)
-        refusal = self.shut(wanted.task_id)
-        if refusal is not None:
+        if self.room:
+            self.room.let_in(self.config, now)
+        refusal = self.judge(wanted, now) if wanted.start_by else self.shut(wanted.task_id)
+        if refusal is not None and not refusal.admitted:
             self.book.refused_total += 1
             return refusal
-        answer = self.room.admit(wanted, self.config, now)
+        answer = self._admit(wanted, now)
         if answer.reason is _Reason.QUEUE_FULL and self.room:
             delay_ns = self.room.retry_after_ns(now)
             return answer._replace(retry_after_ns=delay_ns)
+        return answer
+
+    def _admit(self, wanted: tasks.Submission, now: int) -> admission.Admission:
+        predicted_ns = self.forecast.predict(wanted, now)
+        answer = self.room.admit(wanted, self.config, now)
+        if answer.reason is _Reason.ACCEPTED and answer.task is not None:
+            answer.task.predicted_wait_ns = predicted_ns
         return answer
 
     def submit_or_wait(
@@ -165,6 +177,10 @@ class Pool:
         self.room.let_in(self.config, now)
         judged = self.judge(wanted, now)
         if judged is not None and judged.reason in admission.NO_ROOM:
+            late = self.forecast.late(wanted, now)
+            if late is not None:
+                self.book.refused_total += 1
+                return late
             return self.room.enter(wanted, self.config, wait_ns=wait_ns, now=now)
         return self.submit(wanted, now)
 
@@ -176,9 +192,17 @@ class Pool:
             self.book.refused_total += 1
             self.book.effects.append(effects.WaiterAnswered(waiter, refusal))
 
-    def judge(self, wanted: tasks.Submission, now: int) -> admission.Admission | None:
-        """What `submit` would answer, None = it would accept. Changes nothing."""
-        return self.shut(wanted.task_id) or self.book.judge(wanted, self.config, now)
+    def judge(
+        self, wanted: tasks.Submission, now: int, *, after: int = 0
+    ) -> admission.Admission | None:
+        """What `submit` would answer, None = it would accept; `after`: tasks that are to come in
+        before it. Changes nothing.
+        """
+        return (
+            self.shut(wanted.task_id)
+            or self.book.judge(wanted, self.config, now)
+            or self.forecast.late(wanted, now, after=after)
+        )
 
     def submit_atomically(
         self, batch: Sequence[tasks.Submission], now: int
@@ -187,13 +211,13 @@ class Pool:
         first.
         """
         self.room.let_in(self.config, now)
-        judged = [self.judge(wanted, now) for wanted in batch]
+        judged = [self.judge(wanted, now, after=number) for number, wanted in enumerate(batch)]
         refused = batches.refusals(batch, judged, book=self.book, config=self.config, now=now)
         if refused:
             self.book.refused_total += len(refused)
             return refused
         return [
-            answer or self.submit(wanted, now) for wanted, answer in zip(batch, judged, strict=True)
+            answer or self._admit(wanted, now) for wanted, answer in zip(batch, judged, strict=True)
         ]
 
     def shut(self, task_id: str) -> admission.Admission | None:
@@ -231,42 +255,13 @@ class Pool:
         """
         self.book.backlog.promote(now)
         self._expire(now)  # a timer may be late, and a restart may have been long
-        if self.book.backlog.plain:
-            return self._dispatch_plainly(now)
         if not self.dispatching:
             self._throttled_since = 0
             return 0
         one = turn.Turn(self, now)
-        assigned = one.run()
+        assigned = one.run_plainly() if self.book.backlog.plain else one.run()
         self._throttled_since = (self._throttled_since or now) if one.throttled else 0
         return assigned
-
-    def _dispatch_plainly(self, now: int) -> int:
-        assigned = 0
-        bucket = self.limits.pool
-        while (task := self._next()) is not None:
-            if bucket is not None and not bucket.take(now):
-                self._throttled_since = self._throttled_since or now
-                return assigned
-            self._throttled_since = 0
-            worker = self.fleet.workers.pick(task.type)
-            assert worker is not None, "an open type has an open worker"
-            self.book.take_head(task)
-            self.fleet.assign(worker, task, now)
-            assigned += 1
-        # Something else is in the way: a token would change nothing, and nobody waits for one.
-        self._throttled_since = 0
-        return assigned
-
-    def _next(self) -> tasks.Task | None:
-        """The task that is next, if all that it lacks is a token."""
-        cap = self.config.max_in_flight
-        if not self.dispatching or (cap and len(self.fleet.leases) >= cap):
-            return None
-        types = self.fleet.workers.open_types()
-        if types is not None and not types:
-            return None
-        return self.book.backlog.head(types)
 
     def take_effects(self, durable_lsn: int, now: int) -> list[effects.Effect]:
         """Everything that may be carried out now that records up to `durable_lsn` are durable, in
@@ -349,6 +344,10 @@ class Pool:
     def tokens_available(self, now: int) -> int:
         """Of the rate limit; 0 without one."""
         return 0 if self.limits.pool is None else self.limits.pool.available(now)
+
+    def token_ns(self, now: int, count: int) -> int:
+        """How long until the last of so many tokens has come; 0 without a rate limit."""
+        return 0 if self.limits.pool is None else self.limits.pool.ready_at(now, count) - now
 
     def throttled_ns(self, now: int) -> int:
         """How long the head of the queue has lacked nothing but a token."""

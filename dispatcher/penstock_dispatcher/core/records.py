@@ -91,6 +91,18 @@ class TaskRedriven(NamedTuple):
     failure: tasks.Failure | None
 
 
+class TaskUpdated(NamedTuple):
+    """It waits under other terms: all of them, as they are from then on."""
+
+    pool_uid: str
+    sequence: int
+    task_id: str
+    priority: int
+    schedule_time: int
+    expire_time: int
+    not_before: int
+
+
 class TaskCancelling(NamedTuple):
     """Somebody wants it to stop while it runs: it never starts again. The other fields are as if it
     had been handed back.
@@ -120,6 +132,25 @@ class TaskEnded(NamedTuple):
     failure: tasks.Failure | None
     result: bytes
     result_content_type: str
+
+
+def ended(pool_uid: str, task: tasks.Task) -> TaskEnded:
+    """The outcome that the task has."""
+    return TaskEnded(
+        pool_uid,
+        task.sequence,
+        task.id,
+        task.state,
+        task.attempt,
+        task.worker_losses,
+        task.start_time,
+        task.end_time,
+        task.execution_time_ns,
+        task.worker,
+        task.failure,
+        task.result,
+        task.result_content_type,
+    )
 
 
 class TaskDeleted(NamedTuple):
@@ -203,6 +234,7 @@ Record = (
     TaskAccepted
     | TaskRequeued
     | TaskRedriven
+    | TaskUpdated
     | TaskCancelling
     | TaskEnded
     | TaskDeleted

@@ -84,6 +84,8 @@ class Submission(NamedTuple):
     fairness_key: str = ""
     concurrency_key: str = ""
     slots: int = 1
+    start_by: int = 0
+    """Not to be admitted unless it is predicted to start by then."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)
@@ -120,10 +122,14 @@ class Task:
     result: bytes = b""
     result_content_type: str = ""
     progress: bytes = b""
+    schedule_time: int = 0
+    """From when on it may start, as somebody asked; a back-off moves `not_before` only."""
     lsn: int = 0
     place: Place = Place.NOWHERE
     ticket: int = 0
     """Bumped each time it leaves those that wait: entries of an earlier stay are dead."""
+    predicted_wait_ns: int = -1
+    """How long it was predicted to wait when it was admitted; -1 = it was not (any more)."""
     cancelling: bool = False
     """Somebody wants it to stop, durably: whatever becomes of its lease, it never starts again."""
     fencing_token: int = 0

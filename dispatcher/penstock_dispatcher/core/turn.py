@@ -60,6 +60,35 @@ class Turn:
         self._restore()
         return assigned
 
+    def run_plainly(self) -> int:
+        """The same where neither keys nor sizes matter, for far less: the best task fits on every
+        worker that knows its type. Returns how many.
+        """
+        book, fleet, table, bucket = (
+            self._pool.book,
+            self._pool.fleet,
+            self._table,
+            self._limits.pool,
+        )
+        cap = self._pool.config.max_in_flight
+        room = cap - len(fleet.leases) if cap else book.backlog.ready_count
+        assigned = 0
+        while assigned < room:
+            types = table.open_types()
+            if types is not None and not types:
+                break
+            task = book.backlog.head(types)
+            if task is None:
+                break
+            if bucket is not None and not bucket.take(self._now):
+                self.throttled = True
+                break
+            worker = table.pick(task.type)
+            assert worker is not None, "an open type has an open worker"
+            self._give(task, worker)
+            assigned += 1
+        return assigned
+
     def _at_cap(self) -> bool:
         cap = self._pool.config.max_in_flight
         return bool(cap) and len(self._pool.fleet.leases) + len(self._aside) >= cap
@@ -67,7 +96,12 @@ class Turn:
     def _start(self, task: tasks.Task, worker: workers.Worker) -> None:
         if self._limits.keys is not None:
             self._limits.keys.take(task.fairness_key, self._now)
+        self._give(task, worker)
+
+    def _give(self, task: tasks.Task, worker: workers.Worker) -> None:
         self._pool.book.take_head(task)
+        if task.predicted_wait_ns >= 0:
+            self._pool.forecast.started(task, self._now)
         self._pool.fleet.assign(worker, task, self._now)
 
     def _pass_over(self, task: tasks.Task) -> None:

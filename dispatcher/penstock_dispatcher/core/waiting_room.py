@@ -22,6 +22,7 @@ from penstock_dispatcher.core import (
     heads,
     lazy_heap,
     ledger,
+    priorities,
     settings,
     units,
 )
@@ -54,6 +55,7 @@ class WaitingRoom:
         self._deadlines: lazy_heap.LazyHeap[_Entry] = lazy_heap.LazyHeap(_waits)
         self._of_request: dict[str, dict[admission.Waiter, None]] = {}
         self._arrivals = 0
+        self.by_priority = priorities.Priorities()
         self._least = 0
         """No waiter's payload is smaller."""
         self.payload_bytes = 0
@@ -74,11 +76,12 @@ class WaitingRoom:
         waiter = admission.Waiter(
             wanted=wanted,
             priority=config.default_priority if wanted.priority is None else wanted.priority,
-            deadline=now + wait_ns,
+            deadline=min(now + wait_ns, wanted.start_by or units.NEVER),
             wait_ns=wait_ns,
         )
         self._least = min(self._least, wanted.size) if len(self) else wanted.size
         self.payload_bytes += wanted.size
+        self.by_priority.add(waiter.priority)
         line = self._lines.get(wanted.fairness_key)
         if line is None:
             line = _Line(wanted.fairness_key, lazy_heap.LazyHeap(_waits))
@@ -111,6 +114,7 @@ class WaitingRoom:
             return
         waiter.waits = False
         self.payload_bytes -= waiter.wanted.size
+        self.by_priority.remove(waiter.priority)
         self._deadlines.died()
         line = self._lines[waiter.wanted.fairness_key]
         line.waiters.died()
@@ -148,7 +152,7 @@ class WaitingRoom:
     ) -> admission.Admission:
         """Accept, recognise or refuse; whoever waits under the same request id is told at once."""
         answer = self._book.admit(wanted, config, now)
-        if answer.reason is _Reason.ACCEPTED:
+        if self._of_request and answer.reason is _Reason.ACCEPTED:
             for twin in list(self._of_request.get(wanted.request_id, ())):
                 self._answer(twin, self._book.admit(twin.wanted, config, now))
         return answer
@@ -157,7 +161,10 @@ class WaitingRoom:
         """Admit waiters, the best first, as long as one fits."""
         while (waiter := self._next(config)) is not None:
             self.leave(waiter)
-            self._answer(waiter, self.admit(waiter.wanted, config, now))
+            late = self._book.forecast.late(waiter.wanted, now)
+            if late is not None:
+                self._book.refused_total += 1
+            self._answer(waiter, late or self.admit(waiter.wanted, config, now))
 
     def look_again(self) -> None:
         """Other bounds are in force: whoever was kept out by its key may fit."""
@@ -226,7 +233,13 @@ class WaitingRoom:
             if key:
                 text += f", {self._book.by_key.of(key)} of its fairness key"
             self.leave(waiter)
-            self._answer(waiter, self.refuse(waiter.wanted, _Reason.ADMISSION_TIMEOUT, text, now))
+            late = None
+            if 0 < waiter.wanted.start_by <= now:
+                late = self._book.forecast.out_of_time(waiter.wanted, now)
+            if late is not None:
+                self._book.refused_total += 1
+            answer = late or self.refuse(waiter.wanted, _Reason.ADMISSION_TIMEOUT, text, now)
+            self._answer(waiter, answer)
 
     def take_all(self) -> list[admission.Waiter]:
         """Everybody leaves, in the order of the deadlines; the caller answers them."""

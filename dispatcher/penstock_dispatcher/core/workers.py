@@ -82,6 +82,8 @@ class Worker:
     stopping: bool = False
     drained: bool = False
     reservation_id: str = ""
+    room: int = 0
+    """Its slots as far as the table counts them: none while it takes no work."""
     leases: dict[str, leasing.Lease] = dataclasses.field(default_factory=dict)
     slots_used: int = 0
     """What its leases take."""
@@ -130,6 +132,8 @@ class WorkerTable:
         self._open_at: dict[str, int] = {}
         self._open_types: collections.Counter[str] = collections.Counter()
         self._open_any = 0
+        self.slots = 0
+        """Of connected workers that take work."""
         self.tombstones: dict[str, None] = {}
         self.changed: dict[str, Worker] = {}
         """Sessions that changed since the last demand message, by session id."""
@@ -159,6 +163,8 @@ class WorkerTable:
         """The session is over and holds no lease."""
         assert not worker.leases, "leases are ended before a session is forgotten"
         self._close(worker)
+        self.slots -= worker.room
+        worker.room = 0
         worker.connected = False
         del self._by_session[worker.session_id]
         if self._by_pod.get(worker.pod_uid) is worker:
@@ -172,7 +178,17 @@ class WorkerTable:
     def touch(self, worker: Worker) -> None:
         """Something about the worker changed: index it anew, and let the operator know."""
         self._close(worker)
+        room = worker.slots if worker.takes_work else 0
+        self.slots += room - worker.room
+        worker.room = room
         self._open_if_free(worker)
+        self.changed[worker.session_id] = worker
+
+    def loaded(self, worker: Worker) -> None:
+        """The same, where nothing but its load and its credit changed."""
+        self._close(worker)
+        if worker.credit > 0:
+            self._open_if_free(worker)
         self.changed[worker.session_id] = worker
 
     def _open_if_free(self, worker: Worker) -> None:
@@ -214,6 +230,10 @@ class WorkerTable:
         """The worker that should take a task of that type and so many slots, None = it fits on
         none.
         """
+        if slots == 1 and self._open:
+            worker = next(reversed(self._open[min(self._open)].values()))
+            if not worker.task_types or type_ in worker.task_types:
+                return worker
         for busy in sorted(self._open):
             for worker in reversed(self._open[busy].values()):
                 if slots > 1 and worker.free < slots:

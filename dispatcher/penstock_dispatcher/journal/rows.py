@@ -131,12 +131,26 @@ class RowWriter:
         """Its outcome is gone; its own row, which is there already, knows the tokens that count."""
         key = self._key(record.pool_uid, record.sequence)
         self._connection.execute(
-            "UPDATE tasks SET token_min = ?, expire_time = 0 WHERE key = ?", (record.token_min, key)
+            "UPDATE tasks SET token_min = ?, not_before = 0, expire_time = 0 WHERE key = ?",
+            (record.token_min, key),
         )
         self.task_requeued(
             records.TaskRequeued(
                 record.pool_uid, record.sequence, record.task_id, 0, 0, 0, record.failure
             )
+        )
+
+    def task_updated(self, record: records.TaskUpdated) -> None:
+        """What it came with, and what it waits for: rows that may have gathered."""
+        self._flush()
+        key = self._key(record.pool_uid, record.sequence)
+        self._connection.execute(
+            "UPDATE tasks SET priority = ?, not_before = ?, expire_time = ? WHERE key = ?",
+            (record.priority, record.schedule_time, record.expire_time, key),
+        )
+        self._connection.execute(
+            "UPDATE changes SET not_before = ? WHERE key = ? AND state = ?",
+            (record.not_before, key, WAITS),
         )
 
     def task_cancelling(self, record: records.TaskCancelling) -> None:
@@ -263,6 +277,7 @@ _WRITERS: Final[dict[type, _Writer]] = {
     records.TaskAccepted: RowWriter.task_accepted,
     records.TaskRequeued: RowWriter.task_requeued,
     records.TaskRedriven: RowWriter.task_redriven,
+    records.TaskUpdated: RowWriter.task_updated,
     records.TaskCancelling: RowWriter.task_cancelling,
     records.TaskEnded: RowWriter.task_ended,
     records.TaskDeleted: RowWriter.task_deleted,

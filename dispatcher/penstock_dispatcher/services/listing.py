@@ -6,6 +6,7 @@ in bytes, too (`fitting`), and so small that clients with gRPC's defaults can re
 """
 
 import array
+import asyncio
 import bisect
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -20,10 +21,15 @@ from penstock_dispatcher.core import task as tasks
 PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1_000
 LOOKED_AT_MAX: Final = 20_000
+STEP_TASKS: Final = 500
+"""Tasks looked at in one go; then others have their turn."""
+CAUGHT_UP_TASKS: Final = 10_000
+"""The same, where a look costs little."""
 STALE_MAX: Final = 1_024
 """Deleted tasks that an order may hold beside as many as there are tasks."""
 PAGE_BYTES_MAX: Final = 2 * 1024 * 1024
 """An entry that passes it begins the next page, unless it is the only one."""
+ORDER: Final = "create_time"
 FILTER_TERMS_MAX: Final = 16
 
 _T = TypeVar("_T")
@@ -51,41 +57,66 @@ def position(page_token: str) -> int:
 class Order:
     """A pool's tasks by admission: a page finds its place without looking at those before it.
 
-    It catches up with the ledger at each call, and costs nothing for pools that nobody lists. Tasks
-    that were deleted meanwhile are passed over, and dropped when they are the larger half.
+    It catches up with the ledger at each call, in parts, and costs nothing for pools that nobody
+    lists. Tasks that were deleted meanwhile are passed over, and dropped when they are the larger
+    half.
     """
 
     def __init__(self) -> None:
         self._sequences = array.array("q")
         self._ids: list[str] = []
-        self._first = 0
-        """Everything before it is deleted: retention ends in the order of arrival, more or less."""
+        self._catching_up = asyncio.Lock()
 
-    def since(self, sequence: int, by_id: dict[str, tasks.Task]) -> Iterator[tasks.Task]:
-        """Tasks from that sequence on; `by_id` is the ledger's, in the order of admission."""
-        self._catch_up(by_id)
-        begin = max(self._first, bisect.bisect_left(self._sequences, sequence))
-        for index in range(begin, len(self._ids)):
-            task = self._at(index, by_id)
-            if task is not None:
-                yield task
+    async def page(
+        self, by_id: dict[str, tasks.Task], start: int, *, matches: _Test, size: int
+    ) -> tuple[list[tasks.Task], tasks.Task | None]:
+        """The matching ones of the tasks from sequence `start` on, and the first task that the next
+        page begins with. `by_id` is the ledger's, in the order of admission.
+        """
+        await self._catch_up(by_id)
+        found: list[tasks.Task] = []
+        for _ in range(LOOKED_AT_MAX // STEP_TASKS):
+            part = self._part(by_id, start)
+            for task in part:
+                if matches(task):
+                    if len(found) == size:
+                        return found, task
+                    found.append(task)
+            if not part:
+                return found, None
+            start = part[-1].sequence + 1
+            await asyncio.sleep(0)
+        return found, next(iter(self._part(by_id, start)), None)
 
-    def _at(self, index: int, by_id: dict[str, tasks.Task]) -> tasks.Task | None:
-        task = by_id.get(self._ids[index])
-        # Another task may have the id of one that was deleted.
-        return task if task is not None and task.sequence == self._sequences[index] else None
+    def _part(self, by_id: dict[str, tasks.Task], start: int) -> list[tasks.Task]:
+        """The next tasks from that sequence on, at most `STEP_TASKS`; none = there are no more."""
+        index = bisect.bisect_left(self._sequences, start)
+        found: list[tasks.Task] = []
+        while index < len(self._ids) and not found:
+            for number in range(index, min(index + STEP_TASKS, len(self._ids))):
+                task = by_id.get(self._ids[number])
+                # Another task may have the id of one that was deleted.
+                if task is not None and task.sequence == self._sequences[number]:
+                    found.append(task)
+            index += STEP_TASKS
+        return found
 
-    def _catch_up(self, by_id: dict[str, tasks.Task]) -> None:
-        if len(self._ids) > 2 * len(by_id) + STALE_MAX:
-            self._sequences, self._ids, self._first = array.array("q"), [], 0
-        last = self._sequences[-1] if self._sequences else -1
-        newest_first = reversed(by_id.values())
-        newer = list(itertools.takewhile(lambda task: task.sequence > last, newest_first))
-        newer.reverse()
-        self._sequences.extend(task.sequence for task in newer)
-        self._ids.extend(task.id for task in newer)
-        while self._first < len(self._ids) and self._at(self._first, by_id) is None:
-            self._first += 1
+    async def _catch_up(self, by_id: dict[str, tasks.Task]) -> None:
+        async with self._catching_up:
+            sequences, ids = self._sequences, self._ids
+            if len(ids) > 2 * len(by_id) + STALE_MAX:
+                # Made anew beside the old ones: others may be in the middle of a page.
+                sequences, ids = array.array("q"), []
+            last = sequences[-1] if sequences else -1
+            there = list(by_id.values())
+            begin = bisect.bisect_right(there, last, key=lambda task: task.sequence)
+            for first in range(begin, len(there), CAUGHT_UP_TASKS):
+                part = there[first : first + CAUGHT_UP_TASKS]
+                sequences.extend([task.sequence for task in part])
+                ids.extend([task.id for task in part])
+                if first + CAUGHT_UP_TASKS < len(there):
+                    await asyncio.sleep(0)
+            self._sequences, self._ids = sequences, ids
 
 
 def page(
@@ -113,6 +144,15 @@ def fitting(entries: Iterable[_T], view: Callable[[_T], _M]) -> list[_M]:
             break
         shown.append(made)
     return shown
+
+
+def check_order(order_by: str) -> None:
+    """Raises Refusal unless tasks are wanted in the only order there is."""
+    if order_by.strip() not in ("", ORDER):
+        raise errors.invalid(
+            "order_by",
+            f"must be {ORDER} or empty, is {order_by[:40]!r}: tasks are listed as they came",
+        )
 
 
 def task_filter(text: str) -> _Test:

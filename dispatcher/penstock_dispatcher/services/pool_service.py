@@ -9,12 +9,9 @@ from penstock_dispatcher import auth, errors, pump
 from penstock_dispatcher.convert import names, pool_view, times, worker_side
 from penstock_dispatcher.core import afterlife, workers
 from penstock_dispatcher.core import pool as pools
-from penstock_dispatcher.services import answering, listing
+from penstock_dispatcher.services import answering, bulk, listing
 
 FILTER_PREFIX = "state="
-PURGE_SAMPLE_MAX = 100
-PURGE_STEP_TASKS = 1_000
-"""Looked at in one go; then others have their turn, and what was deleted becomes durable."""
 
 
 class PoolService:
@@ -134,24 +131,13 @@ class PoolService:
     ) -> pool_service_pb2.PurgePoolResponse:
         """Count the tasks that wait and match, and with `force` delete them."""
         pool = self._pool(request.name, "name")
-        matches = listing.task_filter(request.filter)
-        answer = pool_service_pb2.PurgePoolResponse()
-        there = list(pool.book.tasks.values())
-        for start in range(0, len(there), PURGE_STEP_TASKS):
-            now = self._pump.now()
-            for task in there[start : start + PURGE_STEP_TASKS]:
-                if not (afterlife.purgeable(pool.book, task) and matches(task)):
-                    continue
-                answer.purge_count += 1
-                if len(answer.purge_sample) < PURGE_SAMPLE_MAX:
-                    answer.purge_sample.append(f"{pool.name}/tasks/{task.id}")
-                if request.force:
-                    afterlife.purge(pool, task, now)
-            if request.force:
-                self._pump.mark(pool)
-                await self._pump.everything_durable()
-            await asyncio.sleep(0)
-        return answer
+        chosen = list(pool.book.tasks.values()), listing.task_filter(request.filter)
+        verb = bulk.Verb(
+            applies=lambda task: afterlife.purgeable(pool.book, task),
+            act=lambda task, now: afterlife.purge(pool, task, now),
+        )
+        found = await bulk.run(self._pump, pool, chosen, verb, preview=not request.force)
+        return pool_service_pb2.PurgePoolResponse(purge_count=found.count, purge_sample=found.names)
 
     # ------------------------------------------------------------ workers
 

@@ -12,7 +12,7 @@ from typing import Final
 from penstock.v1 import task_pb2, task_service_pb2
 from penstock_dispatcher import auth, errors, pump
 from penstock_dispatcher.convert import names, submission, task_view, times
-from penstock_dispatcher.core import admission, settings
+from penstock_dispatcher.core import admission, settings, units
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
 
@@ -53,7 +53,7 @@ class Submitting:
         self, pool: pools.Pool, request: task_service_pb2.SubmitTaskRequest
     ) -> task_service_pb2.SubmitTaskResponse:
         """Check everything, admit nothing. Raises Refusal."""
-        wanted = submission.submission(request, pool.config, self._ids)
+        wanted = self._wanted(pool, request)
         judged = pool.judge(wanted, self._pump.now())
         if judged is not None and not judged.admitted:
             full = judged.reason in admission.NO_ROOM
@@ -62,11 +62,18 @@ class Submitting:
                 raise refusal_of(judged, pool)
         return task_service_pb2.SubmitTaskResponse(task=_without_payload(request.task))
 
+    def _wanted(
+        self, pool: pools.Pool, request: task_service_pb2.SubmitTaskRequest
+    ) -> tasks.Submission:
+        wanted = submission.submission(request, pool.config, self._ids)
+        start_by = submission.start_by(request, self._pump.now())
+        return wanted._replace(start_by=start_by) if start_by else wanted
+
     async def decide_one(
         self, pool: pools.Pool, request: task_service_pb2.SubmitTaskRequest
     ) -> admission.Admission:
         """One request, which may wait for room. Raises Refusal unless it is admitted."""
-        wanted = submission.submission(request, pool.config, self._ids)
+        wanted = self._wanted(pool, request)
         if submission.waits(request):
             _without_payload(request.task)  # or it would be kept twice while the call waits
             wait_ns = submission.wait_ns(request, pool.config)
@@ -87,7 +94,7 @@ class Submitting:
             raise errors.invalid(
                 "admission", "must not be WAIT in a batch: submit a task by itself to wait for room"
             )
-        return submission.submission(request, pool.config, self._ids)
+        return self._wanted(pool, request)
 
     def decide(
         self, pool: pools.Pool, requests: Sequence[task_service_pb2.SubmitTaskRequest]
@@ -221,6 +228,12 @@ def refusal_of(decision: admission.Admission, pool: pools.Pool) -> errors.Refusa
             admission.AdmissionReason.TOO_MANY_WAITERS | admission.AdmissionReason.ADMISSION_TIMEOUT
         ):
             details = errors.Details(retry_after_ns=decision.retry_after_ns)
+        case admission.AdmissionReason.DEADLINE_UNREACHABLE:
+            seconds = decision.estimated_wait_ns / units.SECOND
+            details = errors.Details(
+                retry_after_ns=decision.retry_after_ns,
+                metadata=(("estimated_wait", f"{seconds:.3f}s"),),
+            )
         case admission.AdmissionReason.PAYLOAD_TOO_LARGE:
             bad = settings.Violation("task.payload", decision.message)
             details = errors.Details(fields=(bad,))

@@ -12,11 +12,11 @@ from google.protobuf import empty_pb2
 
 from penstock.v1 import task_pb2, task_service_pb2
 from penstock_dispatcher import auth, errors, pump
-from penstock_dispatcher.convert import names, task_view, times
-from penstock_dispatcher.core import afterlife
+from penstock_dispatcher.convert import names, task_view, terms, times
+from penstock_dispatcher.core import afterlife, control
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
-from penstock_dispatcher.services import answering, listing, submitting, watching
+from penstock_dispatcher.services import answering, bulk, listing, submitting, watching
 
 BATCHES_IN_FLIGHT_MAX: Final = 32
 """Batches of one submit stream that wait for the journal; beyond it the stream is not read."""
@@ -124,7 +124,7 @@ class TaskService:
         self._pump.check_open()
         pool, task = self._find(request.name)
         await self._settled(task)
-        return task_view.view(task, pool.name)
+        return task_view.view_waiting(task, pool, self._pump.now())
 
     @answering.answered
     async def WaitTask(  # noqa: N802
@@ -156,11 +156,11 @@ class TaskService:
         """Tasks of a pool in the order of their admission, without payload and result."""
         self._pump.check_open()
         pool = self._submitting.pool_of(request.parent)
-        if request.order_by:
-            raise errors.invalid("order_by", "must be empty: tasks are listed as they came")
+        listing.check_order(request.order_by)
         start = listing.position(request.page_token)
-        found, following = listing.page(
-            self._orders.setdefault(pool, listing.Order()).since(start, pool.book.tasks),
+        found, following = await self._orders.setdefault(pool, listing.Order()).page(
+            pool.book.tasks,
+            start,
             matches=listing.task_filter(request.filter),
             size=listing.page_size(request.page_size),
         )
@@ -187,6 +187,29 @@ class TaskService:
         self._pump.check_open()
         await watching.watch(self._pump, request, context)
 
+    # ------------------------------------------------------------ tasks that wait
+
+    @answering.answered
+    async def UpdateTask(  # noqa: N802
+        self, request: task_service_pb2.UpdateTaskRequest, _: Any
+    ) -> task_pb2.Task:
+        """Change what decides about the start of a task that waits."""
+        self._pump.check_admission()
+        changed = terms.paths(request)
+        pool, task = await self._find_settled(request.task.name)
+        _check_etag(request.task, task)
+        now = self._pump.now()
+        before = control.terms_of(task)
+        wanted = terms.wanted(request.task, changed, before=before, config=pool.config, now=now)
+        if not control.changeable(task):
+            raise _wrong_state(
+                request.task.name, f"is {task.state.name}: only what waits can be changed"
+            )
+        control.update(pool.book, task, wanted, now)
+        self._pump.mark(pool)
+        await self._settled(task)
+        return task_view.view_waiting(task, pool, self._pump.now())
+
     # ------------------------------------------------------------ cancelling
 
     @answering.answered
@@ -204,6 +227,24 @@ class TaskService:
         self._pump.mark(pool)
         await self._settled(task)
         return task_view.view(task, pool.name)
+
+    @answering.answered
+    async def BatchCancelTasks(  # noqa: N802
+        self, request: task_service_pb2.BatchCancelTasksRequest, _: Any
+    ) -> task_service_pb2.BatchCancelTasksResponse:
+        """CancelTask for many; those that have ended are passed over."""
+        self._pump.check_open()
+        pool = self._submitting.pool_of(request.parent)
+        reason = request.reason[:REASON_CHARS_MAX] or "cancelled by a client"
+        verb = bulk.Verb(
+            applies=lambda task: not (task.terminal or task.cancelling),
+            act=lambda task, now: pool.cancel(task, reason, now),
+        )
+        chosen = bulk.selected(pool, request.names, request.filter)
+        found = await bulk.run(self._pump, pool, chosen, verb, preview=request.validate_only)
+        return task_service_pb2.BatchCancelTasksResponse(
+            cancelled_count=found.count, names=found.names
+        )
 
     # ------------------------------------------------------------ tasks that have ended
 
@@ -226,6 +267,27 @@ class TaskService:
         return task_view.view(task, pool.name)
 
     @answering.answered
+    async def BatchRetryTasks(  # noqa: N802
+        self, request: task_service_pb2.BatchRetryTasksRequest, _: Any
+    ) -> task_service_pb2.BatchRetryTasksResponse:
+        """RetryTask for many; those that have not failed are passed over."""
+        self._pump.check_admission()
+        pool = self._submitting.pool_of(request.parent)
+
+        def act(task: tasks.Task, _: int) -> None:
+            refusal = pool.shut(task.id)
+            if refusal is not None:
+                raise submitting.refusal_of(refusal, pool)
+            afterlife.redrive(pool.book, task)
+
+        verb = bulk.Verb(applies=lambda task: task.state in afterlife.REDRIVABLE, act=act)
+        chosen = bulk.selected(pool, request.names, request.filter)
+        found = await bulk.run(self._pump, pool, chosen, verb, preview=request.validate_only)
+        return task_service_pb2.BatchRetryTasksResponse(
+            retried_count=found.count, names=found.names
+        )
+
+    @answering.answered
     async def DeleteTask(  # noqa: N802
         self, request: task_service_pb2.DeleteTaskRequest, _: Any
     ) -> empty_pb2.Empty:
@@ -241,7 +303,9 @@ class TaskService:
 
 
 def _check_etag(
-    request: task_service_pb2.CancelTaskRequest | task_service_pb2.DeleteTaskRequest,
+    request: task_service_pb2.CancelTaskRequest
+    | task_service_pb2.DeleteTaskRequest
+    | task_pb2.Task,
     task: tasks.Task,
 ) -> None:
     if request.etag and request.etag != task_view.etag(task):
