@@ -1,15 +1,19 @@
 """The program `penstock` changes what waits, acts on many tasks, follows them over a restart."""
 
 import json
+import os
 import pathlib
 import select
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from rig import processes, programs
+from rig import documents, processes, programs
+
+CONTROL = pathlib.Path(__file__).resolve().parents[2] / "docs" / "how-to" / "control.md"
 
 MANIFEST = """\
 apiVersion: penstock.dev/v1alpha1
@@ -156,3 +160,38 @@ def test_tasks_are_followed_over_a_restart(
     finally:
         watching.kill()
         watching.wait()
+
+
+def test_what_the_how_to_shows(
+    standalone: programs.Standalone, penstock: programs.Penstock, tmp_path: pathlib.Path
+) -> None:
+    """Every command of the page, in its order; the one that watches for ever is left out."""
+    shown = [
+        documents.block(CONTROL, "sh", text)
+        for text in ("penstock update", "cancel --filter", "--retry-all")
+    ]
+    done = subprocess.run(
+        ["bash", "-ec", "\n".join(shown)],
+        cwd=tmp_path,
+        env={
+            **programs.environment(standalone.address, "demo"),
+            "PATH": f"{pathlib.Path(programs.PENSTOCK).parent}:{os.environ['PATH']}",
+        },
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "match; --force cancels them" in done.stderr
+    assert penstock("list", "--state", "PENDING").stdout.count("resize") == 1
+    program = documents.block(CONTROL, "python", "client.update")
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace("thumbnails", "demo")],
+        env=programs.environment(standalone.address, "demo"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.strip() == "0"
