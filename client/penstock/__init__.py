@@ -13,6 +13,7 @@ and protobuf are needed; the command line (`penstock.cli`) needs the extra `cli`
 
 from penstock import errors
 from penstock._client import Client
+from penstock._control import Bulk
 from penstock._payload import Payload, json_payload
 from penstock._pools import PoolInfo, PoolState, Purge, WorkerInfo, WorkerState
 from penstock._retry import Retry
@@ -33,6 +34,7 @@ from penstock.errors import (
 __all__ = [
     "Admission",
     "AdmissionTimeout",
+    "Bulk",
     "Client",
     "Outcome",
     "Payload",

@@ -196,6 +196,36 @@ def test_the_helper_ends_with_us(kubectl: pathlib.Path, number: signal.Signals) 
     assert not pathlib.Path(f"/proc/{helper}").exists()
 
 
+def test_the_helper_does_not_outlive_a_kill(kubectl: pathlib.Path) -> None:
+    watching = subprocess.Popen(
+        [programs.PENSTOCK, "watch", "-p", "demo", "--kube"],
+        env=environment(kubectl),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert watching.stdout is not None
+    assert "RUNNING" in watching.stdout.readline()
+    helper = int((kubectl / "pid").read_text())
+    keeper = int(_stat(helper)[1])
+    assert keeper != watching.pid
+    watching.kill()
+    watching.wait(10)
+    deadline = time.monotonic() + 20
+    while any(_stat(pid)[0] not in "ZX" for pid in (helper, keeper)):
+        assert time.monotonic() < deadline, "it is left behind"
+        time.sleep(0.05)
+    assert (kubectl / "ended").exists()
+
+
+def _stat(pid: int) -> list[str]:
+    """Its state, its parent and so on; state X = there is no such process."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ["X"]
+
+
 def hear_signals() -> None:
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_DFL)

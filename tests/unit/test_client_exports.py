@@ -14,6 +14,7 @@ import penstock
 PUBLIC = {
     "Admission",
     "AdmissionTimeout",
+    "Bulk",
     "Client",
     "Outcome",
     "Payload",
@@ -42,6 +43,7 @@ PUBLIC = {
 }
 VERBS = {
     "cancel",
+    "cancel_many",
     "close",
     "delete",
     "drain",
@@ -54,9 +56,11 @@ VERBS = {
     "result",
     "resume",
     "retry",
+    "retry_many",
     "submit",
     "submit_many",
     "undrain",
+    "update",
     "wait",
     "watch",
     "workers",
@@ -117,6 +121,7 @@ def test_values_are_frozen_and_slotted() -> None:
         penstock.PoolInfo,
         penstock.WorkerInfo,
         penstock.Purge,
+        penstock.Bulk,
         penstock.Submission,
         penstock.Outcome,
         penstock.Payload,

@@ -22,6 +22,7 @@ from penstock.cli import (
     serving,
     submitting,
     tasks,
+    updating,
     watching,
 )
 
@@ -47,6 +48,7 @@ for _command in (
     tasks.list_,
     tasks.wait,
     tasks.cancel,
+    updating.update,
     tasks.dead_letters,
     afterlife.retry,
     afterlife.delete,

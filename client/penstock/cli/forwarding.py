@@ -2,8 +2,9 @@
 
 Two runs of kubectl: one finds the Service by its labels, whatever the release is called; the other,
 `port-forward`, lives as long as the block, on a port of 127.0.0.1 that it chooses itself. It is
-ended by its process id: when the block ends, however it ends, and when SIGTERM or SIGHUP comes. It
-is in a session of its own, so that Ctrl-C reaches only the program that still needs it.
+ended by its process id: when the block ends, however it ends, and when SIGTERM or SIGHUP comes. A
+small program stands in between (`keeping`), which ends it when this process is killed. Both are in
+a session of their own, so that Ctrl-C reaches only the program that still needs them.
 """
 
 import contextlib
@@ -11,13 +12,14 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
 from typing import IO, Final
 
 from penstock import errors
-from penstock.cli import failures
+from penstock.cli import failures, keeping
 
 FIND_SECONDS_MAX: Final = 20.0
 START_SECONDS_MAX: Final = 20.0
@@ -119,8 +121,10 @@ class _Forward:
         self._address = ""
         self._told = threading.Event()
         self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
+            # Isolated, and without site packages: it starts at once, and imports nothing of ours.
+            [sys.executable, "-I", "-S", keeping.__file__, *command],
+            # Never written to: it ends with this process.
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -156,6 +160,8 @@ class _Forward:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         self._reader.join(END_SECONDS_MAX)
 
     def _read(self, output: IO[str]) -> None:

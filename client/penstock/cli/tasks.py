@@ -1,6 +1,7 @@
 """`get`, `list`, `dead-letters`, `wait`, `cancel`: tasks that there are already."""
 
 import datetime as dt
+import functools
 import itertools
 import sys
 import time
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 import click
 
 import penstock
-from penstock.cli import connection, failures, output, source
+from penstock.cli import connection, failures, many, output, source
 
 COLUMNS: tuple[output.Column[penstock.Task], ...] = (
     output.Column("TASK", lambda task: task.id),
@@ -55,6 +56,10 @@ def show(task: penstock.Task, *, form: str) -> None:
     output.write([task], columns=COLUMNS, form=form, name=lambda each: each.name)
     if form != "table":
         return
+    if task.queue_position is not None:
+        wait = task.estimated_wait_seconds
+        when = "" if wait is None else f", starts in about {output.span(wait)}"
+        click.echo(f"\nqueue   {task.queue_position} tasks come before it{when}")
     if task.error is not None:
         click.echo(f"\nerror   {task.error.reason}: {task.error.message}")
     if task.result:
@@ -105,6 +110,10 @@ def list_(
 @connection.POOL_ARGUMENT
 @click.option("--type", "task_type", metavar="TYPE", help="Only tasks of this type.")
 @_LIMIT
+@click.option(
+    "--retry-all", is_flag=True, help="Queue them again; only counts, unless --force is given."
+)
+@click.option("--force", is_flag=True, help="With --retry-all: do it.")
 @output.option
 @connection.connected
 def dead_letters(
@@ -112,12 +121,23 @@ def dead_letters(
     pool: str | None,
     task_type: str | None,
     limit: int | None,
+    retry_all: bool,
+    force: bool,
     output: str,
 ) -> None:
-    """List the tasks that were given up, with the cause and what was tried.
+    """List the tasks that were given up, with the cause and what was tried; or retry them all.
 
     Default POOL: $PENSTOCK_POOL.
     """
+    if force and not retry_all:
+        raise failures.InputError("--force is for --retry-all")
+    if retry_all:
+        if limit is not None:
+            raise failures.InputError("--retry-all takes no --limit: name tasks with 'retry'")
+        state = penstock.TaskState.DEAD_LETTERED
+        run = functools.partial(client.retry_many, state=state, task_type=task_type, pool=pool)
+        many.run(run, force=force, done="are queued again", todo="queues")
+        return
     found = client.list(
         pool,
         state=penstock.TaskState.DEAD_LETTERED,
@@ -166,15 +186,31 @@ def wait(
 
 
 @click.command("cancel")
-@click.argument("tasks", metavar="TASK...", nargs=-1, required=True)
+@click.argument("tasks", metavar="[TASK]...", nargs=-1)
+@many.filter_option
+@many.force_option
 @connection.pool
-@click.option("--reason", default="", metavar="TEXT", help="Kept with the task.")
+@click.option("--reason", default="", metavar="TEXT", help="For those who run it.")
 @output.option
 @connection.connected
 def cancel(
-    client: penstock.SyncClient, tasks: tuple[str, ...], pool: str | None, reason: str, output: str
+    client: penstock.SyncClient,
+    tasks: tuple[str, ...],
+    query: str,
+    force: bool,
+    pool: str | None,
+    reason: str,
+    output: str,
 ) -> None:
-    """Cancel tasks: one that waits at once, one that runs is asked to stop."""
+    """Cancel tasks: one that waits at once, one that runs is asked to stop.
+
+    TASK is a full name, or an id in the --pool. With a --filter the names of the first 100 are
+    printed, and how many there are; what has ended already is not among them.
+    """
+    if many.chosen(tasks, query, force=force):
+        run = functools.partial(client.cancel_many, query=query, pool=pool, reason=reason)
+        many.run(run, force=force, done="are cancelled, or asked to stop", todo="cancels")
+        return
     _write_many(
         [client.cancel(task, pool=pool, reason=reason) for task in tasks],
         form=output,

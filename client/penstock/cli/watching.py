@@ -1,14 +1,17 @@
-"""`watch`: a task until it is over, or a pool, as it changes.
+"""`watch`: a task until it is over, the tasks of a pool, or the pool's counts, as they change.
 
-It asks at a bounded rate: for a task with `WaitTask`, so that its end is told at once; for a pool
-with `GetPool`. On a terminal one line is kept up to date; elsewhere each change is a line.
+Tasks are followed by `WatchTasks`, which tells each change in the moment when it may be seen, and
+goes on where it was through a restart of the dispatcher. A pool's counts are asked for, at a
+bounded rate. On a terminal one line is kept up to date; elsewhere, and for the tasks of a pool,
+each change is a line.
 """
 
+import contextlib
 import datetime as dt
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import click
@@ -17,10 +20,11 @@ import rich.text
 
 import penstock
 from penstock import errors
-from penstock.cli import connection, failures, output
+from penstock.cli import connection, failures, output, source
 
 EVERY_SECONDS: Final = 1.0
 EVERY_SECONDS_MIN: Final = 0.1
+TIME_FORMAT: Final = "%H:%M:%S"
 
 
 @click.command("watch")
@@ -32,7 +36,16 @@ EVERY_SECONDS_MIN: Final = 0.1
     default=EVERY_SECONDS,
     show_default=True,
     metavar="SECONDS",
-    help="How often to look.",
+    help="How often to look at a pool's counts.",
+)
+@click.option("--tasks", "each_task", is_flag=True, help="Every change of the pool's tasks.")
+@click.option("--type", "task_type", metavar="TYPE", help="With --tasks: only of this type.")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="With --tasks: only tasks with it; repeatable.",
 )
 @click.option(
     "-o",
@@ -44,16 +57,31 @@ EVERY_SECONDS_MIN: Final = 0.1
 )
 @connection.connected
 def watch(
-    client: penstock.SyncClient, task: str | None, pool: str | None, every: float, output: str
+    client: penstock.SyncClient,
+    task: str | None,
+    pool: str | None,
+    every: float,
+    each_task: bool,
+    task_type: str | None,
+    labels: tuple[str, ...],
+    output: str,
 ) -> None:
     """Follow a TASK until it is over, or, without one, the --pool until you interrupt.
 
     Exits with 1 if the task did not succeed.
     """
+    if not each_task and (task_type or labels):
+        raise failures.InputError("--type and --label are for --tasks")
+    if each_task and task is not None:
+        raise failures.InputError("--tasks is for a pool: leave TASK out")
+    if each_task:
+        found = _changes(client, pool, task_type=task_type, labels=source.labels(labels))
+        _print_changes(found, form=output)
+        return
     if task is None:
         _show(_pool(client, pool, every), form=output)
         return
-    last = _show(_task(client, task, pool, every), form=output)
+    last = _show(_task(client, task, pool), form=output)
     if isinstance(last, penstock.Task) and not last.succeeded:
         raise click.exceptions.Exit(failures.NOT_SUCCEEDED)
 
@@ -61,20 +89,51 @@ def watch(
 _Watched = penstock.Task | penstock.PoolInfo
 
 
-def _task(
-    client: penstock.SyncClient, name: str, pool: str | None, every: float
-) -> Iterator[_Watched]:
-    """The task, again and again, the last time when it is over."""
+def _task(client: penstock.SyncClient, name: str, pool: str | None) -> Iterator[_Watched]:
+    """The task as it changes, the last time when it is over, with all there is of it."""
     found = client.get(name, pool=pool)
-    while not found.terminal:
-        yield found
-        try:
-            found = client.wait(found, timeout=every)
-        except (penstock.WaitTimeout, errors.Unavailable) as late:
-            # The dispatcher may restart: `get` has the patience of --request-timeout.
-            seen = late.task if isinstance(late, penstock.WaitTimeout) else None
-            found = seen or client.get(found)
+    if not found.terminal:
+        for change in _changes(client, found.pool, tasks=(found.name,)):
+            if change.task.terminal:
+                break
+            yield change.task
+        found = client.get(found)
     yield found
+
+
+def _changes(
+    client: penstock.SyncClient,
+    pool: str | None,
+    *,
+    tasks: tuple[str, ...] = (),
+    task_type: str | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> Iterator[penstock.TaskChange]:
+    """Changes for ever; through a time in which more came than could be read, too: then some
+    states in between are not shown.
+    """
+    token = ""
+    while True:
+        watching = client.watch(
+            pool, tasks=tasks, task_type=task_type, labels=labels, resume_token=token
+        )
+        with contextlib.closing(watching):
+            try:
+                for change in watching:
+                    token = change.resume_token
+                    yield change
+            except errors.WatchTooSlow:
+                continue
+
+
+def _print_changes(found: Iterator[penstock.TaskChange], *, form: str) -> None:
+    for change in found:
+        if form == "json":
+            click.echo(json.dumps(output.plain(change), ensure_ascii=False))
+        else:
+            moment = change.time.astimezone().strftime(TIME_FORMAT)
+            click.echo(f"{moment}  {change.task.id}  {change.task.type}  {line(change.task)}")
+        sys.stdout.flush()
 
 
 def _pool(client: penstock.SyncClient, pool: str | None, every: float) -> Iterator[_Watched]:
@@ -124,4 +183,4 @@ def line(found: _Watched) -> str:
 
 
 def _time() -> str:
-    return dt.datetime.now().astimezone().strftime("%H:%M:%S")
+    return dt.datetime.now().astimezone().strftime(TIME_FORMAT)

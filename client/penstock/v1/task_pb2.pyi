@@ -171,8 +171,8 @@ class Task(_message.Message):
     result: _builtins.bytes
     etag: _builtins.str
     queue_position: _builtins.int
-    """Tasks that come before it, PENDING only and told by GetTask only; -1 = unknown. Exact for one pool-wide order; what may still come
-    with a higher priority, or cannot run on the workers there are, is not foreseen.
+    """Tasks that come before it, PENDING only and told by GetTask only; -1 = unknown. What may still come with a
+    higher priority is not foreseen.
     """
     result_content_type: _builtins.str
     @_builtins.property
