@@ -79,6 +79,7 @@ class PoolConfig(_message.Message):
     DEAD_LETTER_RETENTION_FIELD_NUMBER: _builtins.int
     POOL_RETENTION_FIELD_NUMBER: _builtins.int
     FAIR_FIELD_NUMBER: _builtins.int
+    SLOTS_PER_WORKER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """namespaces/{namespace}/pools/{pool}"""
     generation: _builtins.int
@@ -101,6 +102,8 @@ class PoolConfig(_message.Message):
     max_dead_letters: _builtins.int
     fair: _builtins.bool
     """Weighted fairness between keys of one priority."""
+    slots_per_worker: _builtins.int
+    """Slots of each worker; a task that needs more is refused (UNSCHEDULABLE). 0 = unknown."""
     @_builtins.property
     def max_wait(self) -> _duration_pb2.Duration:
         """How long a submitting call may wait for room, and does when it does not say; unset = 30 s. At most 1 h."""
@@ -174,10 +177,11 @@ class PoolConfig(_message.Message):
         dead_letter_retention: _duration_pb2.Duration | None = ...,
         pool_retention: _duration_pb2.Duration | None = ...,
         fair: _builtins.bool = ...,
+        slots_per_worker: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_grace", b"cancel_grace", "dead_letter_retention", b"dead_letter_retention", "execution_timeout", b"execution_timeout", "heartbeat_interval", b"heartbeat_interval", "lease_duration", b"lease_duration", "max_wait", b"max_wait", "pool_retention", b"pool_retention", "priority_aging", b"priority_aging", "rate_limit", b"rate_limit", "rate_limit_per_key", b"rate_limit_per_key", "reconnect_grace", b"reconnect_grace", "result_retention", b"result_retention", "retry_policy", b"retry_policy", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_grace", b"cancel_grace", "dead_letter_retention", b"dead_letter_retention", "default_priority", b"default_priority", "execution_timeout", b"execution_timeout", "fair", b"fair", "fairness_weights", b"fairness_weights", "generation", b"generation", "heartbeat_interval", b"heartbeat_interval", "lease_duration", b"lease_duration", "max_dead_letters", b"max_dead_letters", "max_in_flight", b"max_in_flight", "max_in_flight_per_key", b"max_in_flight_per_key", "max_payload_bytes", b"max_payload_bytes", "max_pending", b"max_pending", "max_pending_bytes", b"max_pending_bytes", "max_pending_per_key", b"max_pending_per_key", "max_wait", b"max_wait", "max_waiters", b"max_waiters", "max_worker_losses", b"max_worker_losses", "name", b"name", "paused", b"paused", "pool_retention", b"pool_retention", "priority_aging", b"priority_aging", "rate_limit", b"rate_limit", "rate_limit_per_key", b"rate_limit_per_key", "reconnect_grace", b"reconnect_grace", "result_retention", b"result_retention", "retry_policy", b"retry_policy", "ttl", b"ttl", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_grace", b"cancel_grace", "dead_letter_retention", b"dead_letter_retention", "default_priority", b"default_priority", "execution_timeout", b"execution_timeout", "fair", b"fair", "fairness_weights", b"fairness_weights", "generation", b"generation", "heartbeat_interval", b"heartbeat_interval", "lease_duration", b"lease_duration", "max_dead_letters", b"max_dead_letters", "max_in_flight", b"max_in_flight", "max_in_flight_per_key", b"max_in_flight_per_key", "max_payload_bytes", b"max_payload_bytes", "max_pending", b"max_pending", "max_pending_bytes", b"max_pending_bytes", "max_pending_per_key", b"max_pending_per_key", "max_wait", b"max_wait", "max_waiters", b"max_waiters", "max_worker_losses", b"max_worker_losses", "name", b"name", "paused", b"paused", "pool_retention", b"pool_retention", "priority_aging", b"priority_aging", "rate_limit", b"rate_limit", "rate_limit_per_key", b"rate_limit_per_key", "reconnect_grace", b"reconnect_grace", "result_retention", b"result_retention", "retry_policy", b"retry_policy", "slots_per_worker", b"slots_per_worker", "ttl", b"ttl", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
