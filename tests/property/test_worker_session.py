@@ -8,7 +8,7 @@ from penstock.v1 import task_pb2
 from penstock.v1 import worker_service_pb2 as wire
 from penstock_worker import session
 
-SLOTS = 3
+SLOTS = 5
 
 
 class SessionMachine(stateful.RuleBasedStateMachine):
@@ -32,6 +32,7 @@ class SessionMachine(stateful.RuleBasedStateMachine):
         self.open = self.greeted = False
         self.credit = 0
         self.tokens = 0
+        self.sizes: dict[str, int] = {}  # slots of every lease
         self.outstanding: set[str] = set()  # assigned, no outcome received on any stream
         self.received: set[str] = set()  # outcome received, not acknowledged
         self.running: set[str] = set()  # what the shell runs
@@ -103,19 +104,23 @@ class SessionMachine(stateful.RuleBasedStateMachine):
         if self.draining:
             return  # sent before the Drain was seen
         self.credit += slots
-        assert self.credit + len(self.outstanding) <= SLOTS, "credit for a slot that is taken"
+        taken = sum(self.sizes[lease_id] for lease_id in self.outstanding)
+        assert self.credit + taken <= SLOTS, "credit for a slot that is taken"
 
-    @stateful.rule(count=st.integers(1, SLOTS))
-    def assign(self, count: int) -> None:
+    @stateful.rule(sizes=st.lists(st.integers(0, SLOTS), min_size=1, max_size=SLOTS))
+    def assign(self, sizes: list[int]) -> None:
         if not self.greeted or self.draining:
             return
         assignments = []
-        for _ in range(min(count, self.credit)):
-            self.credit -= 1
+        for size in sizes:
+            if max(1, size) > self.credit:
+                continue
+            self.credit -= max(1, size)
             self.tokens += 1
             lease = wire.Lease(lease_id=f"{self.tokens:x}", fencing_token=self.tokens)
+            self.sizes[lease.lease_id] = max(1, size)
             self.outstanding.add(lease.lease_id)
-            assignments.append(wire.Assignment(task=task_pb2.Task(), lease=lease))
+            assignments.append(wire.Assignment(task=task_pb2.Task(slots=size), lease=lease))
         frame = wire.WorkResponse(assignments=wire.Assignments(assignments=assignments))
         self.commands(self.session.received(frame, self.now))
 
@@ -152,7 +157,9 @@ class SessionMachine(stateful.RuleBasedStateMachine):
 
     @stateful.invariant()
     def never_more_than_the_slots(self) -> None:
-        assert len(self.running) <= SLOTS
+        taken = sum(self.sizes[lease_id] for lease_id in self.running)
+        assert taken + self.session.free_slots <= SLOTS
+        assert self.session.free_slots >= 0
         assert set(self.session.running) >= self.running
 
 

@@ -24,12 +24,12 @@ def welcome(**fields: object) -> wire.WorkResponse:
     return wire.WorkResponse(welcome=wire.Welcome(session_id="s1", **fields))  # type: ignore[arg-type]
 
 
-def assign(*lease_ids: str) -> wire.WorkResponse:
+def assign(*lease_ids: str, slots: int = 0) -> wire.WorkResponse:
     return wire.WorkResponse(
         assignments=wire.Assignments(
             assignments=[
                 wire.Assignment(
-                    task=task_pb2.Task(type="digest"),
+                    task=task_pb2.Task(type="digest", slots=slots),
                     lease=wire.Lease(
                         task=f"t-{each}", lease_id=each, fencing_token=int(each, 16), attempt=1
                     ),
@@ -103,6 +103,61 @@ def test_credit_is_granted_once_a_slot(connected: session.Session) -> None:
     (frame,) = frames(connected)
     assert frame.outcomes.outcomes[0].fencing_token == 1
     assert frame.outcomes.credit == 1
+
+
+def wide(slots: int) -> session.Session:
+    """Welcomed, with its first credit sent."""
+    subject = session.Session(identity(slots))
+    subject.opened()
+    frames(subject)
+    subject.received(welcome(), 0.0)
+    assert [frame.credit.slots for frame in frames(subject)] == [slots]
+    return subject
+
+
+def test_a_task_of_several_slots_takes_and_gives_back_so_many() -> None:
+    subject = wide(5)
+    commands = subject.received(assign("1", slots=3), 0.0)
+    assert [type(each) for each in commands] == [session.Start]
+    assert subject.free_slots == 2
+    assert frames(subject) == [], "the other two were granted already"
+    subject.ended("1", done())
+    (frame,) = frames(subject)
+    assert frame.outcomes.credit == 3
+
+
+def test_no_more_slots_than_there_are() -> None:
+    subject = wide(5)
+    subject.received(assign("1", slots=3), 0.0)
+    assert subject.received(assign("2", slots=3), 0.0) == []
+    (frame,) = frames(subject)
+    (outcome,) = frame.outcomes.outcomes
+    assert (outcome.lease_id, outcome.WhichOneof("outcome")) == ("2", "released")
+    assert "takes 3" in outcome.released.reason
+    assert frame.outcomes.credit == 2, "its two granted slots are granted anew"
+    assert subject.running == ["1"]
+
+
+def test_what_runs_keeps_its_slots_over_a_new_stream() -> None:
+    subject = wide(5)
+    subject.received(assign("1", slots=3), 0.0)
+    subject.broke()
+    subject.opened()
+    (hello,) = frames(subject)
+    assert [lease.lease_id for lease in hello.hello.running] == ["1"]
+    subject.received(welcome(), 0.0)
+    assert [frame.credit.slots for frame in frames(subject)] == [2]
+
+
+def test_a_lost_lease_keeps_its_slots_until_its_work_has_stopped() -> None:
+    subject = wide(5)
+    subject.received(assign("1", slots=3), 0.0)
+    lost = wire.WorkResponse(lease_state=wire.LeaseState(lost_lease_ids=["1"]))
+    assert [type(each) for each in subject.received(lost, 0.0)] == [session.Stop]
+    assert subject.free_slots == 2
+    assert frames(subject) == []
+    subject.ended("1", done())
+    assert [frame.credit.slots for frame in frames(subject)] == [3]
 
 
 def test_what_gathered_goes_in_one_frame(connected: session.Session) -> None:

@@ -169,5 +169,6 @@ def task_of(assignment: wire.Assignment) -> tasks.Task:
             if assignment.HasField("deadline")
             else None
         ),
+        slots=max(1, message.slots),
         checkpoint=assignment.checkpoint,
     )

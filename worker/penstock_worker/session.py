@@ -7,10 +7,11 @@ float seconds on any steadily growing clock), and answers with *commands* for th
 send is asked for, not pushed: when the writer is free it calls `next_frame`, and gets one frame
 with everything that has gathered since; that is all the batching there is.
 
-Invariants, whatever the dispatcher says: never more than `slots` attempts at once; credit only for
-slots that are free; one attempt a lease; an outcome is kept, and sent on every new stream, until it
-is acknowledged; nothing is sent for a lease that was revoked or lost; `Drained` only when nothing
-runs and nothing is unacknowledged, and after the shell was told to fail its readiness probe.
+Invariants, whatever the dispatcher says: what runs never takes more than `slots`, each attempt as
+many as its task needs; credit only for slots that are free; one attempt a lease; an outcome is
+kept, and sent on every new stream, until it is acknowledged; nothing is sent for a lease that was
+revoked or lost; `Drained` only when nothing runs and nothing is unacknowledged, and after the shell
+was told to fail its readiness probe.
 """
 
 import dataclasses
@@ -86,6 +87,8 @@ class _Place(enum.Enum):
 @dataclasses.dataclass(slots=True)
 class _Attempt:
     lease: wire.Lease
+    slots: int = 1
+    """That it takes while it runs."""
     place: _Place = _Place.RUNNING
     outcome: wire.TaskOutcome | None = None
     sent: bool = False
@@ -125,6 +128,15 @@ class Session:
             for lease_id, attempt in self._attempts.items()
             if attempt.place is not _Place.ENDED
         ]
+
+    @property
+    def free_slots(self) -> int:
+        """Slots that no attempt occupies, granted or not."""
+        return self.identity.slots - sum(
+            attempt.slots
+            for attempt in self._attempts.values()
+            if attempt.place is not _Place.ENDED
+        )
 
     @property
     def unacknowledged(self) -> list[str]:
@@ -226,15 +238,18 @@ class Session:
         commands: list[Command] = []
         for assignment in assignments:
             lease = assignment.lease
-            self._granted = max(0, self._granted - 1)
+            slots = max(1, assignment.task.slots)
+            self._granted = max(0, self._granted - slots)
             if lease.lease_id in self._attempts:
                 continue
-            attempt = self._attempts[lease.lease_id] = _Attempt(lease)
-            if len(self.running) > self.identity.slots or self._stopping or self._unready_asked:
+            attempt = self._attempts[lease.lease_id] = _Attempt(lease, slots)
+            if self.free_slots < 0 or self._stopping or self._unready_asked:
                 self._end(
                     attempt,
                     wire.TaskOutcome(
-                        released=wire.TaskOutcome.Released(reason="the worker has no free slot")
+                        released=wire.TaskOutcome.Released(
+                            reason=f"the worker has too few free slots, the task takes {slots}"
+                        )
                     ),
                 )
             else:
@@ -364,7 +379,7 @@ class Session:
     def _credit(self) -> int:
         if self._stopping or self._reservation is not None or self._unready_asked:
             return 0
-        free = self.identity.slots - len(self.running) - self._granted
+        free = self.free_slots - self._granted
         if free > 0:
             self._granted += free
             return free

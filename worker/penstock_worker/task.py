@@ -16,7 +16,8 @@ class Task:
     `handler(Task(payload=b"…"))`.
 
     `attempt` is 1-based. `deadline` is when the attempt must have ended, in seconds since the Unix
-    epoch, None = no limit. `checkpoint` is what an earlier attempt left.
+    epoch, None = no limit. `slots` is how many of its worker's slots it has to itself. `checkpoint`
+    is what an earlier attempt left.
     """
 
     payload: bytes = b""
@@ -27,6 +28,7 @@ class Task:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     trace_context: Mapping[str, str] = dataclasses.field(default_factory=dict)
     deadline: float | None = None
+    slots: int = 1
     checkpoint: bytes = b""
     stop_event: threading.Event = dataclasses.field(default_factory=threading.Event, repr=False)
 
