@@ -129,6 +129,7 @@ def task_of(entry: interface.StoredTask, config: settings.PoolSettings) -> tasks
         state=tasks.TaskState.PENDING,
         fencing_token=accepted.token_min,
     )
+    task.keep_checkpoint(entry.checkpoint)
     if change is None:
         return task
     task.attempt = change.attempt

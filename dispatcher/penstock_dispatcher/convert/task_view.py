@@ -41,6 +41,8 @@ def view(
             getattr(shown, field).CopyFrom(times.timestamp(moment))
     if task.execution_time_ns:
         shown.execution_time.CopyFrom(times.duration(task.execution_time_ns))
+    if task.progress:
+        shown.progress.MergeFromString(task.progress)
     if task.failure is not None:
         shown.error.CopyFrom(failure_status(task.failure))
     if result:

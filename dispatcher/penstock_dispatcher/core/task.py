@@ -109,6 +109,9 @@ class Task:
     result: bytes = b""
     result_content_type: str = ""
     progress: bytes = b""
+    """What the present attempt, or the last one, has told: a serialized penstock.v1.Progress."""
+    checkpoint: bytes = b""
+    """For the next attempt. Counts in `size`; set it with `keep_checkpoint`."""
     lsn: int = 0
     place: Place = Place.NOWHERE
     ticket: int = 0
@@ -120,6 +123,13 @@ class Task:
     can have. A claim of a lower one is out of date, or means an earlier task with the same id.
     """
     lease: "leases.Lease | None" = None
+
+    def keep_checkpoint(self, checkpoint: bytes) -> None:
+        """In place of the one of before; empty = none. Not while the task waits, where its size is
+        counted.
+        """
+        self.size += len(checkpoint) - len(self.checkpoint)
+        self.checkpoint = checkpoint
 
     @property
     def terminal(self) -> bool:

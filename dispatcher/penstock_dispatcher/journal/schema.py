@@ -64,10 +64,18 @@ def _know_draining(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE pools ADD COLUMN draining INTEGER NOT NULL DEFAULT 0")
 
 
+def _know_checkpoints(connection: sqlite3.Connection) -> None:
+    """A row of its own for the few tasks that have one: it is written again and again."""
+    connection.execute(
+        "CREATE TABLE checkpoints (key INTEGER PRIMARY KEY, checkpoint BLOB NOT NULL)"
+    )
+
+
 MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     _create,
     _know_lowest_tokens,
     _know_draining,
+    _know_checkpoints,
 )
 """Number i leads from version i to version i + 1. Only ever appended to."""
 VERSION: Final = len(MIGRATIONS)
