@@ -117,7 +117,7 @@ def talk() -> Any:
             patience=PATIENCE,
             hand_back_seconds=0.5,
         )
-        work = executor.Executor(worker, config.slots, made.ended)
+        work = executor.Executor(worker, config.slots, made.ended, made.progressed)
         closing.append(work)
         if asked:
             made.stop(asked)

@@ -4,7 +4,7 @@ import pytest
 
 from penstock.v1 import task_pb2
 from penstock.v1 import worker_service_pb2 as wire
-from penstock_worker import session
+from penstock_worker import leased, session
 
 
 def identity(slots: int = 2) -> session.Identity:
@@ -91,7 +91,7 @@ def test_hello_comes_first_and_nothing_before_welcome() -> None:
     assert hello.hello.pool == "namespaces/default/pools/p"
     assert hello.hello.slots == 2
     assert hello.hello.protocol_version == 1
-    assert subject.heartbeat_due() is None
+    assert subject.next_due() is None
 
 
 def test_credit_is_granted_once_a_slot(connected: session.Session) -> None:
@@ -160,6 +160,69 @@ def test_a_lost_lease_keeps_its_slots_until_its_work_has_stopped() -> None:
     assert [frame.credit.slots for frame in frames(subject)] == [3]
 
 
+def progress(fraction: float, checkpoint: bytes = b"") -> task_pb2.Progress:
+    return task_pb2.Progress(fraction=fraction, checkpoint=checkpoint)
+
+
+def told(frame: wire.WorkRequest) -> tuple[str, float, bytes]:
+    inner = frame.progress
+    return inner.lease_id, inner.progress.fraction, inner.progress.checkpoint
+
+
+def test_progress_goes_out_once_a_second_and_lease_the_newest_of_all(
+    connected: session.Session,
+) -> None:
+    connected.received(assign("1", "2"), 0.0)
+    connected.progressed("1", progress(0.1, b"a"))
+    connected.progressed("1", progress(0.2))
+    connected.progressed("2", progress(0.7))
+    assert [told(frame) for frame in frames(connected, 1.0)] == [("1", 0.2, b"a"), ("2", 0.7, b"")]
+    connected.progressed("1", progress(0.3, b"b"))
+    connected.progressed("1", progress(0.4))
+    assert frames(connected, 1.9) == []
+    assert connected.next_due() == 2.0
+    assert [told(frame) for frame in frames(connected, 2.0)] == [("1", 0.4, b"b")]
+    assert connected.next_due() == 5.0, "the heartbeat"
+
+
+def test_what_was_told_last_goes_out_before_the_outcome(connected: session.Session) -> None:
+    connected.received(assign("1"), 0.0)
+    connected.progressed("1", progress(0.1, b"a"))
+    frames(connected, 1.0)
+    connected.progressed("1", progress(0.2, b"b"))
+    connected.ended("1", done())
+    first, second = frames(connected, 1.1)
+    assert told(first) == ("1", 0.2, b"b")
+    assert second.WhichOneof("message") == "outcomes"
+    connected.progressed("1", progress(0.9))
+    assert frames(connected, 3.0) == [], "its attempt is over"
+
+
+def test_a_new_stream_is_told_the_newest_again(connected: session.Session) -> None:
+    connected.received(assign("1", "2"), 0.0)
+    connected.progressed("1", progress(0.1, b"a"))
+    frames(connected, 1.0)
+    connected.broke()
+    connected.progressed("1", progress(0.2))
+    connected.ended("1", done())
+    connected.opened()
+    assert kinds(connected, 1.0) == ["hello"]
+    connected.received(welcome(), 1.0)
+    first, second = frames(connected, 1.0)
+    assert told(first) == ("1", 0.2, b"a")
+    assert second.WhichOneof("message") == "outcomes"
+
+
+def test_nothing_is_told_of_a_lease_that_was_lost(connected: session.Session) -> None:
+    connected.received(assign("1"), 0.0)
+    connected.progressed("1", progress(0.1, b"a"))
+    lost = wire.LeaseState(lost_lease_ids=["1"])
+    connected.received(wire.WorkResponse(lease_state=lost), 0.0)
+    connected.progressed("1", progress(0.2, b"b"))
+    assert frames(connected, 1.0) == []
+    assert connected.next_due() == 5.0
+
+
 def test_what_gathered_goes_in_one_frame(connected: session.Session) -> None:
     connected.received(assign("1", "2"), 0.0)
     connected.ended("1", done())
@@ -176,7 +239,7 @@ def test_large_results_are_split_over_frames() -> None:
     subject.received(welcome(), 0.0)
     frames(subject)
     subject.received(assign("1", "2", "3"), 0.0)
-    big = b"x" * (session.OUTCOME_BYTES_PER_FRAME - 10)
+    big = b"x" * (leased.OUTCOME_BYTES_PER_FRAME - 10)
     for each in ("1", "2", "3"):
         subject.ended(each, wire.TaskOutcome(completed=wire.TaskOutcome.Completed(result=big)))
     assert [len(frame.outcomes.outcomes) for frame in frames(subject)] == [1, 1, 1]
@@ -256,11 +319,11 @@ def test_heartbeats_name_what_is_answered_for(connected: session.Session) -> Non
     connected.received(assign("1", "2"), 0.0)
     connected.ended("2", done())
     frames(connected)
-    assert connected.heartbeat_due() == 5.0
+    assert connected.next_due() == 5.0
     assert frames(connected, 4.9) == []
     (frame,) = frames(connected, 5.0)
     assert list(frame.heartbeat.lease_ids) == ["1", "2"]
-    assert connected.heartbeat_due() == 10.0
+    assert connected.next_due() == 10.0
 
 
 def test_drain_is_confirmed_after_work_acks_and_readiness(connected: session.Session) -> None:

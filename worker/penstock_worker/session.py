@@ -15,18 +15,14 @@ was told to fail its readiness probe.
 """
 
 import dataclasses
-import enum
 from collections.abc import Iterable
 from typing import Final
 
-from google.protobuf import duration_pb2
-
+from penstock.v1 import task_pb2
 from penstock.v1 import worker_service_pb2 as wire
+from penstock_worker import leased, outcomes
 
 PROTOCOL_VERSION: Final = 1
-OUTCOMES_PER_FRAME: Final = 256
-OUTCOME_BYTES_PER_FRAME: Final = 1024 * 1024
-"""An outcome that is larger travels alone; the dispatcher takes frames of 16 MiB."""
 HEARTBEAT_SECONDS_DEFAULT: Final = 5.0
 GRACE_SECONDS_DEFAULT: Final = 10.0
 
@@ -76,24 +72,6 @@ class Reconnect:
 Command = Start | Stop | BecomeUnready | Reconnect
 
 
-class _Place(enum.Enum):
-    RUNNING = enum.auto()
-    ENDED = enum.auto()
-    """Its outcome is not acknowledged yet."""
-    DISOWNED = enum.auto()
-    """Revoked or lost while it runs: it still takes a slot, and its outcome goes nowhere."""
-
-
-@dataclasses.dataclass(slots=True)
-class _Attempt:
-    lease: wire.Lease
-    slots: int = 1
-    """That it takes while it runs."""
-    place: _Place = _Place.RUNNING
-    outcome: wire.TaskOutcome | None = None
-    sent: bool = False
-
-
 class Session:
     """See the module's docstring."""
 
@@ -104,7 +82,9 @@ class Session:
         self.grace_seconds = GRACE_SECONDS_DEFAULT
         """How long a stopped attempt may take to end, as the dispatcher said last."""
         self.welcomed = False
-        self._attempts: dict[str, _Attempt] = {}
+        self._attempts: dict[str, leased.Leased] = {}
+        self._reporting: dict[str, leased.Leased] = {}
+        """Attempts with progress that has not gone out."""
         self._connected = False
         self._hello_sent = False
         self._granted = 0
@@ -126,7 +106,7 @@ class Session:
         return [
             lease_id
             for lease_id, attempt in self._attempts.items()
-            if attempt.place is not _Place.ENDED
+            if attempt.place is not leased.Place.ENDED
         ]
 
     @property
@@ -135,7 +115,7 @@ class Session:
         return self.identity.slots - sum(
             attempt.slots
             for attempt in self._attempts.values()
-            if attempt.place is not _Place.ENDED
+            if attempt.place is not leased.Place.ENDED
         )
 
     @property
@@ -144,7 +124,7 @@ class Session:
         return [
             lease_id
             for lease_id, attempt in self._attempts.items()
-            if attempt.place is _Place.ENDED
+            if attempt.place is leased.Place.ENDED
         ]
 
     @property
@@ -153,7 +133,7 @@ class Session:
         return [
             lease_id
             for lease_id, attempt in self._attempts.items()
-            if attempt.place is not _Place.DISOWNED
+            if attempt.place is not leased.Place.DISOWNED
         ]
 
     @property
@@ -194,15 +174,15 @@ class Session:
             case "outcome_acks":
                 for ack in frame.outcome_acks.acks:
                     attempt = self._attempts.get(ack.lease_id)
-                    if attempt is not None and attempt.place is _Place.ENDED:
-                        del self._attempts[ack.lease_id]
+                    if attempt is not None and attempt.place is leased.Place.ENDED:
+                        self._forget(ack.lease_id)
                 return self._maybe_unready()
             case "cancel":
                 attempt = self._attempts.get(frame.cancel.lease_id)
-                if attempt is None or attempt.place is not _Place.RUNNING:
+                if attempt is None or attempt.place is not leased.Place.RUNNING:
                     return []
                 if frame.cancel.HasField("grace"):
-                    self.grace_seconds = _seconds(frame.cancel.grace)
+                    self.grace_seconds = outcomes.seconds(frame.cancel.grace)
                 return [Stop(frame.cancel.lease_id, frame.cancel.reason or "cancelled")]
             case "lease_state":
                 return self._disown(frame.lease_state.lost_lease_ids, "the lease was lost")
@@ -217,20 +197,23 @@ class Session:
                     self._granted = 0
                 return []
             case "go_away":
-                after = _seconds(frame.go_away.reconnect_after)
+                after = outcomes.seconds(frame.go_away.reconnect_after)
                 return [Reconnect(after, frame.go_away.reason or "go away")]
             case _:
                 return []  # a newer dispatcher's frame
 
     def _welcome(self, welcome: wire.Welcome, now: float) -> list[Command]:
         self.session_id = welcome.session_id
-        self.heartbeat_seconds = _seconds(welcome.heartbeat_interval) or HEARTBEAT_SECONDS_DEFAULT
+        self.heartbeat_seconds = (
+            outcomes.seconds(welcome.heartbeat_interval) or HEARTBEAT_SECONDS_DEFAULT
+        )
         if welcome.HasField("cancel_grace"):
-            self.grace_seconds = _seconds(welcome.cancel_grace)
+            self.grace_seconds = outcomes.seconds(welcome.cancel_grace)
         self.welcomed = True
         self._heartbeat_due = now + self.heartbeat_seconds
-        for attempt in self._attempts.values():
-            attempt.sent = False
+        for lease_id, attempt in self._attempts.items():
+            attempt.again()
+            self._reporting[lease_id] = attempt
         commands = self._disown(welcome.revoked_lease_ids, "somebody else runs it, or it is over")
         return commands + self._maybe_unready()
 
@@ -242,10 +225,9 @@ class Session:
             self._granted = max(0, self._granted - slots)
             if lease.lease_id in self._attempts:
                 continue
-            attempt = self._attempts[lease.lease_id] = _Attempt(lease, slots)
+            attempt = self._attempts[lease.lease_id] = leased.Leased(lease, slots)
             if self.free_slots < 0 or self._stopping or self._unready_asked:
-                self._end(
-                    attempt,
+                attempt.end(
                     wire.TaskOutcome(
                         released=wire.TaskOutcome.Released(
                             reason=f"the worker has too few free slots, the task takes {slots}"
@@ -262,30 +244,36 @@ class Session:
             attempt = self._attempts.get(lease_id)
             if attempt is None:
                 continue
-            if attempt.place is _Place.RUNNING:
-                attempt.place = _Place.DISOWNED
+            if attempt.place is leased.Place.RUNNING:
+                attempt.place = leased.Place.DISOWNED
                 commands.append(Stop(lease_id, reason))
-            elif attempt.place is _Place.ENDED:
-                del self._attempts[lease_id]
+            elif attempt.place is leased.Place.ENDED:
+                self._forget(lease_id)
         return commands + self._maybe_unready()
 
+    def _forget(self, lease_id: str) -> None:
+        del self._attempts[lease_id]
+        self._reporting.pop(lease_id, None)
+
     # ------------------------------------------------------------ the work
+
+    def progressed(self, lease_id: str, progress: task_pb2.Progress) -> None:
+        """An attempt tells how far it is, or saves a checkpoint."""
+        attempt = self._attempts.get(lease_id)
+        if attempt is not None and attempt.place is leased.Place.RUNNING:
+            attempt.report.tell(progress)
+            self._reporting[lease_id] = attempt
 
     def ended(self, lease_id: str, outcome: wire.TaskOutcome) -> list[Command]:
         """An attempt ended and its slot is free; `outcome` needs no lease id or token."""
         attempt = self._attempts.get(lease_id)
         if attempt is None:
             return []
-        if attempt.place is _Place.DISOWNED:
-            del self._attempts[lease_id]
-        elif attempt.place is _Place.RUNNING:
-            self._end(attempt, outcome)
+        if attempt.place is leased.Place.DISOWNED:
+            self._forget(lease_id)
+        elif attempt.place is leased.Place.RUNNING:
+            attempt.end(outcome)
         return self._maybe_unready()
-
-    def _end(self, attempt: _Attempt, outcome: wire.TaskOutcome) -> None:
-        outcome.lease_id = attempt.lease.lease_id
-        outcome.fencing_token = attempt.lease.fencing_token
-        attempt.place, attempt.outcome, attempt.sent = _Place.ENDED, outcome, False
 
     # ------------------------------------------------------------ the way out
 
@@ -307,9 +295,14 @@ class Session:
 
     # ------------------------------------------------------------ sending
 
-    def heartbeat_due(self) -> float | None:
-        """When `next_frame` has a heartbeat to send; None while there is no stream."""
-        return self._heartbeat_due if self.welcomed else None
+    def next_due(self) -> float | None:
+        """When `next_frame` has something to send by the passing of time alone; None while there is
+        no stream.
+        """
+        if not self.welcomed:
+            return None
+        reports = (attempt.report.due for attempt in self._reporting.values())
+        return min([self._heartbeat_due, *(due for due in reports if due is not None)])
 
     def next_frame(self, now: float) -> wire.WorkRequest | None:
         """What to send next, or None. Each frame must be sent, in order, on the open stream."""
@@ -324,13 +317,16 @@ class Session:
             self._stop_told = True
             return wire.WorkRequest(
                 drain_started=wire.DrainStarted(
-                    reason=self._stopping, grace=_duration(self._stop_grace_seconds)
+                    reason=self._stopping, grace=outcomes.duration(self._stop_grace_seconds)
                 )
             )
-        outcomes = self._unsent()
+        report = leased.take_report(self._reporting, now)
+        if report is not None:
+            return wire.WorkRequest(progress=report)
+        ended = leased.take_outcomes(self._attempts.values())
         credit = self._credit()
-        if outcomes:
-            return wire.WorkRequest(outcomes=wire.TaskOutcomes(outcomes=outcomes, credit=credit))
+        if ended:
+            return wire.WorkRequest(outcomes=wire.TaskOutcomes(outcomes=ended, credit=credit))
         if credit:
             return wire.WorkRequest(credit=wire.Credit(slots=credit))
         if self._unready and not self._drained_told and self._reservation is not None:
@@ -361,21 +357,6 @@ class Session:
             draining=bool(self._stopping),
         )
 
-    def _unsent(self) -> list[wire.TaskOutcome]:
-        outcomes: list[wire.TaskOutcome] = []
-        size = 0
-        for attempt in self._attempts.values():
-            if attempt.outcome is None or attempt.sent:
-                continue
-            size += attempt.outcome.ByteSize()
-            if outcomes and size > OUTCOME_BYTES_PER_FRAME:
-                break
-            attempt.sent = True
-            outcomes.append(attempt.outcome)
-            if len(outcomes) >= OUTCOMES_PER_FRAME:
-                break
-        return outcomes
-
     def _credit(self) -> int:
         if self._stopping or self._reservation is not None or self._unready_asked:
             return 0
@@ -384,13 +365,3 @@ class Session:
             self._granted += free
             return free
         return 0
-
-
-def _seconds(duration: duration_pb2.Duration) -> float:
-    return float(duration.seconds + duration.nanos / 1e9)
-
-
-def _duration(seconds: float) -> duration_pb2.Duration:
-    duration = duration_pb2.Duration()
-    duration.FromNanoseconds(int(seconds * 1e9))
-    return duration
