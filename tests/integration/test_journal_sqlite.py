@@ -143,33 +143,6 @@ async def test_the_last_change_of_a_task_counts_within_and_across_batches(
     assert found[0].change == ended(1)
 
 
-async def test_a_checkpoint_is_kept_until_its_task_ends(
-    journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
-) -> None:
-    def checkpoint(sequence: int, content: bytes) -> records.TaskCheckpointed:
-        return records.TaskCheckpointed(UID, sequence, f"t{sequence}", content)
-
-    async def kept(of: interface.Journal) -> list[bytes]:
-        return [entry.checkpoint for entry in (await everything(of))[1]]
-
-    requeued = records.TaskRequeued(UID, 2, "t2", 1, 0, 0, None)
-    await journal.append(
-        [*(accepted(n) for n in (1, 2, 3)), checkpoint(1, b"a"), checkpoint(1, b"b")]
-    )
-    await journal.append([checkpoint(2, b"\0" * 65_536), requeued])
-    assert await kept(await crashed(journal, tmp_path)) == [b"b", b"\0" * 65_536, b""]
-    # Told and over within one batch, and told in one run and over in another.
-    await journal.append([checkpoint(3, b"c"), ended(3), checkpoint(2, b"d")])
-    second = await crashed(journal, tmp_path)
-    await second.open()
-    await second.append([ended(1)])
-    await second.close()
-    rows = sqlite3.connect(second._folder / sqlite.FILE_NAME)
-    assert rows.execute("SELECT count(*) FROM checkpoints").fetchone() == (1,)
-    rows.close()
-    assert await kept(sqlite.SqliteJournal(second._folder)) == [b"", b"d", b""]
-
-
 async def test_a_deleted_task_leaves_its_request_id_until_that_is_forgotten(
     journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
 ) -> None:

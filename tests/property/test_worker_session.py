@@ -76,6 +76,15 @@ class SessionMachine(stateful.RuleBasedStateMachine):
         self.open = self.greeted = False
         self.credit = 0
 
+    @stateful.precondition(lambda self: self.open and self.worked)
+    @stateful.rule(lost=st.booleans())
+    def reconnect(self, *, lost: bool) -> None:
+        self.lose_stream(lost=lost)
+        if not self.goodbye:
+            self.connect()
+        for _ in range(SLOTS):
+            self.write()
+
     @stateful.precondition(lambda self: self.open)
     @stateful.rule()
     def write(self) -> None:
