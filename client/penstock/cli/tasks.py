@@ -55,6 +55,8 @@ def show(task: penstock.Task, *, form: str) -> None:
     output.write([task], columns=COLUMNS, form=form, name=lambda each: each.name)
     if form != "table":
         return
+    if task.progress_fraction is not None:
+        click.echo(f"\nprogress {task.progress_fraction:.0%} {task.progress_message}".rstrip())
     if task.error is not None:
         click.echo(f"\nerror   {task.error.reason}: {task.error.message}")
     if task.result:
