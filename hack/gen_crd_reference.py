@@ -38,6 +38,8 @@ def type_of(schema: dict[str, Any]) -> str:
         return " \\| ".join(f"`{word}`" for word in schema["enum"])
     if schema["type"] == "array":
         return f"list of {type_of(schema['items'])}s"
+    if "additionalProperties" in schema:
+        return f"map of {type_of(schema['additionalProperties'])}s"
     if schema.get("format") == "date-time":
         return "time"
     return str(schema["type"])
@@ -45,6 +47,10 @@ def type_of(schema: dict[str, Any]) -> str:
 
 def bounds_of(schema: dict[str, Any]) -> str:
     """The bounds of a number, a text or a list."""
+    if "additionalProperties" in schema:
+        return (
+            f"0 to {schema['maxProperties']} keys, each {bounds_of(schema['additionalProperties'])}"
+        )
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
         return f"{low} to {high}"

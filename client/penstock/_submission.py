@@ -85,7 +85,12 @@ class Submission:
         expire_time: must have started by then.
         execution_timeout: how long one attempt may take; None = as the pool says.
         retry_policy: None = as the pool says.
-        max_queue_time: refuse it if it would start later than this.
+        fairness_key: whose task it is, such as a tenant: the pool shares fairly between them, and
+            may have bounds and rates for each; at most 64 bytes.
+        concurrency_key: what it works on: of one key only so many run at once as the pool says; at
+            most 64 bytes.
+        slots: how many of one worker's slots it takes while it runs.
+        max_queue_time: refuse it (`DeadlineUnreachable`) if it would start later than this.
     """
 
     type: str
@@ -174,6 +179,8 @@ def to_wire(
     )
     _fill(task.labels, submission.labels, name="labels")
     _fill(task.trace_context, submission.trace_context, name="trace_context")
+    if submission.slots < 1:
+        raise ValueError(f"slots must be at least 1, is {submission.slots}")
     if submission.priority is not None:
         if not PRIORITY_MIN <= submission.priority <= PRIORITY_MAX:
             raise ValueError(f"priority must fit 32 bits, is {submission.priority}")

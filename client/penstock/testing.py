@@ -60,6 +60,7 @@ def task(
     attempt: int = 1,
     name: str = "namespaces/default/pools/test/tasks/test",
     timeout: _times.Seconds | None = None,
+    slots: int = 1,
     checkpoint: bytes = b"",
 ) -> penstock_worker.Task:
     """The task that a handler is given, to call it directly. `payload` as in `Client.submit`;
@@ -75,6 +76,7 @@ def task(
         attempt=attempt,
         labels=dict(labels or {}),
         deadline=None if seconds is None else time.time() + seconds,
+        slots=slots,
         checkpoint=checkpoint,
     )
 

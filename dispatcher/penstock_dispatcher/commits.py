@@ -39,6 +39,8 @@ def _size(record: records.Record) -> int:
     if type(record) is records.TaskEnded:
         failure = record.failure
         return len(record.result) + (len(failure.status) if failure else 0)
+    if type(record) is records.TaskCheckpointed:
+        return len(record.checkpoint)
     if (
         isinstance(record, records.TaskRequeued | records.TaskRedriven | records.TaskCancelling)
         and record.failure

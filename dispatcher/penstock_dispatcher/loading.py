@@ -131,6 +131,7 @@ def task_of(entry: interface.StoredTask, config: settings.PoolSettings) -> tasks
         concurrency_key=accepted.concurrency_key,
         slots=accepted.slots,
     )
+    task.keep_checkpoint(entry.checkpoint)
     if change is None:
         return task
     task.attempt = change.attempt

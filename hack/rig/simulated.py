@@ -168,6 +168,9 @@ class Server:
                 fleet.credit(link.session_id, frame.credit.slots)
             case "heartbeat":
                 fleet.heartbeat(link.session_id, frame.heartbeat.lease_ids, now)
+            case "progress":
+                told, checkpoint = worker_side.progress_of(frame.progress, now)
+                fleet.progress(link.session_id, frame.progress.lease_id, told, checkpoint)
             case "drain_started":
                 fleet.stopping(link.session_id)
             case "drained":

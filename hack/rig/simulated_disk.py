@@ -45,6 +45,7 @@ class Disk:
         """Every task with the last thing that became of it."""
         accepted: dict[int, records.TaskAccepted] = {}
         change: dict[int, Change] = {}
+        checkpoints: dict[int, bytes] = {}
         for record in self.synced:
             if isinstance(record, records.TaskAccepted):
                 assert record.sequence not in accepted, "a sequence number is used once"
@@ -52,6 +53,11 @@ class Disk:
             elif isinstance(record, Change):
                 assert record.sequence in accepted, "nothing becomes of a task that is not there"
                 change[record.sequence] = record
+                if isinstance(record, records.TaskEnded):
+                    checkpoints.pop(record.sequence, None)
+            elif isinstance(record, records.TaskCheckpointed):
+                assert record.sequence not in self.ended(), "no attempt of this task is to come"
+                checkpoints[record.sequence] = record.checkpoint
             elif isinstance(record, records.TaskRedriven):
                 accepted[record.sequence] = accepted[record.sequence]._replace(
                     token_min=record.token_min, not_before=0, expire_time=0
@@ -71,7 +77,7 @@ class Disk:
             elif isinstance(record, records.TaskDeleted):
                 del accepted[record.sequence]
         return [
-            interface.StoredTask(number, record, change.get(number))
+            interface.StoredTask(number, record, change.get(number), checkpoints.get(number, b""))
             for number, record in accepted.items()
         ]
 

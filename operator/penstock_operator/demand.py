@@ -85,6 +85,14 @@ class Demand:
     config_error: str = ""
     """Why the dispatcher refused the last configuration; the earlier one is in force."""
 
+    @property
+    def slots_per_task(self) -> float:
+        """The mean: of the tasks that run, or, while none does, of those that could; at least 1."""
+        if self.in_flight:
+            return max(1.0, self.slots_in_use / self.in_flight)
+        # Caps may leave some of the pending ones out: that makes it less, never more.
+        return max(1.0, self.runnable_slots / self.pending) if self.pending else 1.0
+
 
 def merge(previous: Demand | None, message: fleet_service_pb2.PoolDemand, *, first: bool) -> Demand:
     """The pool's demand after a message. `first` = the message has the whole table of workers."""

@@ -81,6 +81,11 @@ class Reader:
         """The field is there and not null."""
         return self._value.get(name) is not None
 
+    @property
+    def names(self) -> tuple[Any, ...]:
+        """The keys that the object has, of any kind; for one whose keys are a person's own."""
+        return tuple(self._value)
+
     def raw(self, name: str) -> Any:
         """The field as it is; None when absent."""
         self._known.add(name)
@@ -148,6 +153,23 @@ class Reader:
             )
             return default
         return value
+
+    def texts(self, name: str, *, items_max: int, characters_max: int) -> tuple[str, ...]:
+        """A list of texts, none of them empty; absent reads as empty."""
+        value = self.raw(name)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or len(value) > items_max:
+            self.refuse(name, f"must be a list of at most {items_max} texts, is {shown(value)}")
+            return ()
+        for place, item in enumerate(value):
+            if not isinstance(item, str) or not 1 <= len(item) <= characters_max:
+                self.refuse(
+                    f"{name}[{place}]",
+                    f"must be text of 1 to {characters_max} characters, is {shown(item)}",
+                )
+                return ()
+        return tuple(value)
 
     def size_bytes(self, name: str, *, default: int, minimum: int, maximum: int) -> int:
         """A number of bytes within bounds, plain or as a quantity such as 256Mi; fractions are

@@ -189,6 +189,7 @@ def _load(seen: Observation, crew: fleet.Fleet) -> scaling.Load | None:
         slots_in_use=max(0, load.slots_in_use - carried),
         mean_execution_seconds=load.mean_execution_seconds,
         tokens=load.tokens,
+        slots_per_task=load.slots_per_task,
         idle_since=tuple(
             worker.idle_since
             for uid, worker in load.workers.items()

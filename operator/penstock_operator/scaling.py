@@ -10,7 +10,8 @@ there is no state here to get out of step.
 * Up: only when demand has reached the threshold's share of capacity, then to the target in one
   step.
 * A rate limit needs only so many workers, however long the queue: tasks per second x seconds per
-  task x 1.25.
+  task x slots per task x 1.25.
+* A task that takes several slots takes them in one worker: of 4 slots tasks of 3 can use only 3.
 * Down: workers above the target go once they have been idle for the idle timeout. Which ones, the
   dispatcher says; here it is only how many.
 * Unknown demand holds. Nothing here ever asks for more than the maximum, or shrinks below the
@@ -59,13 +60,14 @@ class Limit(enum.Enum):
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
     """What the dispatcher reports. `idle_since`: of every worker that could leave, since when it is
-    idle.
+    idle. `slots_per_task` is the mean.
     """
 
     runnable_slots: int = 0
     slots_in_use: int = 0
     mean_execution_seconds: float | None = None
     tokens: float = 0.0
+    slots_per_task: float = 1.0
     idle_since: tuple[float, ...] = ()
 
 
@@ -194,7 +196,7 @@ def _by_demand(
         limit=limit,
     )
     if target > fleet.current:
-        capacity = (fleet.ready + fleet.starting) * pool.slots_per_worker
+        capacity = (fleet.ready + fleet.starting) * _usable(pool, load=load)
         percent = scaling.utilization_threshold_percent
         if capacity == 0 or demand * 100 >= percent * capacity:
             reason = Reason.DEMAND if target > floor else Reason.BELOW_MINIMUM
@@ -215,10 +217,11 @@ def _by_demand(
 def _target(
     pool: spec.WorkerPoolSpec, *, load: Load, runnable: int, floor: int
 ) -> tuple[int, Limit, str]:
-    slots = pool.slots_per_worker
+    usable = _usable(pool, load=load)
     demand = load.slots_in_use + runnable
-    need = math.ceil(demand / slots)
-    words = f"{runnable} runnable + {load.slots_in_use} running over {_slots(slots)} = {need}"
+    need = math.ceil(demand / usable)
+    over = _over(pool, usable=usable)
+    words = f"{runnable} runnable + {load.slots_in_use} running {over} = {need}"
     limit = Limit.NONE
     cap, cap_words = _rate_cap(pool, load=load)
     if cap is not None and cap < need:
@@ -243,21 +246,37 @@ def _rate_cap(pool: spec.WorkerPoolSpec, *, load: Load) -> tuple[int | None, str
     limit = pool.rate_limit
     if not limit.tasks or not pool.scaling.rate_limit_aware:
         return None, ""
-    slots = pool.slots_per_worker
+    usable = _usable(pool, load=load)
     if load.mean_execution_seconds is None:
         # Nothing has run yet: no more than could start this moment, and at least one to learn from.
         tokens = max(0, math.floor(load.tokens + ROUNDING))
-        cap = math.ceil((load.slots_in_use + tokens) / slots)
+        cap = math.ceil((load.slots_in_use + tokens * load.slots_per_task) / usable - ROUNDING)
         words = f"but only {tokens} tokens of the rate limit to start with"
     else:
         rate = limit.tasks / limit.period_seconds
-        busy = rate * load.mean_execution_seconds * RATE_HEADROOM
-        cap = math.ceil(busy / slots - ROUNDING)
+        busy = rate * load.mean_execution_seconds * load.slots_per_task * RATE_HEADROOM
+        cap = math.ceil(busy / usable - ROUNDING)
+        each = f"{load.slots_per_task:.3g} slots x " if load.slots_per_task > 1 else ""
         words = (
             f"but {limit.tasks} tasks per {limit.period_seconds} s x "
-            f"{load.mean_execution_seconds:.3g} s x {RATE_HEADROOM} over {_slots(slots)}"
+            f"{load.mean_execution_seconds:.3g} s x {each}{RATE_HEADROOM} "
+            f"{_over(pool, usable=usable)}"
         )
-    return max(cap, math.ceil(load.slots_in_use / slots), 1), words
+    return max(cap, math.ceil(load.slots_in_use / usable), 1), words
+
+
+def _usable(pool: spec.WorkerPoolSpec, *, load: Load) -> int:
+    """Slots of a worker that tasks of the mean size, rounded up, can fill. With tasks of one size
+    that is exact; with mixed ones it leaves room for what does not fit.
+    """
+    slots = pool.slots_per_worker
+    size = min(math.ceil(load.slots_per_task - ROUNDING), slots)
+    return slots // size * size
+
+
+def _over(pool: spec.WorkerPoolSpec, *, usable: int) -> str:
+    whole = pool.slots_per_worker
+    return f"over {_slots(whole)}" if usable == whole else f"over {usable} of {_slots(whole)}"
 
 
 def _down(

@@ -7,6 +7,7 @@ Pure.
 
 import dataclasses
 import enum
+from collections.abc import Mapping
 from typing import Final
 
 from penstock_operator import fields
@@ -17,6 +18,12 @@ REPLICAS_MAX: Final = 1000
 TASKS_MAX: Final = 10_000_000
 WAITERS_MAX: Final = 10_000
 WAIT_SECONDS_MAX: Final = 3600
+WEIGHTS_MAX: Final = 1000
+WEIGHT_MAX: Final = 1000
+KEY_BYTES_MAX: Final = 64
+"""Of a fairness key, as a task may carry it."""
+REASONS_MAX: Final = 64
+REASON_CHARACTERS_MAX: Final = 128
 QUEUE_BYTES_MIN: Final = 1024
 QUEUE_BYTES_MAX: Final = 2**50
 DAY_SECONDS: Final = 86_400
@@ -46,29 +53,58 @@ class Scaling:
     idle_timeout_seconds: int = 60
 
 
+class FairnessPolicy(enum.Enum):
+    """How the tasks of one priority share what starts."""
+
+    NONE = "None"
+    WEIGHTED_ROUND_ROBIN = "WeightedRoundRobin"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Fairness:
+    """spec.queue.fairness. A fairness key that `weights` does not name has the weight 1."""
+
+    policy: FairnessPolicy = FairnessPolicy.NONE
+    weights: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def fair(self) -> bool:
+        """Keys take turns."""
+        return self.policy is FairnessPolicy.WEIGHTED_ROUND_ROBIN
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
-    """spec.queue."""
+    """spec.queue; max_pending_per_key 0 = no bound of its own, priority_aging_seconds 0 = none."""
 
     max_pending: int = 10_000
+    max_pending_per_key: int = 0
     max_pending_bytes: int = 256 * 2**20
     max_waiters: int = 1_000
     max_wait_seconds: int = 30
     default_priority: int = 0
+    priority_aging_seconds: int = 0
     ttl_seconds: int = 0
     max_payload_bytes: int = 2**20
     result_retention_seconds: int = 3600
     retention_seconds: int = DAY_SECONDS
+    fairness: Fairness = Fairness()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimit:
-    """spec.rateLimit; tasks 0 = no limit on the rate, max_in_flight 0 = none on what runs."""
+    """spec.rateLimit; tasks 0 = no limit on the rate, max_in_flight 0 = none on what runs. The same
+    holds for one fairness key (per_key_tasks, in the same period) and for one concurrency key
+    (max_in_flight_per_key).
+    """
 
     tasks: int = 0
     period_seconds: int = 0
     burst: int = 1
+    per_key_tasks: int = 0
+    per_key_burst: int = 1
     max_in_flight: int = 0
+    max_in_flight_per_key: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +128,7 @@ class Delivery:
     cancel_grace_seconds: int = 10
     max_attempts: int = 3
     max_worker_losses: int = 3
+    non_retryable_reasons: tuple[str, ...] = ()
     backoff: Backoff = Backoff()
     dead_letter_max_tasks: int = 10_000
     dead_letter_retention_seconds: int = 7 * DAY_SECONDS
@@ -146,6 +183,13 @@ def read_queue(reader: fields.Reader, *, strict: bool) -> Queue:
             maximum=TASKS_MAX,
             hint="to accept tasks without running them set spec.suspend",
         ),
+        max_pending_per_key=reader.optional_integer(
+            "maxPendingPerKey",
+            minimum=1,
+            maximum=TASKS_MAX,
+            hint="leave it out for no bound of its own",
+        )
+        or 0,
         max_pending_bytes=reader.size_bytes(
             "maxPendingBytes",
             default=256 * 2**20,
@@ -165,6 +209,9 @@ def read_queue(reader: fields.Reader, *, strict: bool) -> Queue:
         default_priority=reader.integer(
             "defaultPriority", default=0, minimum=INT32_MIN, maximum=INT32_MAX
         ),
+        priority_aging_seconds=reader.integer(
+            "priorityAgingSeconds", default=0, minimum=0, maximum=DAY_SECONDS
+        ),
         ttl_seconds=reader.integer("ttlSeconds", default=0, minimum=0, maximum=YEAR_SECONDS),
         max_payload_bytes=reader.integer(
             "maxPayloadBytes", default=2**20, minimum=1024, maximum=4 * 2**20
@@ -175,7 +222,15 @@ def read_queue(reader: fields.Reader, *, strict: bool) -> Queue:
         retention_seconds=reader.integer(
             "retentionSeconds", default=DAY_SECONDS, minimum=0, maximum=YEAR_SECONDS
         ),
+        fairness=_read_fairness(reader.child("fairness"), strict=strict),
     )
+    if queue.fairness.fair and queue.priority_aging_seconds:
+        reader.refuse(
+            "priorityAgingSeconds",
+            f"must be 0 while spec.queue.fairness.policy is {queue.fairness.policy.value}, is "
+            f"{queue.priority_aging_seconds}: aging orders tasks by when they came, fairness by "
+            "whose turn it is; choose one of the two",
+        )
     if queue.max_pending_bytes < queue.max_payload_bytes:
         reader.refuse(
             "maxPendingBytes",
@@ -188,6 +243,44 @@ def read_queue(reader: fields.Reader, *, strict: bool) -> Queue:
     return queue
 
 
+def _read_fairness(reader: fields.Reader, *, strict: bool) -> Fairness:
+    policy = FairnessPolicy(
+        reader.choice(
+            "policy",
+            default=FairnessPolicy.NONE.value,
+            options=tuple(policy.value for policy in FairnessPolicy),
+        )
+    )
+    fairness = Fairness(policy=policy, weights=_read_weights(reader.child("weights")))
+    if fairness.weights and not fairness.fair:
+        reader.refuse(
+            "weights",
+            "has no meaning unless spec.queue.fairness.policy is WeightedRoundRobin: set the "
+            "policy, or leave weights out",
+        )
+    if strict:
+        reader.refuse_unknown()
+    return fairness
+
+
+def _read_weights(reader: fields.Reader) -> dict[str, int]:
+    keys = reader.names
+    if len(keys) > WEIGHTS_MAX:
+        reader.refuse("", f"must have at most {WEIGHTS_MAX} keys, has {len(keys)}")
+        return {}
+    weights = {}
+    for key in keys:
+        if not isinstance(key, str) or not 1 <= len(key.encode(errors="replace")) <= KEY_BYTES_MAX:
+            reader.refuse(
+                "",
+                f"must have keys of 1 to {KEY_BYTES_MAX} bytes, as a task's fairness key is; has "
+                f"{fields.shown(key)}; a key that only looks like a number must be in quotes",
+            )
+            continue
+        weights[key] = reader.integer(key, default=1, minimum=1, maximum=WEIGHT_MAX)
+    return weights
+
+
 def read_rate_limit(reader: fields.Reader, *, strict: bool) -> RateLimit:
     hint = "leave spec.rateLimit out for no limit, set spec.suspend to stop dispatch"
     tasks = reader.optional_integer("tasks", minimum=1, maximum=TASKS_MAX, hint=hint)
@@ -198,13 +291,16 @@ def read_rate_limit(reader: fields.Reader, *, strict: bool) -> RateLimit:
         hint="for 0.5 s periods double spec.rateLimit.tasks instead",
     )
     burst = reader.optional_integer("burst", minimum=1, maximum=TASKS_MAX)
+    per_key = reader.optional_integer("perKeyTasks", minimum=1, maximum=TASKS_MAX, hint=hint)
+    per_key_burst = reader.optional_integer("perKeyBurst", minimum=1, maximum=TASKS_MAX)
     in_flight = reader.optional_integer("maxInFlight", minimum=1, maximum=TASKS_MAX)
-    if reader.has("tasks") != reader.has("periodSeconds"):
+    in_flight_per_key = reader.optional_integer("maxInFlightPerKey", minimum=1, maximum=TASKS_MAX)
+    rated = reader.has("tasks") or reader.has("perKeyTasks")
+    if rated != reader.has("periodSeconds"):
         reader.refuse(
-            "tasks" if reader.has("periodSeconds") else "periodSeconds",
-            "is required: spec.rateLimit.tasks and spec.rateLimit.periodSeconds must be set "
-            "together; "
-            "tasks 10, periodSeconds 1 means ten starts a second",
+            "periodSeconds" if rated else "tasks",
+            "is required: spec.rateLimit.tasks or perKeyTasks and spec.rateLimit.periodSeconds "
+            "must be set together; tasks 10, periodSeconds 1 means ten starts a second",
         )
     elif reader.has("burst") and not reader.has("tasks"):
         reader.refuse(
@@ -212,11 +308,19 @@ def read_rate_limit(reader: fields.Reader, *, strict: bool) -> RateLimit:
             "has no meaning without spec.rateLimit.tasks and periodSeconds: set them, or leave "
             "burst out",
         )
-    elif reader.present and not (reader.has("tasks") or reader.has("maxInFlight")):
+    elif reader.present and not (
+        rated or reader.has("maxInFlight") or reader.has("maxInFlightPerKey")
+    ):
         reader.refuse(
             "",
-            "is empty: set tasks and periodSeconds, or maxInFlight, or leave rateLimit out for "
-            "no limit",
+            "is empty: set periodSeconds with tasks or perKeyTasks, or maxInFlight, or "
+            "maxInFlightPerKey, or leave rateLimit out for no limit",
+        )
+    if reader.has("perKeyBurst") and not reader.has("perKeyTasks"):
+        reader.refuse(
+            "perKeyBurst",
+            "has no meaning without spec.rateLimit.perKeyTasks and periodSeconds: set them, or "
+            "leave perKeyBurst out",
         )
     if strict:
         reader.refuse_unknown()
@@ -224,7 +328,10 @@ def read_rate_limit(reader: fields.Reader, *, strict: bool) -> RateLimit:
         tasks=tasks or 0,
         period_seconds=period or 0,
         burst=burst or 1,
+        per_key_tasks=per_key or 0,
+        per_key_burst=per_key_burst or 1,
         max_in_flight=in_flight or 0,
+        max_in_flight_per_key=in_flight_per_key or 0,
     )
 
 
@@ -260,6 +367,9 @@ def read_delivery(reader: fields.Reader, *, strict: bool) -> Delivery:
         ),
         max_attempts=reader.integer("maxAttempts", default=3, minimum=1, maximum=100),
         max_worker_losses=reader.integer("maxWorkerLosses", default=3, minimum=1, maximum=100),
+        non_retryable_reasons=reader.texts(
+            "nonRetryableReasons", items_max=REASONS_MAX, characters_max=REASON_CHARACTERS_MAX
+        ),
         backoff=backoff,
         dead_letter_max_tasks=dead.integer(
             "maxTasks", default=10_000, minimum=0, maximum=TASKS_MAX

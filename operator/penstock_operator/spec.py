@@ -206,24 +206,31 @@ def pool_config(spec: WorkerPoolSpec) -> fleet_service_pb2.PoolConfig:
         uid=spec.uid,
         generation=spec.generation,
         paused=spec.suspend,
+        slots_per_worker=spec.slots_per_worker,
         max_pending=queue.max_pending,
+        max_pending_per_key=queue.max_pending_per_key,
         max_pending_bytes=queue.max_pending_bytes,
         max_payload_bytes=queue.max_payload_bytes,
         max_waiters=queue.max_waiters,
         default_priority=queue.default_priority,
+        fair=queue.fairness.fair,
+        fairness_weights=queue.fairness.weights,
         max_in_flight=limit.max_in_flight,
+        max_in_flight_per_key=limit.max_in_flight_per_key,
         max_worker_losses=delivery.max_worker_losses,
         max_dead_letters=delivery.dead_letter_max_tasks,
         retry_policy=task_pb2.RetryPolicy(
             max_attempts=delivery.max_attempts,
             backoff_multiplier=delivery.backoff.multiplier_percent / 100,
             jitter=delivery.backoff.jitter_percent / 100,
+            non_retryable_reasons=delivery.non_retryable_reasons,
         ),
     )
     config.retry_policy.initial_backoff.seconds = delivery.backoff.initial_seconds
     config.retry_policy.max_backoff.seconds = delivery.backoff.max_seconds
     config.max_wait.seconds = queue.max_wait_seconds
     config.ttl.seconds = queue.ttl_seconds
+    config.priority_aging.seconds = queue.priority_aging_seconds
     config.lease_duration.seconds = delivery.lease_seconds
     config.heartbeat_interval.seconds = delivery.heartbeat_seconds
     config.reconnect_grace.seconds = delivery.reconnect_grace_seconds
@@ -236,4 +243,8 @@ def pool_config(spec: WorkerPoolSpec) -> fleet_service_pb2.PoolConfig:
         config.rate_limit.tasks = limit.tasks
         config.rate_limit.burst = limit.burst
         config.rate_limit.period.seconds = limit.period_seconds
+    if limit.per_key_tasks:
+        config.rate_limit_per_key.tasks = limit.per_key_tasks
+        config.rate_limit_per_key.burst = limit.per_key_burst
+        config.rate_limit_per_key.period.seconds = limit.period_seconds
     return config

@@ -162,8 +162,35 @@ def test_the_operator_knows_every_field_and_obeys_its_bounds(schema: dict[str, A
             assert refusals(with_field(path, "maybe"), path)
         elif "enum" in field:
             assert refusals(with_field(path, "NoSuchWord"), path)
+        elif field.get("type") == "array":
+            longest, most = field["items"]["maxLength"], field["maxItems"]
+            assert refusals(with_field(path, "one"), path)
+            assert refusals(with_field(path, ["x"] * (most + 1)), path)
+            assert refusals(with_field(path, ["x", "x" * (longest + 1)]), f"{path}[1]")
+            assert not refusals(with_field(path, ["x" * longest] * most), path)
         elif field.get("type") == "object":
             assert refusals(with_field(path, 3), path)
+
+
+def test_weights_have_the_same_bounds_on_both_sides(schema: dict[str, Any]) -> None:
+    path = ".spec.queue.fairness.weights"
+    field = dict(spec_fields(schema))[path]
+    inner, most = field["additionalProperties"], field["maxProperties"]
+
+    def said(weights: dict[Any, Any], where: str = path) -> list[str]:
+        manifest = with_field(path, weights)
+        manifest["spec"]["queue"]["fairness"]["policy"] = "WeightedRoundRobin"
+        return refusals(manifest, where)
+
+    for value in (inner["minimum"] - 1, inner["maximum"] + 1, "much"):
+        assert said({"a": value}, f"{path}.a"), f"{value} is accepted"
+    assert not said({"a": inner["minimum"], "b": inner["maximum"]})
+    assert not said({str(number): 1 for number in range(most)})
+    assert said({str(number): 1 for number in range(most + 1)})
+    for key in ("", "x" * 65, "ä" * 33, 7):
+        assert said({key: 1}), f"the key {key!r} is accepted"
+    (rule,) = field["x-kubernetes-validations"]
+    assert str(sections.KEY_BYTES_MAX) in rule["rule"]
 
 
 def refusals(manifest: dict[str, Any], path: str) -> list[str]:
@@ -181,7 +208,7 @@ def refusals(manifest: dict[str, Any], path: str) -> list[str]:
 
 def test_the_operator_has_no_field_that_the_resource_lacks(schema: dict[str, Any]) -> None:
     with pytest.raises(fields.InvalidManifest, match="there is no such field"):
-        spec.parse_manifest(with_field(".spec.queue.fairness", {}))
+        spec.parse_manifest(with_field(".spec.queue.fairnes", {}))
     filled = as_the_api_server_fills_it(MINIMAL, schema)
     spec.parse_manifest(filled, strict=True)
 

@@ -113,6 +113,42 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"spec.rateLimit": {"burst": 5, "maxInFlight": 1}},
         ["spec.rateLimit.burst", "leave burst out"],
     ),
+    "rate of a key without period": (
+        {"spec.rateLimit": {"perKeyTasks": 5}},
+        ["spec.rateLimit.periodSeconds", "perKeyTasks", "together"],
+    ),
+    "period without a rate": (
+        {"spec.rateLimit": {"periodSeconds": 5, "maxInFlight": 1}},
+        ["spec.rateLimit.periodSeconds", "together"],
+    ),
+    "burst of a key without its rate": (
+        {"spec.rateLimit": {"tasks": 5, "periodSeconds": 1, "perKeyBurst": 2}},
+        ["spec.rateLimit.perKeyBurst", "leave perKeyBurst out"],
+    ),
+    "fairness and aging": (
+        {
+            "spec.queue.fairness": {"policy": "WeightedRoundRobin"},
+            "spec.queue.priorityAgingSeconds": 60,
+        },
+        ["spec.queue.priorityAgingSeconds", "spec.queue.fairness.policy", "choose one"],
+    ),
+    "weights without fairness": (
+        {"spec.queue.fairness": {"weights": {"a": 2}}},
+        ["spec.queue.fairness.weights", "set the policy"],
+    ),
+    "weight of zero": (
+        {"spec.queue.fairness": {"policy": "WeightedRoundRobin", "weights": {"a": 0}}},
+        ["spec.queue.fairness.weights", "greater than or equal to 1"],
+    ),
+    "key too long": (
+        {"spec.queue.fairness": {"policy": "WeightedRoundRobin", "weights": {"a" * 65: 1}}},
+        ["spec.queue.fairness.weights", "64 bytes"],
+    ),
+    "unknown policy": ({"spec.queue.fairness": {"policy": "Magic"}}, ["fairness.policy", "None"]),
+    "too many reasons": (
+        {"spec.delivery.nonRetryableReasons": ["x"] * 65},
+        ["spec.delivery.nonRetryableReasons", "64"],
+    ),
     "empty rate limit": ({"spec.rateLimit": {}}, ["spec.rateLimit is empty"]),
     "missing worker container": (
         {"spec.workerContainer": "main"},
@@ -197,6 +233,14 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "highest priority": {"spec.queue.defaultPriority": 2**31 - 1},
     "size as a number": {"spec.queue.maxPendingBytes": 1048576},
     "rate limit": {"spec.rateLimit": {"tasks": 10, "periodSeconds": 1, "burst": 3}},
+    "only a rate for each key": {"spec.rateLimit": {"perKeyTasks": 2, "periodSeconds": 60}},
+    "only a cap for each key": {"spec.rateLimit": {"maxInFlightPerKey": 1}},
+    "fair tenants": {
+        "spec.queue.fairness": {"policy": "WeightedRoundRobin", "weights": {"gold": 3}},
+        "spec.queue.maxPendingPerKey": 100,
+    },
+    "aging": {"spec.queue.priorityAgingSeconds": 60},
+    "reasons": {"spec.delivery.nonRetryableReasons": ["ValueError"]},
     "only a cap on what runs": {"spec.rateLimit": {"maxInFlight": 3}},
     "down to nothing": {"spec.scaling.minReplicas": 0},
     "manual": {"spec.scaling.mode": "Manual", "spec.replicas": 3},
@@ -250,6 +294,8 @@ def test_defaults_are_filled_in(kubectl: Kubectl) -> None:
     }
     assert spec["queue"]["maxPending"] == 10_000
     assert spec["queue"]["maxPendingBytes"] == "256Mi"
+    assert spec["queue"]["fairness"] == {"policy": "None"}
+    assert spec["queue"]["priorityAgingSeconds"] == 0
     assert spec["delivery"]["leaseSeconds"] == 30
     assert spec["delivery"]["backoff"]["multiplierPercent"] == 200
     assert spec["delivery"]["deadLetter"] == {"maxTasks": 10_000, "retentionSeconds": 604_800}

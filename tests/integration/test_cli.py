@@ -65,6 +65,22 @@ def test_a_task_from_the_command_line(penstock: Penstock) -> None:
     assert penstock("workers").stdout.split()[0] == "WORKER"
 
 
+def test_the_keys_of_a_task(penstock: Penstock) -> None:
+    made = penstock(
+        *("submit", "echo", "--fairness-key", "tenant", "--concurrency-key", "repository"),
+        *("--slots", "1", "-o", "json"),
+    )
+    assert made.returncode == 0, made.stderr
+    found = json.loads(made.stdout)
+    assert (found["fairness_key"], found["concurrency_key"]) == ("tenant", "repository")
+    assert penstock("cancel", found["name"]).returncode == 0
+    failed(penstock("submit", "echo", "--slots", "0"), 2, "--slots")
+    long = penstock("submit", "echo", "--fairness-key", "x" * 65)
+    failed(long, 2, "task.fairness_key", "64 bytes")
+    both = penstock("submit", "-f", "-", "--slots", "2", stdin="{}\n")
+    failed(both, 2, "--slots with --file")
+
+
 def test_only_what_failed_is_retried_and_only_what_is_over_deleted(penstock: Penstock) -> None:
     name = penstock("submit", "echo", "-o", "name").stdout.strip()
     assert penstock("retry", name, "-o", "name").stdout.strip() == name, "it waits already"

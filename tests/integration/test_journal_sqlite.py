@@ -203,6 +203,7 @@ async def test_a_purged_pool_is_gone_at_once_and_its_rows_in_steps(
             accepted(1, "uid-2"),
             records.SessionOpened(UID, "s", "p", "pu"),
             *(accepted(number) for number in range(1, count)),
+            records.TaskCheckpointed(UID, 1, "t1", b"checkpoint"),
         ]
     )
     # What comes after the purge in the same batch belongs to nobody, or to the pool made anew.
@@ -224,6 +225,7 @@ async def test_a_purged_pool_is_gone_at_once_and_its_rows_in_steps(
     assert steps >= 2
     connection = sqlite3.connect((await crashed(journal, tmp_path))._folder / sqlite.FILE_NAME)
     assert connection.execute("SELECT count(*) FROM tasks").fetchone() == (2,)
+    assert connection.execute("SELECT count(*) FROM checkpoints").fetchone() == (0,)
     assert connection.execute("SELECT count(*) FROM purged").fetchone() == (0,)
     connection.close()
 

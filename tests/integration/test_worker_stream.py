@@ -13,7 +13,7 @@ import pytest
 
 from penstock.v1 import task_pb2, worker_service_pb2_grpc
 from penstock.v1 import worker_service_pb2 as wire
-from penstock_worker import Worker, executor, readiness, session, settings, stream
+from penstock_worker import Task, Worker, executor, readiness, session, settings, stream
 
 worker = Worker()
 PATIENCE = stream.Patience(connect=5, welcome=0.5, write=0.5, goodbye=0.2, tick=0.05)
@@ -25,6 +25,11 @@ async def doze(_: Any) -> None:
 
 
 @worker.task
+def width(task: Task) -> bytes:
+    return str(task.slots).encode()
+
+
+@worker.task
 def quick(_: Any) -> bytes:
     return b"done"
 
@@ -32,10 +37,12 @@ def quick(_: Any) -> bytes:
 class Dispatcher(worker_service_pb2_grpc.WorkerServiceServicer):
     """Welcomes (or not), assigns what it was given once, and never acknowledges anything."""
 
-    def __init__(self, *types: str, welcomes: bool = True, reads: bool = True) -> None:
+    def __init__(
+        self, *types: str, slots: int = 1, welcomes: bool = True, reads: bool = True
+    ) -> None:
         self.frames: list[wire.WorkRequest] = []
         self.tokens: list[str] = []
-        self._types = list(types)
+        self._types, self._slots = list(types), slots
         self._welcomes, self._reads = welcomes, reads
 
     async def Work(self, frames: Any, context: Any) -> None:  # noqa: N802
@@ -45,7 +52,7 @@ class Dispatcher(worker_service_pb2_grpc.WorkerServiceServicer):
             await context.write(wire.WorkResponse(welcome=wire.Welcome(session_id="s")))
         assignments = [
             wire.Assignment(
-                task=task_pb2.Task(type=kind),
+                task=task_pb2.Task(type=kind, slots=self._slots),
                 lease=wire.Lease(task="t", lease_id=kind, fencing_token=1, attempt=1),
             )
             for kind in self._types
@@ -85,7 +92,9 @@ Talk = Callable[..., Talking]
 
 @pytest.fixture
 def talk() -> Any:
-    """Start a worker of one slot for a dispatcher's address; close it with the test."""
+    """Start a worker for a dispatcher's address, of one slot unless told otherwise; close it with
+    the test.
+    """
     closing: list[executor.Executor] = []
 
     def start(address: str, *, asked: str = "", **more: Any) -> Talking:
@@ -95,7 +104,7 @@ def talk() -> Any:
             pool_uid="",
             pod_name="pod",
             pod_uid="uid",
-            slots=1,
+            slots=config.slots,
             task_types=worker.types,
             revision="",
             sdk_version="",
@@ -108,7 +117,7 @@ def talk() -> Any:
             patience=PATIENCE,
             hand_back_seconds=0.5,
         )
-        work = executor.Executor(worker, 1, made.ended)
+        work = executor.Executor(worker, config.slots, made.ended, made.progressed)
         closing.append(work)
         if asked:
             made.stop(asked)
@@ -124,6 +133,21 @@ async def ends(running: "asyncio.Task[None]", seconds: float = 5.0) -> float:
     began = time.monotonic()
     await asyncio.wait_for(running, seconds)
     return time.monotonic() - began
+
+
+async def test_a_task_of_several_slots_is_given_them_and_gives_them_back(talk: Talk) -> None:
+    dispatcher = Dispatcher("width", slots=3)
+    async with served(dispatcher) as address:
+        subject, running = talk(address, slots=4)
+        await dispatcher.saw("outcomes")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert subject.session.free_slots == 4
+    granted = [each.credit.slots for each in dispatcher.frames if each.HasField("credit")]
+    (ended,) = [each.outcomes for each in dispatcher.frames if each.HasField("outcomes")]
+    assert granted == [4]
+    assert ended.outcomes[0].completed.result == b"3"
+    assert ended.credit == 3
 
 
 async def test_told_to_stop_before_it_runs_it_does_not_begin(talk: Talk) -> None:

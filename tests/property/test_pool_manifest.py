@@ -44,6 +44,7 @@ PATHS = (
         for name in ("env", "envFrom", "securityContext", "ports", "volumeMounts")
     ),
     *("template.spec.securityContext", "template.spec.imagePullSecrets", "queue.maxPendingBytes"),
+    *("queue.fairness", "queue.fairness.weights", "delivery.nonRetryableReasons"),
     *("scaling", "queue", "rateLimit", "delivery", "drain", "workerContainer", "replicas"),
 )
 

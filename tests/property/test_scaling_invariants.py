@@ -63,6 +63,7 @@ def loads(draw, fleet_max=10):
         slots_in_use=draw(st.integers(0, 20)),
         mean_execution_seconds=draw(st.none() | st.floats(0, 100)),
         tokens=draw(st.floats(0, 100)),
+        slots_per_task=draw(st.floats(1, 4)),
         idle_since=tuple(NOW - seconds for seconds in idle),
     )
 

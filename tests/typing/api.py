@@ -20,6 +20,10 @@ def submissions() -> Iterator[penstock.Submission]:
         "resize",
         execution_timeout=dt.timedelta(minutes=1),
         retry_policy=penstock.RetryPolicy(max_attempts=1),
+        fairness_key="tenant",
+        concurrency_key="repository",
+        slots=2,
+        max_queue_time=dt.timedelta(seconds=30),
         expire_time=dt.datetime.now(dt.UTC),
     )
 
@@ -105,6 +109,10 @@ def blocking() -> None:
 def tested(worker: penstock_worker.Worker, path: pathlib.Path) -> None:
     @worker.task("resize")
     def resize(task: penstock_worker.Task) -> bytes:
+        task.progress(0.5, "half")
+        task.save_checkpoint(task.checkpoint or b"1")
+        assert_type(task.told.checkpoint, bytes)
+        assert_type(task.slots, int)
         return task.payload
 
     assert_type(resize(penstock.testing.task(b"x", labels={"a": "b"}, timeout=5)), bytes)

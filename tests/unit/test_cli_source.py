@@ -21,6 +21,7 @@ def test_lines_become_submissions() -> None:
         "",
         '{"payload": "text", "task_id": "t1", "request_id": "r1"}',
         '{"payload_base64": "AP8="}',
+        '{"fairness_key": "f", "concurrency_key": "c", "slots": 3, "max_queue_time": 1.5}',
         "{}",
         default="d",
     )
@@ -30,6 +31,9 @@ def test_lines_become_submissions() -> None:
         ),
         penstock.Submission("d", "text", task_id="t1", request_id="r1"),
         penstock.Submission("d", b"\x00\xff"),
+        penstock.Submission(
+            "d", fairness_key="f", concurrency_key="c", slots=3, max_queue_time=1.5
+        ),
         penstock.Submission("d", b""),
     ]
 
@@ -43,6 +47,8 @@ def test_lines_become_submissions() -> None:
         ('{"type": "a", "priority": "high"}', "priority must be a whole number"),
         ('{"type": "a", "priority": true}', "priority must be a whole number"),
         ('{"type": "a", "delay": "1s"}', "delay must be a number"),
+        ('{"type": "a", "slots": "2"}', "slots must be a whole number"),
+        ('{"type": "a", "slots": 0}', "slots must be at least 1"),
         ('{"payload": 1}', "has no type"),
         ('{"type": "a", "payload": 1, "payload_base64": "AA=="}', "give one"),
         ('{"type": "a", "payload_base64": "?"}', "not base64"),

@@ -1,4 +1,4 @@
-"""The drivers of examples 02 to 04 find the mistakes that they look for; their handlers, called."""
+"""The drivers of examples 02, 03 and 06 find the mistakes they look for; their handlers, called."""
 
 import dataclasses
 import datetime as dt
@@ -31,6 +31,7 @@ def load(example: str, name: str) -> ModuleType:
 
 priority = load("02-priority", "driver")
 rate = load("03-rate-limited", "driver")
+tenants = load("06-fair-tenants", "driver")
 
 
 def task(number: int, *, at: float, priority: int = 0) -> penstock.Task:
@@ -91,3 +92,52 @@ def test_handlers() -> None:
 @pytest.mark.parametrize("example", ["02-priority", "03-rate-limited", "04-backpressure"])
 def test_a_readme_has_ten_lines_at_most(example: str) -> None:
     assert len((EXAMPLES / example / "README.md").read_text().splitlines()) <= 11
+
+
+def tenant_task(number: int, tenant: str, *, at: float, seconds: float = 0.5) -> penstock.Task:
+    message = task_pb2.Task(
+        name=f"namespaces/default/pools/demo/tasks/t{number}",
+        state=task_pb2.Task.SUCCEEDED,
+        fairness_key=tenant,
+    )
+    message.start_time.FromDatetime(BEGIN + dt.timedelta(seconds=at))
+    message.end_time.FromDatetime(BEGIN + dt.timedelta(seconds=at + seconds))
+    return _task.from_wire(message)
+
+
+def test_shares_are_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    fair = ("gold", "silver", "gold", "bronze", "silver", "gold") * 12
+    tasks = [tenant_task(number, tenant, at=number) for number, tenant in enumerate(fair)]
+    assert tenants.shares(tasks) == []
+    rows = [line.split()[:4] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert rows == [
+        ["gold", "3", "18", "18"],
+        ["silver", "2", "12", "12"],
+        ["bronze", "1", "6", "6"],
+    ]
+    first_come = sorted(fair, key=list(tenants.WEIGHTS).index)
+    tasks = [tenant_task(number, tenant, at=number) for number, tenant in enumerate(first_come)]
+    wrong = tenants.shares(tasks)
+    assert [each.split()[0] for each in wrong] == ["gold", "silver", "bronze"]
+
+
+@pytest.mark.parametrize(
+    ("starts", "mistakes"),
+    [
+        ([0.0, 0.0, 0.0, 0.125, 0.25], 0),
+        ([0.0, 0.0, 0.0, 0.12], 1),
+        ([0.0, 0.0, 0.0, 0.0], 1),
+    ],
+)
+def test_the_rate_of_one_tenant_is_judged(starts: list[float], mistakes: int) -> None:
+    tasks = [tenant_task(number, "gold", at=at) for number, at in enumerate(starts)]
+    assert len(tenants.windows(tasks)) == mistakes
+
+
+@pytest.mark.parametrize(
+    ("starts", "mistakes"),
+    [([0.0, 0.0, 0.5, 0.5], 0), ([0.0, 0.2, 0.5, 0.7], 0), ([0.0, 0.1, 0.4], 1)],
+)
+def test_what_works_on_one_thing_at_once_is_judged(starts: list[float], mistakes: int) -> None:
+    tasks = [tenant_task(number, "gold", at=at) for number, at in enumerate(starts)]
+    assert len(tenants.at_once(tasks)) == mistakes

@@ -118,6 +118,74 @@ def test_how_many_may_wait_for_room_and_how_long() -> None:
         assert f"spec.queue.{path}" in said(manifest("queue", {path: value}))
 
 
+def test_keys_and_their_shares_reach_the_dispatcher() -> None:
+    unsaid = spec.pool_config(spec.parse_manifest(GOOD))
+    assert (unsaid.fair, dict(unsaid.fairness_weights), unsaid.max_pending_per_key) == (
+        False,
+        {},
+        0,
+    )
+    assert unsaid.priority_aging.seconds == 0
+    assert not unsaid.HasField("rate_limit_per_key")
+    assert unsaid.max_in_flight_per_key == 0
+    assert unsaid.slots_per_worker == 1
+    document = manifest("slotsPerWorker", 8)
+    document["spec"]["queue"] = {
+        "maxPendingPerKey": 7,
+        "fairness": {"policy": "WeightedRoundRobin", "weights": {"gold": 3, "silver": 2}},
+    }
+    document["spec"]["rateLimit"] = {
+        "perKeyTasks": 4,
+        "perKeyBurst": 2,
+        "periodSeconds": 60,
+        "maxInFlightPerKey": 1,
+    }
+    document["spec"]["delivery"] = {"nonRetryableReasons": ["ValueError", "NO_SUCH_FILE"]}
+    config = spec.pool_config(spec.parse_manifest(document))
+    assert config.slots_per_worker == 8
+    assert config.max_pending_per_key == 7
+    assert config.fair
+    assert dict(config.fairness_weights) == {"gold": 3, "silver": 2}
+    limit = config.rate_limit_per_key
+    assert (limit.tasks, limit.burst, limit.period.seconds) == (4, 2, 60)
+    assert not config.HasField("rate_limit"), "a limit of each key is none of the pool"
+    assert config.max_in_flight_per_key == 1
+    assert list(config.retry_policy.non_retryable_reasons) == ["ValueError", "NO_SUCH_FILE"]
+
+
+def test_aging_reaches_the_dispatcher_and_not_together_with_fairness() -> None:
+    aged = spec.parse_manifest(manifest("queue", {"priorityAgingSeconds": 60}))
+    assert spec.pool_config(aged).priority_aging.seconds == 60
+    fair = {"policy": "WeightedRoundRobin"}
+    both = said(manifest("queue", {"priorityAgingSeconds": 60, "fairness": fair}))
+    assert list(both) == ["spec.queue.priorityAgingSeconds"]
+    assert "spec.queue.fairness.policy" in both["spec.queue.priorityAgingSeconds"]
+
+
+LIMITS: dict[str, tuple[dict[str, int], str]] = {
+    "a rate of each key, without its period": ({"perKeyTasks": 1}, "spec.rateLimit.periodSeconds"),
+    "a period of nothing": ({"periodSeconds": 1, "maxInFlight": 1}, "spec.rateLimit.tasks"),
+    "a burst of each key, without its rate": (
+        {"tasks": 1, "periodSeconds": 1, "perKeyBurst": 1},
+        "spec.rateLimit.perKeyBurst",
+    ),
+    "the pool's burst with a rate of each key": (
+        {"perKeyTasks": 1, "periodSeconds": 1, "burst": 1},
+        "spec.rateLimit.burst",
+    ),
+}
+
+
+@pytest.mark.parametrize(("limit", "field"), LIMITS.values(), ids=LIMITS)
+def test_what_a_rate_limit_cannot_do_without(limit: dict[str, int], field: str) -> None:
+    assert list(said(manifest("rateLimit", limit))) == [field]
+
+
+def test_weights_need_the_policy() -> None:
+    refused = said(manifest("queue.fairness", {"weights": {"a": 2}}))
+    assert "WeightedRoundRobin" in refused["spec.queue.fairness.weights"]
+
+
 def test_null_counts_as_absent() -> None:
     for path in ("template.metadata", "template.spec.volumes", f"{WORKER}.env"):
         assert said(manifest(path, None)) == {}

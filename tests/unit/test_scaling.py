@@ -40,6 +40,7 @@ def decide(
     expendable=0,
     mean=None,
     tokens=0.0,
+    per_task=1.0,
     **overrides,
 ):
     """`load` = (runnable, in use) slots or None; `idle` = for how long workers have been idle."""
@@ -53,6 +54,7 @@ def decide(
             slots_in_use=load[1],
             mean_execution_seconds=mean,
             tokens=tokens,
+            slots_per_task=per_task,
             idle_since=tuple(now - seconds for seconds in idle),
         ),
         fleet=scaling.Fleet(
@@ -100,6 +102,16 @@ RATE = sections.RateLimit(tasks=10, period_seconds=1, burst=3)
         ("21 over 4 slots", {"current": 1, "load": (21, 0), "slots_per_worker": 4}, 6, R.DEMAND),
         ("3 of 4 slots is below 80 %", {"current": 1, "load": (3, 0), "slots_per_worker": 4}, 1, R.STEADY),
         ("5 over 4 slots", {"current": 1, "load": (1, 4), "slots_per_worker": 4}, 2, R.DEMAND),
+        # Slots per task: of 4 slots tasks of 3 can use 3, of 8 slots tasks of 5 can use 5.
+        ("10 tasks of 3 over 4 slots", {"current": 1, "load": (30, 0), "slots_per_worker": 4, "per_task": 3.0}, 10, R.DEMAND),
+        ("8 of 10 tasks of 3 run", {"current": 8, "load": (6, 24), "slots_per_worker": 4, "per_task": 3.0}, 10, R.DEMAND),
+        ("every worker has one task of 5", {"current": 8, "load": (5, 40), "slots_per_worker": 8, "per_task": 5.0}, 9, R.DEMAND),
+        ("tasks of 2 fill 4 slots", {"current": 1, "load": (20, 0), "slots_per_worker": 4, "per_task": 2.0}, 5, R.DEMAND),
+        ("mixed tasks", {"current": 1, "load": (30, 0), "slots_per_worker": 4, "per_task": 2.4}, 10, R.DEMAND),
+        ("larger than a worker", {"current": 1, "load": (8, 0), "slots_per_worker": 4, "per_task": 9.0}, 2, R.DEMAND),
+        ("rate 10/s, 0.4 s, 2 slots each", {"current": 1, "load": (100, 1), "rate_limit": RATE, "mean": 0.4, "per_task": 2.0, "slots_per_worker": 2}, 5, R.DEMAND),
+        ("rate 10/s, 0.4 s, 3 of 4 slots each", {"current": 1, "load": (100, 3), "rate_limit": RATE, "mean": 0.4, "per_task": 3.0, "slots_per_worker": 4}, 5, R.DEMAND),
+        ("3 tokens for tasks of a whole worker", {"current": 1, "load": (100, 0), "rate_limit": RATE, "tokens": 3.0, "per_task": 4.0, "slots_per_worker": 4}, 3, R.DEMAND),
         # Minimum, maximum, warm.
         ("below the minimum", {"current": 1, "min_replicas": 3}, 3, R.BELOW_MINIMUM),
         ("warm from nothing", {"current": 0, "min_replicas": 0, "warm_replicas": 2}, 2, R.BELOW_MINIMUM),
@@ -173,6 +185,20 @@ def test_decision(why, given, desired, reason):
         (
             {"current": 10, "idle": [5.0] * 10, **DEMO},
             "0 runnable + 0 running over 1 slot = 0, at least 2; 8 of 10 idle for 5 s",
+        ),
+        (
+            {
+                "current": 1,
+                "load": (100, 3),
+                "rate_limit": RATE,
+                "mean": 0.4,
+                "per_task": 3.0,
+                "slots_per_worker": 4,
+            },
+            (
+                "100 runnable + 3 running over 3 of 4 slots = 35, but 10 tasks per 1 s x 0.4 s x "
+                "3 slots x 1.25 over 3 of 4 slots = 5"
+            ),
         ),
         (
             {"current": 5, "load": (0, 5), "warm_replicas": 2},

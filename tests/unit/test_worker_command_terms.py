@@ -113,6 +113,7 @@ def test_what_a_task_is_in_the_environment() -> None:
         "PENSTOCK_TASK_ID": "t-1",
         "PENSTOCK_TASK_TYPE": "resize",
         "PENSTOCK_TASK_ATTEMPT": "2",
+        "PENSTOCK_TASK_SLOTS": "1",
         "PENSTOCK_TASK_CONTENT_TYPE": "image/png",
         "PENSTOCK_TASK_PRIORITY": "-3",
         "PENSTOCK_TASK_LABEL_A": "ü=\n",

@@ -88,6 +88,28 @@ async def blocks_the_loop(task: Task) -> None:
     time.sleep(float(task.payload))  # noqa: ASYNC251 - the offence that is tried here
 
 
+def steps(task: Task) -> str:
+    for step in range(100):
+        task.progress(step / 100, f"step {step}")
+        task.save_checkpoint(f"{task.checkpoint.decode()}{step}".encode())
+    return "done"
+
+
+@worker.task
+def tells(task: Task) -> str:
+    return steps(task)
+
+
+@worker.task
+async def async_tells(task: Task) -> str:
+    return steps(task)
+
+
+@worker.task
+def tells_too_much(task: Task) -> None:
+    task.save_checkpoint(b"x" * 65_537)
+
+
 @worker.task
 def unsayable(_: Task) -> object:
     return object()
@@ -98,11 +120,16 @@ class Rig:
 
     def __init__(self) -> None:
         self.ends: list[tuple[str, wire.TaskOutcome]] = []
+        self.told: list[task_pb2.Progress] = []
         self._changed = asyncio.Event()
-        self.executor = executor.Executor(worker, 4, self._ended)
+        self.executor = executor.Executor(worker, 4, self._ended, self._progressed)
 
     def _ended(self, lease_id: str, outcome: wire.TaskOutcome) -> None:
         self.ends.append((lease_id, outcome))
+        self._changed.set()
+
+    def _progressed(self, _: str, progress: task_pb2.Progress) -> None:
+        self.told.append(progress)
         self._changed.set()
 
     def start(self, type_: str, lease_id: str = "1", *, payload: bytes = b"", **more: Any) -> None:
@@ -217,11 +244,28 @@ async def test_no_thread_to_be_had_is_a_failure(rig: Rig) -> None:
     assert reason(await rig.outcome()) == "RuntimeError"
 
 
+@pytest.mark.parametrize("kind", ["tells", "async_tells"])
+async def test_the_newest_that_a_handler_tells_comes_before_its_end(rig: Rig, kind: str) -> None:
+    rig.start(kind, checkpoint=b"from ")
+    outcome = await rig.outcome()
+    assert outcome.completed.result == b"done"
+    assert (rig.told[-1].fraction, rig.told[-1].message) == (0.99, "step 99")
+    assert [each.checkpoint for each in rig.told if each.checkpoint][-1] == b"from 99"
+
+
+async def test_too_large_a_checkpoint_is_the_handlers_own_error(rig: Rig) -> None:
+    rig.start("tells_too_much")
+    outcome = await rig.outcome()
+    assert reason(outcome) == "ValueError"
+    assert "65536 bytes" in outcome.failed.error.message
+    assert rig.told == []
+
+
 async def test_ends_are_told_in_the_callers_loop(rig: Rig) -> None:
     here = threading.get_ident()
     told: list[int] = []
     on_end: Callable[[str, wire.TaskOutcome], None] = lambda *_: told.append(threading.get_ident())  # noqa: E731
-    subject = executor.Executor(worker, 1, on_end)
+    subject = executor.Executor(worker, 1, on_end, lambda *_: None)
     subject.start(wire.Assignment(task=task_pb2.Task(type="echo"), lease=wire.Lease(lease_id="1")))
     async with asyncio.timeout(10):
         while not told:

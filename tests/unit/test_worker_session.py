@@ -2,85 +2,25 @@
 
 import pytest
 
-from penstock.v1 import task_pb2
 from penstock.v1 import worker_service_pb2 as wire
-from penstock_worker import session
+from penstock_worker import leased, session
+from rig import worker_sessions
 
-
-def identity(slots: int = 2) -> session.Identity:
-    return session.Identity(
-        pool="namespaces/default/pools/p",
-        pool_uid="uid",
-        pod_name="pod",
-        pod_uid="pod-uid",
-        slots=slots,
-        task_types=("digest",),
-        revision="r1",
-        sdk_version="test",
-    )
-
-
-def welcome(**fields: object) -> wire.WorkResponse:
-    return wire.WorkResponse(welcome=wire.Welcome(session_id="s1", **fields))  # type: ignore[arg-type]
-
-
-def assign(*lease_ids: str) -> wire.WorkResponse:
-    return wire.WorkResponse(
-        assignments=wire.Assignments(
-            assignments=[
-                wire.Assignment(
-                    task=task_pb2.Task(type="digest"),
-                    lease=wire.Lease(
-                        task=f"t-{each}", lease_id=each, fencing_token=int(each, 16), attempt=1
-                    ),
-                )
-                for each in lease_ids
-            ]
-        )
-    )
-
-
-def ack(*lease_ids: str) -> wire.WorkResponse:
-    return wire.WorkResponse(
-        outcome_acks=wire.OutcomeAcks(
-            acks=[wire.OutcomeAck(lease_id=each, accepted=True) for each in lease_ids]
-        )
-    )
-
-
-def drain(reservation_id: str = "r") -> wire.WorkResponse:
-    return wire.WorkResponse(drain=wire.Drain(reservation_id=reservation_id))
-
-
-def undrain(reservation_id: str = "r") -> wire.WorkResponse:
-    return wire.WorkResponse(undrain=wire.Undrain(reservation_id=reservation_id))
-
-
-def done() -> wire.TaskOutcome:
-    return wire.TaskOutcome(completed=wire.TaskOutcome.Completed(result=b"x"))
-
-
-def kinds(subject: session.Session, now: float = 0.0) -> list[str]:
-    """Everything the session wants to send now."""
-    return [frame.WhichOneof("message") or "" for frame in frames(subject, now)]
-
-
-def frames(subject: session.Session, now: float = 0.0) -> list[wire.WorkRequest]:
-    sent = []
-    while (frame := subject.next_frame(now)) is not None:
-        sent.append(frame)
-    return sent
+identity = worker_sessions.identity
+welcome = worker_sessions.welcome
+assign = worker_sessions.assign
+ack = worker_sessions.ack
+drain = worker_sessions.drain
+undrain = worker_sessions.undrain
+done = worker_sessions.done
+kinds = worker_sessions.kinds
+frames = worker_sessions.frames
 
 
 @pytest.fixture
 def connected() -> session.Session:
     """Welcomed, with its first credit sent."""
-    subject = session.Session(identity())
-    subject.opened()
-    assert kinds(subject) == ["hello"]
-    subject.received(welcome(), 0.0)
-    assert [frame.credit.slots for frame in frames(subject)] == [2]
-    return subject
+    return worker_sessions.connected()
 
 
 def test_hello_comes_first_and_nothing_before_welcome() -> None:
@@ -91,7 +31,7 @@ def test_hello_comes_first_and_nothing_before_welcome() -> None:
     assert hello.hello.pool == "namespaces/default/pools/p"
     assert hello.hello.slots == 2
     assert hello.hello.protocol_version == 1
-    assert subject.heartbeat_due() is None
+    assert subject.next_due() is None
 
 
 def test_credit_is_granted_once_a_slot(connected: session.Session) -> None:
@@ -121,7 +61,7 @@ def test_large_results_are_split_over_frames() -> None:
     subject.received(welcome(), 0.0)
     frames(subject)
     subject.received(assign("1", "2", "3"), 0.0)
-    big = b"x" * (session.OUTCOME_BYTES_PER_FRAME - 10)
+    big = b"x" * (leased.OUTCOME_BYTES_PER_FRAME - 10)
     for each in ("1", "2", "3"):
         subject.ended(each, wire.TaskOutcome(completed=wire.TaskOutcome.Completed(result=big)))
     assert [len(frame.outcomes.outcomes) for frame in frames(subject)] == [1, 1, 1]
@@ -201,11 +141,11 @@ def test_heartbeats_name_what_is_answered_for(connected: session.Session) -> Non
     connected.received(assign("1", "2"), 0.0)
     connected.ended("2", done())
     frames(connected)
-    assert connected.heartbeat_due() == 5.0
+    assert connected.next_due() == 5.0
     assert frames(connected, 4.9) == []
     (frame,) = frames(connected, 5.0)
     assert list(frame.heartbeat.lease_ids) == ["1", "2"]
-    assert connected.heartbeat_due() == 10.0
+    assert connected.next_due() == 10.0
 
 
 def test_drain_is_confirmed_after_work_acks_and_readiness(connected: session.Session) -> None:

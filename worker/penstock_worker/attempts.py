@@ -2,8 +2,10 @@
 
 The caller lives in an event loop, the stream's, and every attempt ends with exactly one
 `on_end(lease_id, outcome)` there, whatever it does: without one its slot and its lease would never
-come free. How an attempt is begun and stopped is for the subclass to say: `executor` runs handlers
-in this process, `supervisor` has children of it.
+come free. What it tells before, by `Task.progress` and `Task.save_checkpoint`, gets there as
+`on_progress(lease_id, progress)`, the newest each time and the last before its end. How an attempt
+is begun and stopped is for the subclass to say: `executor` runs handlers in this process,
+`supervisor` has children of it.
 
 An attempt whose deadline passes is stopped like any other and ends as a failure with the reason
 EXECUTION_TIMEOUT. How long one that was told to stop may take is `grace_seconds`, the pool's, as
@@ -17,11 +19,13 @@ import abc
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from penstock.v1 import task_pb2
 from penstock.v1 import worker_service_pb2 as wire
 from penstock_worker import errors, handoff, outcomes
 from penstock_worker import task as tasks
@@ -29,6 +33,7 @@ from penstock_worker import task as tasks
 logger = logging.getLogger("penstock.worker")
 
 OnEnd = Callable[[str, wire.TaskOutcome], None]
+OnProgress = Callable[[str, task_pb2.Progress], None]
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -53,9 +58,9 @@ class Attempts(abc.ABC, Generic[_A]):
     announces = True
     """Writes the log lines."""
 
-    def __init__(self, kind: type[_A], on_end: OnEnd) -> None:
+    def __init__(self, kind: type[_A], on_end: OnEnd, on_progress: OnProgress) -> None:
         self._kind = kind
-        self._on_end = on_end
+        self._on_end, self._on_progress = on_end, on_progress
         self._attempts: dict[str, _A] = {}
         self._home: handoff.Handoff | None = None
 
@@ -73,6 +78,7 @@ class Attempts(abc.ABC, Generic[_A]):
             grace_seconds=grace_seconds,
         )
         self._attempts[attempt.lease_id] = attempt
+        attempt.task.told.listen(functools.partial(self._told, attempt))
         if self.announces:
             logger.info(
                 "task started task=%s lease=%s attempt=%d type=%s",
@@ -106,6 +112,7 @@ class Attempts(abc.ABC, Generic[_A]):
         self._interrupt(attempt)
 
     def _finish(self, attempt: _A, outcome: wire.TaskOutcome, seconds: float) -> None:
+        self._pass_on(attempt)
         if self._attempts.pop(attempt.lease_id, None) is None:
             return
         if attempt.timer is not None:
@@ -122,7 +129,16 @@ class Attempts(abc.ABC, Generic[_A]):
             )
         self._on_end(attempt.lease_id, outcome)
 
+    def _pass_on(self, attempt: _A) -> None:
+        progress = attempt.task.told.take()
+        if progress is not None and attempt.lease_id in self._attempts:
+            self._on_progress(attempt.lease_id, progress)
+
     # ------------------------------------------------------------ in any thread
+
+    def _told(self, attempt: _A) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
+            attempt.home.call(self._pass_on, attempt)
 
     def _report(self, attempt: _A, outcome: wire.TaskOutcome) -> None:
         seconds = time.monotonic() - attempt.began
@@ -172,5 +188,6 @@ def task_of(assignment: wire.Assignment) -> tasks.Task:
             if assignment.HasField("deadline")
             else None
         ),
+        slots=max(1, message.slots),
         checkpoint=assignment.checkpoint,
     )

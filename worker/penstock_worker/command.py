@@ -16,7 +16,15 @@ import time
 from typing import Final
 
 from penstock.v1 import worker_service_pb2 as wire
-from penstock_worker import capture, command_terms, keeping, memory_events, outcomes, pipes
+from penstock_worker import (
+    capture,
+    command_files,
+    command_terms,
+    keeping,
+    memory_events,
+    outcomes,
+    pipes,
+)
 from penstock_worker import supervisor as supervisors
 
 logger = logging.getLogger("penstock.worker")
@@ -25,6 +33,8 @@ LINE_BYTES_MAX: Final = 8192
 """Of standard error in the log; longer lines come in parts."""
 STDERR_PIECE_BYTES: Final = 4096
 """Taken at a time: each line of it is logged, while the other commands wait."""
+LOOK_SECONDS: Final = 0.5
+"""Between two looks at what the command tells of its progress."""
 LEFT_OVER_SECONDS_MAX: Final = 2.0
 """Until the pipes of a command that has ended are read to their end."""
 
@@ -66,12 +76,14 @@ class Runner:
             pipes.Writer(attempt.task.payload) as stdin,
             pipes.Reader(output.out) as stdout,
             pipes.Reader(output.error, piece_bytes_max=STDERR_PIECE_BYTES) as stderr,
+            command_files.Files(attempt.task) as files,
         ):
             try:
                 child = await self._keeper.start(
                     self._command.arguments,
                     executable=self._command.executable,
-                    environment=command_terms.environment(attempt.task, priority),
+                    environment=command_terms.environment(attempt.task, priority)
+                    | files.environment,
                     descriptors=(stdin.theirs, stdout.theirs, stderr.theirs),
                 )
             except keeping.KeeperLostError:
@@ -81,6 +93,7 @@ class Runner:
             for pipe in (stdin, stdout, stderr):
                 pipe.begin()
             stopping = asyncio.create_task(_stop(attempt, child, output))
+            looking = asyncio.create_task(_look(files))
             try:
                 status = await child.ended
                 if not await pipes.all_read(stdout, stderr, seconds=LEFT_OVER_SECONDS_MAX):
@@ -91,7 +104,9 @@ class Runner:
                     )
             finally:
                 stopping.cancel()
+                looking.cancel()
                 child.let_go()
+            files.look()
         output.end()
         return self._outcome(
             attempt,
@@ -155,6 +170,13 @@ class _Output:
     def _log(self, lines: list[str]) -> None:
         for line in lines:
             logger.info("task stderr task=%s %s", self._name, line)
+
+
+async def _look(files: command_files.Files) -> None:
+    """Until cancelled."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        files.look()
 
 
 async def _stop(attempt: supervisors.Running, child: keeping.Child, output: _Output) -> None:

@@ -61,6 +61,7 @@ def environment(task: tasks.Task, priority: int | None) -> dict[str, str]:
         "PENSTOCK_TASK_ID": task.name.rpartition("/")[2],
         "PENSTOCK_TASK_TYPE": task.type,
         "PENSTOCK_TASK_ATTEMPT": str(task.attempt),
+        "PENSTOCK_TASK_SLOTS": str(task.slots),
         "PENSTOCK_TASK_CONTENT_TYPE": task.content_type,
         "PENSTOCK_TASK_LABELS": json.dumps(dict(sorted(task.labels.items())), ensure_ascii=False),
     }

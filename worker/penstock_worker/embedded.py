@@ -19,7 +19,7 @@ async def serving(worker: app.Worker, config: settings.Settings) -> AsyncIterato
     talk = stream.Stream(
         config, identity=identity.of(worker.types, config), ready=readiness.Readiness(0)
     )
-    work = executor.Executor(worker, config.slots, talk.ended)
+    work = executor.Executor(worker, config.slots, talk.ended, talk.progressed)
     running = asyncio.create_task(talk.run(work), name=f"worker {config.pod_name}")
     try:
         yield

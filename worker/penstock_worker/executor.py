@@ -41,9 +41,15 @@ class Executor(attempts.Attempts[_Attempt]):
     """
 
     def __init__(
-        self, worker: app.Worker, slots: int, on_end: attempts.OnEnd, *, announces: bool = True
+        self,
+        worker: app.Worker,
+        slots: int,
+        on_end: attempts.OnEnd,
+        on_progress: attempts.OnProgress,
+        *,
+        announces: bool = True,
     ) -> None:
-        super().__init__(_Attempt, on_end)
+        super().__init__(_Attempt, on_end, on_progress)
         self.announces = announces
         self._worker = worker
         self._threads = concurrent.futures.ThreadPoolExecutor(

@@ -19,6 +19,7 @@ from typing import Final
 from penstock.v1 import worker_service_pb2 as wire
 from penstock_worker import framing, keeping, memory_events, outcomes
 from penstock_worker import supervisor as supervisors
+from penstock_worker import told as tolds
 
 END_SECONDS_MAX: Final = 2.0
 """How long a process that has closed its socket may take to end."""
@@ -33,8 +34,10 @@ class _Process:
         self.busy = False
         """Taken for an attempt, and has not answered yet."""
 
-    async def run(self, assignment: wire.Assignment) -> wire.TaskOutcome | None:
-        """The outcome of one attempt; None = the process is gone."""
+    async def run(self, assignment: wire.Assignment, told: tolds.Told) -> wire.TaskOutcome | None:
+        """The outcome of one attempt; None = the process is gone. What the handler tells until then
+        goes to `told`.
+        """
         self.busy = True
         if not self.ready:
             hello = await framing.receive(self.link, wire.WorkRequest)
@@ -47,7 +50,11 @@ class _Process:
         except OSError:
             return None
         self.assigned = True  # only now: another message would get in between
-        answer = await framing.receive(self.link, wire.WorkRequest)
+        while True:
+            answer = await framing.receive(self.link, wire.WorkRequest)
+            if answer is None or not answer.HasField("progress"):
+                break
+            told.pass_on(answer.progress.progress)
         if answer is None or len(answer.outcomes.outcomes) != 1:
             return None
         self.busy = self.assigned = False
@@ -95,7 +102,7 @@ class Runner:
             return _stopped(attempt)
         kills = self._memory.kills()
         process = await self._take()
-        running = asyncio.create_task(process.run(assignment))
+        running = asyncio.create_task(process.run(assignment, attempt.task.told))
         stopping = asyncio.create_task(_stop(attempt, process))
         try:
             outcome = await running

@@ -25,7 +25,11 @@ class Mode(Protocol):
         """Task types that it runs; none = any."""
 
     def work(
-        self, config: settings.Settings, on_end: "attempts.OnEnd", lost: Lost
+        self,
+        config: settings.Settings,
+        on_end: "attempts.OnEnd",
+        on_progress: "attempts.OnProgress",
+        lost: Lost,
     ) -> "attempts.Attempts[Any]":
         """What runs the attempts."""
 
@@ -42,12 +46,16 @@ class Threads:
         return self.worker.types
 
     def work(
-        self, config: settings.Settings, on_end: "attempts.OnEnd", _: Lost
+        self,
+        config: settings.Settings,
+        on_end: "attempts.OnEnd",
+        on_progress: "attempts.OnProgress",
+        _: Lost,
     ) -> "attempts.Attempts[Any]":
         """An executor."""
         from penstock_worker import executor
 
-        return executor.Executor(self.worker, config.slots, on_end)
+        return executor.Executor(self.worker, config.slots, on_end, on_progress)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,7 +71,11 @@ class Processes:
         return self.worker.types
 
     def work(
-        self, config: settings.Settings, on_end: "attempts.OnEnd", lost: Lost
+        self,
+        config: settings.Settings,
+        on_end: "attempts.OnEnd",
+        on_progress: "attempts.OnProgress",
+        lost: Lost,
     ) -> "attempts.Attempts[Any]":
         """A supervisor of handler processes."""
         from penstock_worker import isolation, memory_events, supervisor
@@ -73,7 +85,7 @@ class Processes:
         def make(keeper: "keeping.Keeping") -> isolation.Runner:
             return isolation.Runner(keeper, memory, where=self.where, log_level=config.log_level)
 
-        return supervisor.Supervisor(make, on_end, lost)
+        return supervisor.Supervisor(make, on_end, on_progress, lost)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,7 +97,11 @@ class Exec:
     types: tuple[str, ...]
 
     def work(
-        self, _: settings.Settings, on_end: "attempts.OnEnd", lost: Lost
+        self,
+        _: settings.Settings,
+        on_end: "attempts.OnEnd",
+        on_progress: "attempts.OnProgress",
+        lost: Lost,
     ) -> "attempts.Attempts[Any]":
         """A supervisor of commands."""
         from penstock_worker import command, memory_events, supervisor
@@ -95,4 +111,4 @@ class Exec:
         def make(keeper: "keeping.Keeping") -> command.Runner:
             return command.Runner(keeper, self.command, self.terms, memory)
 
-        return supervisor.Supervisor(make, on_end, lost)
+        return supervisor.Supervisor(make, on_end, on_progress, lost)

@@ -169,6 +169,11 @@ def text(given: str) -> str:
     return given[:TEXT_CHARACTERS_MAX].encode("utf-8", "backslashreplace").decode()
 
 
+def seconds(given: duration_pb2.Duration) -> float:
+    """A duration that has travelled."""
+    return float(given.seconds + given.nanos / 1e9)
+
+
 def duration(seconds: float) -> duration_pb2.Duration:
     """As it travels: 0 to `DELAY_SECONDS_MAX`."""
     made = duration_pb2.Duration()

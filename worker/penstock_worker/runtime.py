@@ -62,7 +62,7 @@ def run(mode: modes.Mode, config: settings.Settings) -> int:
         failed.append(ChildProcessError())
         talk.stop("children lost")
 
-    work = mode.work(config, talk.ended, lost)
+    work = mode.work(config, talk.ended, talk.progressed, lost)
     woken, wake = socket.socketpair()
     wake.setblocking(False)
 

@@ -7,25 +7,22 @@ float seconds on any steadily growing clock), and answers with *commands* for th
 send is asked for, not pushed: when the writer is free it calls `next_frame`, and gets one frame
 with everything that has gathered since; that is all the batching there is.
 
-Invariants, whatever the dispatcher says: never more than `slots` attempts at once; credit only for
-slots that are free; one attempt a lease; an outcome is kept, and sent on every new stream, until it
-is acknowledged; nothing is sent for a lease that was revoked or lost; `Drained` only when nothing
-runs and nothing is unacknowledged, and after the shell was told to fail its readiness probe.
+Invariants, whatever the dispatcher says: what runs never takes more than `slots`, each attempt as
+many as its task needs; credit only for slots that are free; one attempt a lease; an outcome is
+kept, and sent on every new stream, until it is acknowledged; nothing is sent for a lease that was
+revoked or lost; `Drained` only when nothing runs and nothing is unacknowledged, and after the shell
+was told to fail its readiness probe.
 """
 
 import dataclasses
-import enum
 from collections.abc import Iterable
 from typing import Final
 
-from google.protobuf import duration_pb2
-
+from penstock.v1 import task_pb2
 from penstock.v1 import worker_service_pb2 as wire
+from penstock_worker import leased, outcomes
 
 PROTOCOL_VERSION: Final = 1
-OUTCOMES_PER_FRAME: Final = 256
-OUTCOME_BYTES_PER_FRAME: Final = 1024 * 1024
-"""An outcome that is larger travels alone; the dispatcher takes frames of 16 MiB."""
 HEARTBEAT_SECONDS_DEFAULT: Final = 5.0
 GRACE_SECONDS_DEFAULT: Final = 10.0
 
@@ -75,22 +72,6 @@ class Reconnect:
 Command = Start | Stop | BecomeUnready | Reconnect
 
 
-class _Place(enum.Enum):
-    RUNNING = enum.auto()
-    ENDED = enum.auto()
-    """Its outcome is not acknowledged yet."""
-    DISOWNED = enum.auto()
-    """Revoked or lost while it runs: it still takes a slot, and its outcome goes nowhere."""
-
-
-@dataclasses.dataclass(slots=True)
-class _Attempt:
-    lease: wire.Lease
-    place: _Place = _Place.RUNNING
-    outcome: wire.TaskOutcome | None = None
-    sent: bool = False
-
-
 class Session:
     """See the module's docstring."""
 
@@ -101,7 +82,9 @@ class Session:
         self.grace_seconds = GRACE_SECONDS_DEFAULT
         """How long a stopped attempt may take to end, as the dispatcher said last."""
         self.welcomed = False
-        self._attempts: dict[str, _Attempt] = {}
+        self._leases = leased.Leases()
+        self._reporting: dict[str, leased.Leased] = {}
+        """Attempts with progress that has not gone out."""
         self._connected = False
         self._hello_sent = False
         self._granted = 0
@@ -120,29 +103,22 @@ class Session:
     @property
     def running(self) -> list[str]:
         """Lease ids of attempts that occupy a slot."""
-        return [
-            lease_id
-            for lease_id, attempt in self._attempts.items()
-            if attempt.place is not _Place.ENDED
-        ]
+        return self._leases.ids(leased.Place.RUNNING, leased.Place.DISOWNED)
+
+    @property
+    def free_slots(self) -> int:
+        """Slots that no attempt occupies, granted or not."""
+        return self.identity.slots - self._leases.slots_used
 
     @property
     def unacknowledged(self) -> list[str]:
         """Lease ids of attempts whose outcome the dispatcher has not acknowledged."""
-        return [
-            lease_id
-            for lease_id, attempt in self._attempts.items()
-            if attempt.place is _Place.ENDED
-        ]
+        return self._leases.ids(leased.Place.ENDED)
 
     @property
     def leases(self) -> list[str]:
         """Lease ids that this worker answers for: running, or ended and not acknowledged."""
-        return [
-            lease_id
-            for lease_id, attempt in self._attempts.items()
-            if attempt.place is not _Place.DISOWNED
-        ]
+        return self._leases.ids(leased.Place.RUNNING, leased.Place.ENDED)
 
     @property
     def drained(self) -> bool:
@@ -153,7 +129,7 @@ class Session:
     def finished(self) -> bool:
         """Stopping, and nothing is left to do but to say goodbye (which is done, if connected)."""
         return bool(
-            self._stopping and not self._attempts and (self._goodbye_told or not self.welcomed)
+            self._stopping and not self._leases and (self._goodbye_told or not self.welcomed)
         )
 
     # ------------------------------------------------------------ the stream
@@ -181,16 +157,16 @@ class Session:
                 return self._assigned(frame.assignments.assignments)
             case "outcome_acks":
                 for ack in frame.outcome_acks.acks:
-                    attempt = self._attempts.get(ack.lease_id)
-                    if attempt is not None and attempt.place is _Place.ENDED:
-                        del self._attempts[ack.lease_id]
+                    attempt = self._leases.get(ack.lease_id)
+                    if attempt is not None and attempt.place is leased.Place.ENDED:
+                        self._forget(ack.lease_id)
                 return self._maybe_unready()
             case "cancel":
-                attempt = self._attempts.get(frame.cancel.lease_id)
-                if attempt is None or attempt.place is not _Place.RUNNING:
+                attempt = self._leases.get(frame.cancel.lease_id)
+                if attempt is None or attempt.place is not leased.Place.RUNNING:
                     return []
                 if frame.cancel.HasField("grace"):
-                    self.grace_seconds = _seconds(frame.cancel.grace)
+                    self.grace_seconds = outcomes.seconds(frame.cancel.grace)
                 return [Stop(frame.cancel.lease_id, frame.cancel.reason or "cancelled")]
             case "lease_state":
                 return self._disown(frame.lease_state.lost_lease_ids, "the lease was lost")
@@ -205,20 +181,21 @@ class Session:
                     self._granted = 0
                 return []
             case "go_away":
-                after = _seconds(frame.go_away.reconnect_after)
+                after = outcomes.seconds(frame.go_away.reconnect_after)
                 return [Reconnect(after, frame.go_away.reason or "go away")]
             case _:
                 return []  # a newer dispatcher's frame
 
     def _welcome(self, welcome: wire.Welcome, now: float) -> list[Command]:
         self.session_id = welcome.session_id
-        self.heartbeat_seconds = _seconds(welcome.heartbeat_interval) or HEARTBEAT_SECONDS_DEFAULT
+        self.heartbeat_seconds = (
+            outcomes.seconds(welcome.heartbeat_interval) or HEARTBEAT_SECONDS_DEFAULT
+        )
         if welcome.HasField("cancel_grace"):
-            self.grace_seconds = _seconds(welcome.cancel_grace)
+            self.grace_seconds = outcomes.seconds(welcome.cancel_grace)
         self.welcomed = True
         self._heartbeat_due = now + self.heartbeat_seconds
-        for attempt in self._attempts.values():
-            attempt.sent = False
+        self._reporting = self._leases.again()
         commands = self._disown(welcome.revoked_lease_ids, "somebody else runs it, or it is over")
         return commands + self._maybe_unready()
 
@@ -226,15 +203,18 @@ class Session:
         commands: list[Command] = []
         for assignment in assignments:
             lease = assignment.lease
-            self._granted = max(0, self._granted - 1)
-            if lease.lease_id in self._attempts:
+            slots = max(1, assignment.task.slots)
+            self._granted = max(0, self._granted - slots)
+            if self._leases.get(lease.lease_id) is not None:
                 continue
-            attempt = self._attempts[lease.lease_id] = _Attempt(lease)
-            if len(self.running) > self.identity.slots or self._stopping or self._unready_asked:
-                self._end(
+            attempt = self._leases.add(lease, slots)
+            if self.free_slots < 0 or self._stopping or self._unready_asked:
+                self._leases.end(
                     attempt,
                     wire.TaskOutcome(
-                        released=wire.TaskOutcome.Released(reason="the worker has no free slot")
+                        released=wire.TaskOutcome.Released(
+                            reason=f"the worker has too few free slots, the task takes {slots}"
+                        )
                     ),
                 )
             else:
@@ -244,33 +224,39 @@ class Session:
     def _disown(self, lease_ids: Iterable[str], reason: str) -> list[Command]:
         commands: list[Command] = []
         for lease_id in lease_ids:
-            attempt = self._attempts.get(lease_id)
+            attempt = self._leases.get(lease_id)
             if attempt is None:
                 continue
-            if attempt.place is _Place.RUNNING:
-                attempt.place = _Place.DISOWNED
+            if attempt.place is leased.Place.RUNNING:
+                attempt.place = leased.Place.DISOWNED
                 commands.append(Stop(lease_id, reason))
-            elif attempt.place is _Place.ENDED:
-                del self._attempts[lease_id]
+            elif attempt.place is leased.Place.ENDED:
+                self._forget(lease_id)
         return commands + self._maybe_unready()
+
+    def _forget(self, lease_id: str) -> None:
+        self._leases.forget(lease_id)
+        self._reporting.pop(lease_id, None)
 
     # ------------------------------------------------------------ the work
 
+    def progressed(self, lease_id: str, progress: task_pb2.Progress) -> None:
+        """An attempt tells how far it is, or saves a checkpoint."""
+        attempt = self._leases.get(lease_id)
+        if attempt is not None and attempt.place is leased.Place.RUNNING:
+            attempt.report.tell(progress)
+            self._reporting[lease_id] = attempt
+
     def ended(self, lease_id: str, outcome: wire.TaskOutcome) -> list[Command]:
         """An attempt ended and its slot is free; `outcome` needs no lease id or token."""
-        attempt = self._attempts.get(lease_id)
+        attempt = self._leases.get(lease_id)
         if attempt is None:
             return []
-        if attempt.place is _Place.DISOWNED:
-            del self._attempts[lease_id]
-        elif attempt.place is _Place.RUNNING:
-            self._end(attempt, outcome)
+        if attempt.place is leased.Place.DISOWNED:
+            self._forget(lease_id)
+        elif attempt.place is leased.Place.RUNNING:
+            self._leases.end(attempt, outcome)
         return self._maybe_unready()
-
-    def _end(self, attempt: _Attempt, outcome: wire.TaskOutcome) -> None:
-        outcome.lease_id = attempt.lease.lease_id
-        outcome.fencing_token = attempt.lease.fencing_token
-        attempt.place, attempt.outcome, attempt.sent = _Place.ENDED, outcome, False
 
     # ------------------------------------------------------------ the way out
 
@@ -281,7 +267,7 @@ class Session:
             self._granted = 0
 
     def _maybe_unready(self) -> list[Command]:
-        if self._reservation is None or self._attempts or self._unready_asked or not self.welcomed:
+        if self._reservation is None or self._leases or self._unready_asked or not self.welcomed:
             return []
         self._unready_asked = True
         return [BecomeUnready()]
@@ -292,9 +278,14 @@ class Session:
 
     # ------------------------------------------------------------ sending
 
-    def heartbeat_due(self) -> float | None:
-        """When `next_frame` has a heartbeat to send; None while there is no stream."""
-        return self._heartbeat_due if self.welcomed else None
+    def next_due(self) -> float | None:
+        """When `next_frame` has something to send by the passing of time alone; None while there is
+        no stream.
+        """
+        if not self.welcomed:
+            return None
+        reports = (attempt.report.due for attempt in self._reporting.values())
+        return min([self._heartbeat_due, *(due for due in reports if due is not None)])
 
     def next_frame(self, now: float) -> wire.WorkRequest | None:
         """What to send next, or None. Each frame must be sent, in order, on the open stream."""
@@ -309,19 +300,22 @@ class Session:
             self._stop_told = True
             return wire.WorkRequest(
                 drain_started=wire.DrainStarted(
-                    reason=self._stopping, grace=_duration(self._stop_grace_seconds)
+                    reason=self._stopping, grace=outcomes.duration(self._stop_grace_seconds)
                 )
             )
-        outcomes = self._unsent()
+        report = leased.take_report(self._reporting, now)
+        if report is not None:
+            return wire.WorkRequest(progress=report)
+        ended = self._leases.take_outcomes()
         credit = self._credit()
-        if outcomes:
-            return wire.WorkRequest(outcomes=wire.TaskOutcomes(outcomes=outcomes, credit=credit))
+        if ended:
+            return wire.WorkRequest(outcomes=wire.TaskOutcomes(outcomes=ended, credit=credit))
         if credit:
             return wire.WorkRequest(credit=wire.Credit(slots=credit))
         if self._unready and not self._drained_told and self._reservation is not None:
             self._drained_told = True
             return wire.WorkRequest(drained=wire.Drained(reservation_id=self._reservation))
-        if self._stopping and not self._attempts:
+        if self._stopping and not self._leases:
             self._goodbye_told = True
             return wire.WorkRequest(goodbye=wire.Goodbye(reason=self._stopping))
         if now >= self._heartbeat_due:
@@ -342,40 +336,15 @@ class Session:
             revision=who.revision,
             sdk_version=who.sdk_version,
             protocol_version=PROTOCOL_VERSION,
-            running=[self._attempts[lease_id].lease for lease_id in self.leases],
+            running=self._leases.of(self.leases),
             draining=bool(self._stopping),
         )
-
-    def _unsent(self) -> list[wire.TaskOutcome]:
-        outcomes: list[wire.TaskOutcome] = []
-        size = 0
-        for attempt in self._attempts.values():
-            if attempt.outcome is None or attempt.sent:
-                continue
-            size += attempt.outcome.ByteSize()
-            if outcomes and size > OUTCOME_BYTES_PER_FRAME:
-                break
-            attempt.sent = True
-            outcomes.append(attempt.outcome)
-            if len(outcomes) >= OUTCOMES_PER_FRAME:
-                break
-        return outcomes
 
     def _credit(self) -> int:
         if self._stopping or self._reservation is not None or self._unready_asked:
             return 0
-        free = self.identity.slots - len(self.running) - self._granted
+        free = self.free_slots - self._granted
         if free > 0:
             self._granted += free
             return free
         return 0
-
-
-def _seconds(duration: duration_pb2.Duration) -> float:
-    return float(duration.seconds + duration.nanos / 1e9)
-
-
-def _duration(seconds: float) -> duration_pb2.Duration:
-    duration = duration_pb2.Duration()
-    duration.FromNanoseconds(int(seconds * 1e9))
-    return duration

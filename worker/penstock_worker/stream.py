@@ -27,8 +27,8 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
+from penstock.v1 import task_pb2, worker_service_pb2_grpc
 from penstock.v1 import worker_service_pb2 as wire
-from penstock.v1 import worker_service_pb2_grpc
 from penstock_worker import attempts, leaving, readiness, session, settings
 
 logger = logging.getLogger("penstock.worker")
@@ -181,6 +181,11 @@ class Stream:
         self._carry_out(self.session.ended(lease_id, outcome))
         self._wake.set()
 
+    def progressed(self, lease_id: str, progress: task_pb2.Progress) -> None:
+        """An attempt tells how far it is. In the loop of `run` only."""
+        self.session.progressed(lease_id, progress)
+        self._wake.set()
+
     # ------------------------------------------------------------ one stream
 
     async def _one_stream(self) -> bool:
@@ -312,7 +317,7 @@ class Stream:
                 return
 
     async def _sleep_until_due(self) -> None:
-        due = self.session.heartbeat_due()
+        due = self.session.next_due()
         seconds = None if due is None else max(0.0, due - time.monotonic())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

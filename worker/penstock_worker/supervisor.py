@@ -69,9 +69,10 @@ class Supervisor(attempts.Attempts[Running]):
         self,
         make: Callable[[keeping.Keeping], Runner],
         on_end: attempts.OnEnd,
+        on_progress: attempts.OnProgress,
         lost: Callable[[], None],
     ) -> None:
-        super().__init__(Running, on_end)
+        super().__init__(Running, on_end, on_progress)
         self._keeping = keeping.Keeping(common_environment(os.environ), lost)
         self._runner = make(self._keeping)
         self._tasks: set[asyncio.Task[None]] = set()

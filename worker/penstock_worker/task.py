@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock_worker import errors
+from penstock_worker import told as tolds
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +17,9 @@ class Task:
     `handler(Task(payload=b"…"))`.
 
     `attempt` is 1-based. `deadline` is when the attempt must have ended, in seconds since the Unix
-    epoch, None = no limit. `checkpoint` is what an earlier attempt left.
+    epoch, None = no limit. `slots` is how many of its worker's slots it has to itself. `checkpoint`
+    is what an earlier attempt saved last, empty = nothing. `told` holds what the handler itself
+    tells with `progress` and `save_checkpoint`.
     """
 
     payload: bytes = b""
@@ -27,12 +30,28 @@ class Task:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     trace_context: Mapping[str, str] = dataclasses.field(default_factory=dict)
     deadline: float | None = None
+    slots: int = 1
     checkpoint: bytes = b""
     stop_event: threading.Event = dataclasses.field(default_factory=threading.Event, repr=False)
+    told: tolds.Told = dataclasses.field(default_factory=tolds.Told, repr=False, compare=False)
 
     def json(self) -> Any:
         """The payload, decoded as JSON. ValueError if it is not."""
         return json.loads(self.payload)
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Show people how far it is: `fraction` from 0 to 1, `message` of at most 1 KiB. Cheap, in
+        any thread; the newest goes out, one a second. Raises ValueError.
+        """
+        self.told.progress(fraction, message)
+
+    def save_checkpoint(self, data: bytes) -> None:
+        """What the next attempt is given as `checkpoint`, if this one fails or its worker is lost.
+
+        1 to 65536 bytes; the newest counts. Cheap, in any thread; durable about a second later.
+        Raises ValueError, TypeError.
+        """
+        self.told.save(data)
 
     @property
     def cancelled(self) -> bool:

@@ -90,6 +90,12 @@ def _of_penstock(error: errors.PenstockError, *, address: str) -> Failure:
         )
     if isinstance(error, errors.Unavailable):
         return Failure(_join(text, "try again in a moment"), UNREACHABLE)
+    if isinstance(error, errors.DeadlineUnreachable):
+        wait = error.estimated_wait_seconds
+        now = "" if wait is None else f" (it would wait {wait:.3g} s)"
+        return Failure(
+            _join(text, f"allow more with --max-queue-time{now}, or leave it out"), REFUSED
+        )
     if isinstance(error, errors.AdmissionRefused):
         when = error.retry_after_seconds
         advice = "come back later" if when is None else f"come back in {when:.3g} s"
@@ -97,6 +103,11 @@ def _of_penstock(error: errors.PenstockError, *, address: str) -> Failure:
         if isinstance(error, errors.QueueFull):
             how = f"wait in line with --max-wait SECONDS, or {how}"
         return Failure(_join(text, f"{advice}, {how}"), REFUSED)
+    if isinstance(error, errors.Unschedulable):
+        return Failure(
+            _join(text, "ask for fewer with --slots, or raise spec.slotsPerWorker of the pool"),
+            OTHER,
+        )
     if isinstance(error, errors.PoolNotFound):
         return Failure(_join(text, "'penstock pools' lists those there are"), MISSING)
     if isinstance(error, errors.TaskNotFound):

@@ -1,10 +1,10 @@
 """What is to be submitted: one task from options, or many from JSON lines.
 
 A line is an object: `type` (or the command's), and any of `payload` (a string is sent as text,
-anything else as JSON), `payload_base64`, `priority`, `labels`, `task_id`, `request_id`,
-`delay` and `execution_timeout` in seconds. A file is read twice, and nothing of it is submitted
-unless every line is right; what can be read only once, standard input or a pipe, is submitted up to
-a wrong line.
+anything else as JSON), `payload_base64`, `priority`, `labels`, `fairness_key`, `concurrency_key`,
+`slots`, `task_id`, `request_id`, and in seconds `delay`, `execution_timeout` and `max_queue_time`.
+A file is read twice, and nothing of it is submitted unless every line is right; what can be read
+only once, standard input or a pipe, is submitted up to a wrong line.
 """
 
 import base64
@@ -25,10 +25,14 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "payload_base64": (str,),
     "priority": (int,),
     "labels": (dict,),
+    "fairness_key": (str,),
+    "concurrency_key": (str,),
+    "slots": (int,),
     "task_id": (str,),
     "request_id": (str,),
     "delay": (int, float),
     "execution_timeout": (int, float),
+    "max_queue_time": (int, float),
 }
 _WORDS: Final = {str: "a string", int: "a whole number", float: "a number", dict: "an object"}
 

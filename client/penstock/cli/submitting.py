@@ -35,6 +35,13 @@ PLAIN_EVERY: Final = 10_000
 )
 @click.option("--priority", type=int, metavar="N", help="Higher first; default: the pool's.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Repeatable.")
+@click.option(
+    "--fairness-key", default="", metavar="KEY", help="Whose it is, such as a tenant's name."
+)
+@click.option(
+    "--concurrency-key", default="", metavar="KEY", help="What it works on; few of one run at once."
+)
+@click.option("--slots", type=click.IntRange(min=1), metavar="N", help="Of one worker; default: 1.")
 @click.option("--task-id", default="", metavar="ID", help="Default: chosen by the dispatcher.")
 @click.option(
     "--request-id", default="", metavar="ID", help="The same one again makes no second task."
@@ -54,6 +61,12 @@ PLAIN_EVERY: Final = 10_000
     metavar="SECONDS",
     help="Wait in line at a full pool, for so long at most; one task only.",
 )
+@click.option(
+    "--max-queue-time",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Refuse it if it would start later than that.",
+)
 @click.option("--wait", is_flag=True, help="Until all are over; exits with 1 if one failed.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Of --wait.")
 @output.option
@@ -68,11 +81,15 @@ def submit(
     file: str | None,
     priority: int | None,
     labels: tuple[str, ...],
+    fairness_key: str,
+    concurrency_key: str,
+    slots: int | None,
     task_id: str,
     request_id: str,
     delay: float | None,
     retry_for: float | None,
     max_wait: float | None,
+    max_queue_time: float | None,
     wait: bool,
     timeout: float | None,
     output: str,
@@ -82,10 +99,15 @@ def submit(
     single: dict[str, Any] = {
         "priority": priority,
         "labels": source.labels(labels),
+        "fairness_key": fairness_key,
+        "concurrency_key": concurrency_key,
         "task_id": task_id,
         "request_id": request_id,
         "delay": delay,
+        "max_queue_time": max_queue_time,
     }
+    if slots is not None:
+        single["slots"] = slots
     if file is None:
         if task_type is None:
             raise failures.InputError("which type of task? Name it, or give a --file")
@@ -104,7 +126,7 @@ def submit(
     single |= {"payload": text, "json": as_json, "payload_file": payload_file}
     for option, value in single.items():
         if value not in (None, "", {}):
-            name = option.rstrip("s").replace("_", "-")
+            name = "label" if option == "labels" else option.replace("_", "-")
             raise failures.InputError(f"--{name} with --file: each line says everything but TYPE")
     _submit_file(
         client,

@@ -60,6 +60,8 @@ def show(task: penstock.Task, *, form: str) -> None:
         wait = task.estimated_wait_seconds
         when = "" if wait is None else f", starts in about {output.span(wait)}"
         click.echo(f"\nqueue   {task.queue_position} tasks come before it{when}")
+    if task.progress_fraction is not None:
+        click.echo(f"\nprogress {task.progress_fraction:.0%} {task.progress_message}".rstrip())
     if task.error is not None:
         click.echo(f"\nerror   {task.error.reason}: {task.error.message}")
     if task.result:

@@ -320,6 +320,8 @@ Global___RetryPolicy: _TypeAlias = RetryPolicy  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):
+    """How far the present attempt is, or the last one was: its own word, and not durable, but for the checkpoint."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     FRACTION_FIELD_NUMBER: _builtins.int
@@ -327,11 +329,17 @@ class Progress(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     fraction: _builtins.float
+    """0 to 1."""
     message: _builtins.str
+    """At most 1 KiB."""
     checkpoint: _builtins.bytes
-    """Handed to the next attempt."""
+    """From a worker: handed to the next attempt, durably; at most 64 KiB, empty = what was told before stays. Gone when the task
+    ends. Never shown in a Task.
+    """
     @_builtins.property
-    def update_time(self) -> _timestamp_pb2.Timestamp: ...
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """Set by the dispatcher."""
+
     def __init__(
         self,
         *,

@@ -239,6 +239,11 @@ Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 
 @_typing.final
 class TaskProgress(_message.Message):
+    """At most one a second and lease, and one more right before its outcome; the newest counts. One with a checkpoint, but neither
+    fraction nor message, leaves these as they were. Not acknowledged: after a reconnect the worker sends the newest again. Ignored
+    for a lease that is not the session's.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     LEASE_ID_FIELD_NUMBER: _builtins.int

@@ -26,6 +26,7 @@ _LEASE_ID: Final = b"\x12"
 _LEASE_TOKEN: Final = b"\x18"
 _LEASE_ATTEMPT: Final = b"\x20"
 _DEADLINE: Final = b"\x1a"
+_CHECKPOINT: Final = b"\x22"
 _TIME_SECONDS: Final = b"\x08"
 _TIME_NANOS: Final = b"\x10"
 _ACK_ACCEPTED: Final = b"\x10\x01"
@@ -100,6 +101,8 @@ def assignment(pool_prefix: bytes, task: tasks.Task, lease: leases.Lease) -> byt
             _deadline(lease.start_time + task.execution_timeout_ns),
         )
     )
+    if task.checkpoint:
+        content += _sized(_CHECKPOINT, task.checkpoint)
     return _ITEM + varint(len(content)) + content
 
 

@@ -46,6 +46,8 @@ def view(
             shown.ClearField(field)  # type: ignore[arg-type]
     if task.execution_time_ns:
         shown.execution_time.CopyFrom(times.duration(task.execution_time_ns))
+    if task.progress:
+        shown.progress.MergeFromString(task.progress)
     if task.failure is not None:
         shown.error.CopyFrom(failure_status(task.failure))
     if result:

@@ -8,7 +8,7 @@ from typing import Final
 from google.protobuf import message
 from google.rpc import error_details_pb2
 
-from penstock.v1 import pool_service_pb2, worker_service_pb2
+from penstock.v1 import pool_service_pb2, task_pb2, worker_service_pb2
 from penstock_dispatcher import errors
 from penstock_dispatcher.convert import names, times
 from penstock_dispatcher.core import outcome, settings, workers
@@ -27,6 +27,8 @@ TASKS_SHOWN_MAX: Final = 100
 ERROR_BYTES_MAX: Final = 64 * 1024
 RESULT_BYTES_MAX: Final = 4 * 1024 * 1024
 CONTENT_TYPE_CHARS_MAX: Final = 256
+CHECKPOINT_BYTES_MAX: Final = 64 * 1024
+PROGRESS_MESSAGE_BYTES_MAX: Final = 1024
 RESULT_TOO_LARGE: Final = "RESULT_TOO_LARGE"
 CODE_RESOURCE_EXHAUSTED: Final = 8
 
@@ -157,6 +159,35 @@ def outcome_of(ended: worker_service_pb2.TaskOutcome) -> outcome.Outcome:
     return outcome.Outcome(
         lease_id=lease_id, token=token, kind=kind, execution_time_ns=execution_ns
     )
+
+
+def progress_of(frame: worker_service_pb2.TaskProgress, now: int) -> tuple[bytes, bytes]:
+    """What people are shown (a serialized Progress; empty = nothing was told but a checkpoint), and
+    the checkpoint. Raises Refusal.
+    """
+    told, found = frame.progress, list[settings.Violation]()
+    if len(told.checkpoint) > CHECKPOINT_BYTES_MAX:
+        found.append(
+            settings.Violation(
+                "progress.progress.checkpoint", f"must have at most {CHECKPOINT_BYTES_MAX} bytes"
+            )
+        )
+    if len(told.message.encode()) > PROGRESS_MESSAGE_BYTES_MAX:
+        found.append(
+            settings.Violation(
+                "progress.progress.message", f"must have at most {PROGRESS_MESSAGE_BYTES_MAX} bytes"
+            )
+        )
+    if not 0 <= told.fraction <= 1:
+        found.append(settings.Violation("progress.progress.fraction", "must be 0 to 1"))
+    if found:
+        raise errors.invalid_fields(found)
+    if told.checkpoint and not told.fraction and not told.message:
+        return b"", told.checkpoint
+    shown = task_pb2.Progress(
+        fraction=told.fraction, message=told.message, update_time=times.timestamp(now)
+    )
+    return shown.SerializeToString(), told.checkpoint
 
 
 def _too_large(completed: worker_service_pb2.TaskOutcome.Completed) -> tasks.Failure | None:

@@ -193,6 +193,7 @@ class Fleet:
         """Give the task, just taken from the backlog, to a worker with credit for it."""
         worker.credit -= task.slots
         task.attempt += 1
+        task.progress = b""
         previous = task.state
         lease = self._grant(worker, task, self._tokens.take(), now)
         self._book.effects.append(effects.Assigned(worker.session_id, task, lease))
@@ -231,6 +232,24 @@ class Fleet:
             if not worker.leases:
                 worker.idle_since = now
             self.workers.loaded(worker)
+
+    def progress(self, session_id: str, lease_id: str, told: bytes, checkpoint: bytes) -> None:
+        """An attempt tells how far it is (a serialized Progress, shown to people) and what the next
+        one should begin with (durable); either may be empty. Without its lease it is not heard.
+        """
+        lease = self.leases.get(lease_id)
+        if lease is None or lease.session_id != session_id:
+            return
+        task = lease.task
+        if told:
+            task.progress = told
+            if task.state is tasks.TaskState.RUNNING:
+                self._book.effects.append(effects.TaskChanged(task, task.state, task.state))
+        if checkpoint and not task.cancelling:
+            task.keep_checkpoint(checkpoint)
+            self._book.log.append(
+                records.TaskCheckpointed(self._book.pool_uid, task.sequence, task.id, checkpoint)
+            )
 
     def outcome(self, session_id: str, ended: outcome.Outcome, now: int) -> None:
         """An attempt ended. Its lease must be this session's: a late outcome is refused, a repeated

@@ -298,6 +298,7 @@ class Ledger:
         task.failure = failure or (None if state is tasks.TaskState.SUCCEEDED else task.failure)
         task.result = result
         task.result_content_type = result_content_type
+        task.keep_checkpoint(b"")
         if state is tasks.TaskState.SUCCEEDED:
             self.succeeded_total += 1
         elif state is not tasks.TaskState.CANCELLED:

@@ -116,6 +116,15 @@ class TaskCancelling(NamedTuple):
     failure: tasks.Failure | None
 
 
+class TaskCheckpointed(NamedTuple):
+    """What the next attempt begins with, in place of the one of before; gone when the task ends."""
+
+    pool_uid: str
+    sequence: int
+    task_id: str
+    checkpoint: bytes
+
+
 class TaskEnded(NamedTuple):
     """Its one recorded outcome."""
 
@@ -236,6 +245,7 @@ Record = (
     | TaskRedriven
     | TaskUpdated
     | TaskCancelling
+    | TaskCheckpointed
     | TaskEnded
     | TaskDeleted
     | RequestForgotten

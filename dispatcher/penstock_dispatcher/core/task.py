@@ -122,6 +122,9 @@ class Task:
     result: bytes = b""
     result_content_type: str = ""
     progress: bytes = b""
+    """What the present attempt, or the last one, has told: a serialized penstock.v1.Progress."""
+    checkpoint: bytes = b""
+    """For the next attempt. Counts in `size`; set it with `keep_checkpoint`."""
     schedule_time: int = 0
     """From when on it may start, as somebody asked; a back-off moves `not_before` only."""
     lsn: int = 0
@@ -137,6 +140,13 @@ class Task:
     can have. A claim of a lower one is out of date, or means an earlier task with the same id.
     """
     lease: "leases.Lease | None" = None
+
+    def keep_checkpoint(self, checkpoint: bytes) -> None:
+        """In place of the one of before; empty = none. Not while the task waits, where its size is
+        counted.
+        """
+        self.size += len(checkpoint) - len(self.checkpoint)
+        self.checkpoint = checkpoint
 
     @property
     def shape(self) -> Shape:

@@ -44,6 +44,7 @@ class StoredTask:
     key: int
     accepted: records.TaskAccepted
     change: records.TaskRequeued | records.TaskCancelling | records.TaskEnded | None
+    checkpoint: bytes = b""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,8 +66,9 @@ def stored_tasks(
         " t.token_min, t.fairness_key, t.concurrency_key, t.slots,"
         " c.state, c.attempt, c.worker_losses, c.not_before, c.start_time, c.end_time,"
         " c.execution_time, c.worker, c.failure_code, c.failure_reason, c.failure_message,"
-        " c.failure_status, c.result, c.result_content_type"
+        " c.failure_status, c.result, c.result_content_type, k.checkpoint"
         " FROM tasks t LEFT JOIN changes c ON c.key = t.key"
+        " LEFT JOIN checkpoints k ON k.key = t.key"
         " WHERE t.key > ? AND (t.key >> ?) NOT IN (SELECT id FROM purged)"
         " ORDER BY t.key LIMIT ?",
         (after, schema.SEQUENCE_BITS, limit),
@@ -80,8 +81,9 @@ def _task(row: tuple[Any, ...], pool_uid: str) -> interface.StoredTask:
     sequence = key & _SEQUENCE_MASK
     accepted = records.TaskAccepted(pool_uid, task_id, uid, sequence, *submitted)
     state = row[17]
+    checkpoint = row[31] or b""
     if state is None:
-        return interface.StoredTask(key, accepted, None)
+        return interface.StoredTask(key, accepted, None, checkpoint)
     attempt, losses, not_before, start, end, execution, worker = row[18:25]
     failure = None if row[25] is None else tasks.Failure(*row[25:29])
     if state == rows.WAITS:
@@ -89,6 +91,7 @@ def _task(row: tuple[Any, ...], pool_uid: str) -> interface.StoredTask:
             key,
             accepted,
             records.TaskRequeued(pool_uid, sequence, task_id, attempt, losses, not_before, failure),
+            checkpoint,
         )
     if state == rows.CANCELLING:
         return interface.StoredTask(

@@ -63,6 +63,10 @@ class RowWriter:
         self._changed: dict[int, _Row] = {}
         self._deleted: list[int] = []
         self._forgotten: list[int] = []
+        self._checkpoints: dict[int, bytes] = {}
+        self._stale_checkpoints: list[int] = []
+        self._checkpointed: set[int] = set()
+        """Tasks that have a row in `checkpoints`: the others' ends need not look for one."""
         self.reload()
 
     def reload(self) -> None:
@@ -70,7 +74,13 @@ class RowWriter:
         with, and after a rollback.
         """
         self._pools = dict(self._connection.execute("SELECT uid, id FROM pools"))
+        found = self._connection.execute("SELECT key FROM checkpoints").fetchall()
+        self._checkpointed = {key for (key,) in found}
+        self._clear()
+
+    def _clear(self) -> None:
         self._accepted, self._changed, self._deleted, self._forgotten = [], {}, [], []
+        self._checkpoints, self._stale_checkpoints = {}, []
 
     def write(self, batch: Iterable[records.Record]) -> None:
         """Write every record."""
@@ -87,6 +97,9 @@ class RowWriter:
         run = self._connection.execute
         self._insert_all("INSERT INTO tasks", self._accepted)
         self._insert_all("INSERT OR REPLACE INTO changes", list(self._changed.values()))
+        for keys in _powers_of_two(self._stale_checkpoints):
+            run(_among("DELETE FROM checkpoints WHERE key IN", len(keys)), keys)
+        self._insert_all("INSERT OR REPLACE INTO checkpoints", list(self._checkpoints.items()))
         for keys in _powers_of_two(self._deleted):
             run(_among(_KEEP_REQUESTS, len(keys)), keys)
             run(_among("DELETE FROM tasks WHERE key IN", len(keys)), keys)
@@ -94,7 +107,7 @@ class RowWriter:
         for keys in _powers_of_two(self._forgotten):
             run(_among("DELETE FROM requests WHERE key IN", len(keys)), keys)
             run(_among("UPDATE tasks SET request_id = '' WHERE key IN", len(keys)), keys)
-        self._accepted, self._changed, self._deleted, self._forgotten = [], {}, [], []
+        self._clear()
 
     def _insert_all(self, head: str, rows: Sequence[_Row]) -> None:
         for some in _powers_of_two(rows):
@@ -171,9 +184,19 @@ class RowWriter:
             "",
         )
 
-    def task_ended(self, record: records.TaskEnded) -> None:
-        """Replaces what became of it before."""
+    def task_checkpointed(self, record: records.TaskCheckpointed) -> None:
+        """The newest counts."""
         key = self._key(record.pool_uid, record.sequence)
+        self._checkpoints[key] = record.checkpoint
+        self._checkpointed.add(key)
+
+    def task_ended(self, record: records.TaskEnded) -> None:
+        """Replaces what became of it before. No attempt will need a checkpoint."""
+        key = self._key(record.pool_uid, record.sequence)
+        if key in self._checkpointed:
+            self._checkpointed.remove(key)
+            self._checkpoints.pop(key, None)
+            self._stale_checkpoints.append(key)
         self._changed[key] = (
             key,
             record.state.value,
@@ -254,6 +277,9 @@ class RowWriter:
         self._connection.execute("DELETE FROM pools WHERE id = ?", (number,))
         self._connection.execute("DELETE FROM sessions WHERE pool = ?", (number,))
         self._connection.execute("DELETE FROM drained WHERE pool = ?", (number,))
+        self._checkpointed = {
+            key for key in self._checkpointed if key >> schema.SEQUENCE_BITS != number
+        }
 
     def operator_seen(self, record: records.OperatorSeen) -> None:
         """The highest counts."""
@@ -279,6 +305,7 @@ _WRITERS: Final[dict[type, _Writer]] = {
     records.TaskRedriven: RowWriter.task_redriven,
     records.TaskUpdated: RowWriter.task_updated,
     records.TaskCancelling: RowWriter.task_cancelling,
+    records.TaskCheckpointed: RowWriter.task_checkpointed,
     records.TaskEnded: RowWriter.task_ended,
     records.TaskDeleted: RowWriter.task_deleted,
     records.RequestForgotten: RowWriter.request_forgotten,

@@ -103,11 +103,19 @@ def _know_keys(connection: sqlite3.Connection) -> None:
         after = page[-1][0]
 
 
+def _know_checkpoints(connection: sqlite3.Connection) -> None:
+    """A row of its own for the few tasks that have one: it is written again and again."""
+    connection.execute(
+        "CREATE TABLE checkpoints (key INTEGER PRIMARY KEY, checkpoint BLOB NOT NULL)"
+    )
+
+
 MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     _create,
     _know_lowest_tokens,
     _know_draining,
     _know_keys,
+    _know_checkpoints,
 )
 """Number i leads from version i to version i + 1. Only ever appended to."""
 VERSION: Final = len(MIGRATIONS)

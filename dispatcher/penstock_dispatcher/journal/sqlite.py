@@ -285,7 +285,7 @@ class SqliteJournal:
             return False
         span = (found[0] << schema.SEQUENCE_BITS, (found[0] + 1) << schema.SEQUENCE_BITS)
         deleted = 0
-        for table in ("tasks", "changes", "requests"):
+        for table in ("tasks", "changes", "requests", "checkpoints"):
             deleted += connection.execute(
                 f"DELETE FROM {table} WHERE key IN (SELECT key FROM {table}"  # noqa: S608 - our names
                 f" WHERE key >= ? AND key < ? LIMIT {PURGE_ROWS_MAX})",

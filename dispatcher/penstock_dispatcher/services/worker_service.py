@@ -198,6 +198,7 @@ class _Stream:
             case "goodbye":
                 fleet.goodbye(session_id, now)
             case "progress":
-                pass  # kept from "every semantic exact" on; a worker may send it already
+                told, checkpoint = worker_side.progress_of(frame.progress, now)
+                fleet.progress(session_id, frame.progress.lease_id, told, checkpoint)
             case _:
                 raise errors.invalid("message", "must be one that is allowed after hello")

@@ -1,0 +1,92 @@
+"""Checkpoints in the SQLite journal: the newest of each task, until that ends."""
+
+import pathlib
+import sqlite3
+from collections.abc import Iterable
+
+from penstock_dispatcher.core import records
+from penstock_dispatcher.core import task as tasks
+from penstock_dispatcher.journal import schema, sqlite
+
+UID = "uid-1"
+CONFIGURED = records.PoolConfigured(UID, "namespaces/a/pools/b", b"config")
+
+
+def accepted(sequence: int) -> records.TaskAccepted:
+    return records.TaskAccepted(
+        pool_uid=UID,
+        task_id=f"t{sequence}",
+        uid="u",
+        sequence=sequence,
+        type="noop",
+        priority=0,
+        body=b"body",
+        size=4,
+        create_time=1,
+        not_before=0,
+        expire_time=0,
+        execution_timeout_ns=4,
+        request_id="",
+        fingerprint=0,
+        token_min=0,
+    )
+
+
+def saved(sequence: int, content: bytes) -> records.TaskCheckpointed:
+    return records.TaskCheckpointed(UID, sequence, f"t{sequence}", content)
+
+
+def ended(sequence: int) -> records.TaskEnded:
+    state = tasks.TaskState.SUCCEEDED
+    return records.TaskEnded(
+        UID, sequence, f"t{sequence}", state, 1, 0, 1, 2, 1, "pod", None, b"", ""
+    )
+
+
+async def run(folder: pathlib.Path, *batches: Iterable[records.Record]) -> list[bytes]:
+    """One run of a dispatcher: what it found, and then it appends."""
+    journal = sqlite.SqliteJournal(folder, reserve_bytes=0)
+    await journal.open()
+    found = [entry.checkpoint for entry in await journal.load_tasks(-1)]
+    for batch in batches:
+        await journal.append(list(batch))
+    await journal.close()
+    return found
+
+
+def rows(folder: pathlib.Path) -> int:
+    connection = sqlite3.connect(folder / sqlite.FILE_NAME)
+    (count,) = connection.execute("SELECT count(*) FROM checkpoints").fetchone()
+    connection.close()
+    return int(count)
+
+
+async def test_the_newest_is_kept_until_its_task_ends(tmp_path: pathlib.Path) -> None:
+    requeued = records.TaskRequeued(UID, 2, "t2", 1, 0, 0, None)
+    cancelling = records.TaskCancelling(UID, 4, "t4", 1, 0, None)
+    large = b"\0" * 65_536
+    await run(
+        tmp_path,
+        [CONFIGURED, *(accepted(n) for n in (1, 2, 3, 4)), saved(1, b"a"), saved(1, b"b")],
+        [saved(2, large), requeued, saved(4, b"e"), cancelling],
+    )
+    # Told and over within one batch; told in one run and over in another; told again.
+    again = [saved(3, b"c"), ended(3), ended(1), saved(2, b"d")]
+    assert await run(tmp_path, again) == [b"b", large, b"", b""]
+    assert rows(tmp_path) == 2
+    assert await run(tmp_path, [ended(2), ended(4)]) == [b"", b"d", b"", b""]
+    assert rows(tmp_path) == 0
+    assert await run(tmp_path) == [b"", b"", b"", b""]
+
+
+async def test_a_file_of_before_is_taken_over(tmp_path: pathlib.Path) -> None:
+    before = schema.MIGRATIONS.index(schema._know_checkpoints)
+    connection = sqlite3.connect(tmp_path / sqlite.FILE_NAME)
+    for step in schema.MIGRATIONS[:before]:
+        step(connection)
+    connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {before}")
+    connection.commit()
+    connection.close()
+    assert await run(tmp_path, [CONFIGURED, accepted(1), saved(1, b"a")]) == []
+    assert await run(tmp_path) == [b"a"]
