@@ -31,6 +31,7 @@ from typing import Final, TypeVar
 from penstock_dispatcher.core import records
 from penstock_dispatcher.journal import (
     checking,
+    compaction,
     filesystem,
     interface,
     mark,
@@ -52,13 +53,6 @@ PAGE_BYTES: Final = 4096
 CACHE_KIB: Final = 16 * 1024
 CHECKPOINT_PAGES: Final = 1_000
 """Pages in the write-ahead log; one commit may go beyond, so its file has a few more."""
-VACUUM_PAGES_MAX: Final = 256
-"""Pages given back in one step of compaction: about a millisecond each 100."""
-PURGE_ROWS_MAX: Final = 1_000
-FREE_SHARE_MAX: Final = 0.5
-"""Free pages beyond this share of the file are given back; fewer are soon used again."""
-FREE_PAGES_MIN: Final = 1_024
-
 _COUNT_COMMIT: Final = "UPDATE meta SET value = ? WHERE name = 'commits'"
 _T = TypeVar("_T")
 
@@ -86,6 +80,7 @@ class SqliteJournal:
         self._log: wal.Log | None = None
         self._mark: mark.Mark | None = None
         self._commits = 0
+        self._gives_back = False
         self._pool_uids: dict[int, str] = {}
         self._full = False
 
@@ -121,7 +116,9 @@ class SqliteJournal:
 
     def _compact_and_move(self) -> bool:
         more = self._compact()
-        self._checkpoint()
+        # The file becomes shorter only when what was given back is moved into it.
+        self._checkpoint(now=self._gives_back and not more)
+        self._gives_back = more
         return more
 
     def full(self) -> bool:
@@ -229,6 +226,9 @@ class SqliteJournal:
             "journal_mode": ("WAL", "wal"),
             "synchronous": ("FULL", 2),
             "wal_autocheckpoint": (0, 0),
+            # Debian's SQLite blanks what is deleted: a log of 256 MiB for 256 payloads of 1 MiB.
+            "secure_delete": (0, 0),
+            "journal_size_limit": (compaction.LOG_BYTES_MAX, compaction.LOG_BYTES_MAX),
         }
         for name, (value, effect) in wanted.items():
             run(f"PRAGMA {name} = {value}")
@@ -295,10 +295,12 @@ class SqliteJournal:
         self._commits += 1
         self._mark.write(self._commits)
 
-    def _checkpoint(self) -> None:
-        """Move the log into the file if it is long. What it holds is durable, moved or not."""
+    def _checkpoint(self, *, now: bool = False) -> None:
+        """Move the log into the file, `now` or if it is long. What it holds is durable, moved or
+        not.
+        """
         assert self._log is not None, "open comes first"
-        if self._log.reaches(CHECKPOINT_PAGES):
+        if now or self._log.reaches(CHECKPOINT_PAGES):
             # Without room it stays where it is, and is tried again after the next commit.
             with contextlib.suppress(interface.StorageFull):
                 self._with_reserve(self._move_log)
@@ -322,35 +324,11 @@ class SqliteJournal:
         try:
             if self._full:
                 self._reserve()
-            if self._purge_some(connection):
-                return True
-            free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-            pages = connection.execute("PRAGMA page_count").fetchone()[0]
-            if free <= max(FREE_PAGES_MIN, pages * FREE_SHARE_MAX):
-                return False
-            connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES_MAX})").fetchall()
+            return compaction.step(connection)
         except sqlite3.OperationalError as error:
             if not _is(error, sqlite3.SQLITE_FULL):
                 raise
             return False
-        return True
-
-    def _purge_some(self, connection: sqlite3.Connection) -> bool:
-        """Delete some rows of a purged pool. True = there was something to do."""
-        found = connection.execute("SELECT id FROM purged LIMIT 1").fetchone()
-        if found is None:
-            return False
-        span = (found[0] << schema.SEQUENCE_BITS, (found[0] + 1) << schema.SEQUENCE_BITS)
-        deleted = 0
-        for table in ("tasks", "changes", "requests"):
-            deleted += connection.execute(
-                f"DELETE FROM {table} WHERE key IN (SELECT key FROM {table}"  # noqa: S608 - our names
-                f" WHERE key >= ? AND key < ? LIMIT {PURGE_ROWS_MAX})",
-                span,
-            ).rowcount
-        if not deleted:
-            connection.execute("DELETE FROM purged WHERE id = ?", found)
-        return True
 
     # ------------------------------------------------------------ the reserve
 
