@@ -109,7 +109,7 @@ async def test_ten_thousand_connects_leave_nothing(
     # Sessions and tasks of calls that broke off are forgotten within seconds.
     dispatcher_process.configure(
         wire.pool_config(
-            ttl=0.5,
+            ttl=3,
             result_retention=0.2,
             lease_duration=2,
             heartbeat_interval=0.5,
