@@ -57,6 +57,11 @@ def _parser() -> argparse.ArgumentParser:
         "--memory", action="store_true", help="keep nothing: every task is lost with the process"
     )
     parser.add_argument(
+        "--salvage",
+        action="store_true",
+        help="use a damaged journal without what is damaged in it, and log what that is",
+    )
+    parser.add_argument(
         "--auth-file",
         type=pathlib.Path,
         default=env("PENSTOCK_AUTH_FILE"),
@@ -84,6 +89,7 @@ def settings_from(arguments: Sequence[str] | None = None) -> tuple[server.Settin
         listen=given.listen,
         http=given.http,
         data=None if given.memory else pathlib.Path(given.data),
+        journal_salvage=given.salvage,
         auth_file=None if given.auth_file is None else pathlib.Path(given.auth_file),
     )
     return settings, given.log_level

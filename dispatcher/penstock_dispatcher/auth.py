@@ -61,7 +61,8 @@ class Identity:
         return _SERVICE_OF_ROLE[self.role] == service
 
 
-_EVERYTHING: Final = Identity("anybody", "admin")
+ANYBODY: Final = "anybody"
+_EVERYTHING: Final = Identity(ANYBODY, "admin")
 _caller: contextvars.ContextVar[Identity] = contextvars.ContextVar("caller", default=_EVERYTHING)
 
 
@@ -79,6 +80,16 @@ def sees_namespace(namespace: str) -> bool:
     """May this call's identity see the namespace in a list?"""
     allowed = _caller.get().namespaces
     return allowed is None or namespace in allowed
+
+
+def caller(peer: str) -> str:
+    """Whom this call counts for: its token's name, or, without one, the host it comes from. `peer`
+    is gRPC's address of the other end.
+    """
+    name = _caller.get().name
+    if name != ANYBODY:
+        return name
+    return peer.rpartition(":")[0] or peer
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -192,7 +203,7 @@ class PolicyFile:
 def identify(policy: Policy, authorization: str | None, service: str, method: str) -> Identity:
     """Who calls. Raises Refusal."""
     if authorization is None:
-        anybody = Identity("anybody", "submit")
+        anybody = Identity(ANYBODY, "submit")
         if policy.clients_open and anybody.may_call(service, method):
             return anybody
         raise errors.Refusal(

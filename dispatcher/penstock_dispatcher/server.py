@@ -87,6 +87,8 @@ class Settings:
     journal_pages_max: int = 0
     """Bound of the journal's file in pages of 4 KiB, 0 = the disk is the bound."""
     journal_reserve_bytes: int = sqlite.RESERVE_BYTES
+    journal_salvage: bool = False
+    """Use a damaged journal without what is damaged in it."""
 
 
 class Dispatcher:
@@ -212,6 +214,7 @@ def _journal(settings: Settings) -> interface.Journal:
         settings.data,
         pages_max=settings.journal_pages_max,
         reserve_bytes=settings.journal_reserve_bytes,
+        salvage=settings.journal_salvage,
     )
 
 

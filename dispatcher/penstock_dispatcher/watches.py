@@ -22,8 +22,6 @@ from penstock_dispatcher.core import task as tasks
 
 EVENTS_MAX: Final = 1_000
 """Events of one watch that are not sent yet."""
-WATCHES_MAX: Final = 200
-"""Streams that watch, of all pools."""
 _RETRY_AFTER_NS: Final = units.SECOND
 Event = task_service_pb2.TaskEvent
 
@@ -107,13 +105,7 @@ class Watches:
         return sum(len(watching) for watching in self._of.values())
 
     def add(self, watch: Watch, durable_lsn: int) -> None:
-        """From now on. Raises Refusal if too many watch."""
-        if len(self) >= WATCHES_MAX:
-            raise errors.Refusal(
-                errors.Reason.TOO_MANY_STREAMS,
-                f"{WATCHES_MAX} streams watch tasks already",
-                errors.Details(retry_after_ns=_RETRY_AFTER_NS),
-            )
+        """From now on."""
         self._of.setdefault(watch.pool, set()).add(watch)
         self._seen.setdefault(watch.pool, durable_lsn)
 

@@ -8,7 +8,7 @@ import grpc.aio
 import pytest
 
 from penstock.v1 import task_pb2, task_service_pb2
-from penstock_dispatcher import watches
+from penstock_dispatcher import limits
 
 POOL = "namespaces/default/pools/demo"
 _S = task_pb2.Task.State
@@ -147,7 +147,8 @@ async def test_bounds_and_ends(
 ) -> None:
     assert await refusal(Watcher(stubs, resume_token="x"), rich) == "INVALID_FIELD"
     assert await refusal(Watcher(stubs, filter="x"), rich) == "INVALID_FIELD"
-    monkeypatch.setattr(watches, "WATCHES_MAX", 1)
+    one = limits.LIMITS["WatchTasks"]._replace(per_caller=1)
+    monkeypatch.setitem(limits.LIMITS, "WatchTasks", one)
     watcher = await Watcher(stubs).open()
     assert await refusal(Watcher(stubs), rich) == "TOO_MANY_STREAMS"
     stopping = asyncio.ensure_future(dispatcher.stop())

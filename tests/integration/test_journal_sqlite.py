@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from penstock_dispatcher.core import idempotency, records
 from penstock_dispatcher.core import task as tasks
-from penstock_dispatcher.journal import filesystem, interface, schema, sqlite
+from penstock_dispatcher.journal import compaction, filesystem, interface, schema, sqlite
 
 UID = "uid-1"
 _COPIES = itertools.count()
@@ -196,7 +196,7 @@ async def test_a_purged_pool_is_gone_at_once_and_its_rows_in_steps(
     journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
 ) -> None:
     other = records.PoolConfigured("uid-2", "namespaces/a/pools/c", b"")
-    count = sqlite.PURGE_ROWS_MAX + 10
+    count = compaction.PURGE_ROWS_MAX + 10
     await journal.append(
         [
             other,
@@ -228,28 +228,6 @@ async def test_a_purged_pool_is_gone_at_once_and_its_rows_in_steps(
     assert connection.execute("SELECT count(*) FROM checkpoints").fetchone() == (0,)
     assert connection.execute("SELECT count(*) FROM purged").fetchone() == (0,)
     connection.close()
-
-
-async def test_compaction_gives_room_back_in_bounded_steps(
-    journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
-) -> None:
-    file = tmp_path / "data" / sqlite.FILE_NAME
-    count = 8_000
-    for start in range(0, count, 500):
-        await journal.append(
-            [accepted(start + n, body=b"x" * 2_000, request_id="") for n in range(500)]
-        )
-    for start in range(0, count, 500):
-        await journal.append(
-            [records.TaskDeleted(UID, start + n, f"t{start + n}") for n in range(500)]
-        )
-    full = file.stat().st_size
-    steps = 0
-    while await journal.compact(0):
-        steps += 1
-    assert steps > 1
-    await journal.close()
-    assert file.stat().st_size < full / 2
 
 
 # ---------------------------------------------------------------- refusals at the start

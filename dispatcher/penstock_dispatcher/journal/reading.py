@@ -1,11 +1,14 @@
-"""Rows back into records: what `open` and `load_tasks` read."""
+"""Rows back into records: what `open` and `load_tasks` read. A row whose sum does not fit raises
+`checking.Damaged`.
+"""
 
 import sqlite3
+from collections.abc import Callable
 from typing import Any, Final
 
 from penstock_dispatcher.core import idempotency, records
 from penstock_dispatcher.core import task as tasks
-from penstock_dispatcher.journal import interface, rows, schema
+from penstock_dispatcher.journal import checking, interface, rows, schema, sums
 
 _SEQUENCE_MASK: Final = (1 << schema.SEQUENCE_BITS) - 1
 _STATES: Final = {state.value: state for state in tasks.TaskState}
@@ -13,12 +16,28 @@ _STATES: Final = {state.value: state for state in tasks.TaskState}
 
 def pools(connection: sqlite3.Connection) -> tuple[interface.StoredPool, ...]:
     """Every pool, without its tasks."""
-    return tuple(
-        _pool(connection, row)
-        for row in connection.execute(
-            "SELECT id, uid, name, config, paused, closed_time, draining FROM pools ORDER BY id"
-        ).fetchall()
+    _small(connection, "purged")
+    return tuple(_pool(connection, row) for row in _small(connection, "pools", "ORDER BY id"))
+
+
+def _small(
+    connection: sqlite3.Connection, table: str, which: str = "", *values: Any
+) -> list[tuple[Any, ...]]:
+    """Rows of a small table."""
+    columns = ", ".join(schema.SMALL_TABLES[table])
+    found = connection.execute(
+        f"SELECT {columns}, row_sum FROM {table} {which}",  # noqa: S608 - our names
+        values,
     )
+    return [_checked(sums.row, row[:-1], row[-1], table) for row in found.fetchall()]
+
+
+def _checked(
+    sum_of: Callable[[tuple[Any, ...]], Any], row: tuple[Any, ...], found: Any, table: str
+) -> tuple[Any, ...]:
+    if not sums.fits(sum_of, row, found):
+        raise checking.Damaged(f"a row of {table} is not what was written: {str(row[0])[:64]}")
+    return row
 
 
 def _pool(connection: sqlite3.Connection, row: tuple[Any, ...]) -> interface.StoredPool:
@@ -36,24 +55,27 @@ def _pool(connection: sqlite3.Connection, row: tuple[Any, ...]) -> interface.Sto
         latched=records.PoolLatched(uid, bool(paused), closed_time, bool(draining)),
         sessions=tuple(
             records.SessionOpened(uid, *session)
-            for session in connection.execute(
-                "SELECT session_id, pod_name, pod_uid FROM sessions WHERE pool = ?", (number,)
-            )
+            for _, *session in _small(connection, "sessions", "WHERE pool = ?", number)
         ),
         drained=tuple(
             records.WorkerDrained(uid, pod_uid)
-            for (pod_uid,) in connection.execute(
-                "SELECT pod_uid FROM drained WHERE pool = ?", (number,)
-            )
+            for _, pod_uid in _small(connection, "drained", "WHERE pool = ?", number)
         ),
         requests=tuple(
             (request_id, idempotency.Request(key & _SEQUENCE_MASK, task_id, fingerprint, time))
-            for key, request_id, task_id, fingerprint, time in connection.execute(
-                "SELECT * FROM requests WHERE key >= ? AND key < ? ORDER BY key", span
-            )
+            for key, request_id, task_id, fingerprint, time in _requests(connection, span)
         ),
         sequence_max=highest,
     )
+
+
+def _requests(connection: sqlite3.Connection, span: tuple[int, int]) -> list[tuple[Any, ...]]:
+    found = connection.execute(
+        "SELECT key, request_id, task_id, fingerprint, time, row_sum FROM requests"
+        " WHERE key >= ? AND key < ? ORDER BY key",
+        span,
+    )
+    return [_checked(sums.request, row[:-1], row[-1], "requests") for row in found.fetchall()]
 
 
 def stored_tasks(
@@ -61,60 +83,62 @@ def stored_tasks(
 ) -> list[interface.StoredTask]:
     """A page of tasks with keys above `after`. Tasks of purged pools are passed over."""
     found = connection.execute(
-        "SELECT t.key, t.task_id, t.uid, t.type, t.priority, t.body, t.size, t.create_time,"
-        " t.not_before, t.expire_time, t.execution_timeout, t.request_id, t.fingerprint,"
-        " t.token_min, t.fairness_key, t.concurrency_key, t.slots,"
-        " c.state, c.attempt, c.worker_losses, c.not_before, c.start_time, c.end_time,"
-        " c.execution_time, c.worker, c.failure_code, c.failure_reason, c.failure_message,"
-        " c.failure_status, c.result, c.result_content_type, k.checkpoint"
+        "SELECT t.*, c.*, k.checkpoint, k.row_sum"
         " FROM tasks t LEFT JOIN changes c ON c.key = t.key"
         " LEFT JOIN checkpoints k ON k.key = t.key"
         " WHERE t.key > ? AND (t.key >> ?) NOT IN (SELECT id FROM purged)"
         " ORDER BY t.key LIMIT ?",
         (after, schema.SEQUENCE_BITS, limit),
     ).fetchall()
-    return [_task(row, pool_uids[row[0] >> schema.SEQUENCE_BITS]) for row in found]
+    return [_task(row, pool_uids) for row in found]
 
 
-def _task(row: tuple[Any, ...], pool_uid: str) -> interface.StoredTask:
-    key, task_id, uid, *submitted = row[:17]
+def _task(row: tuple[Any, ...], pool_uids: dict[int, str]) -> interface.StoredTask:
+    submitted = row[: sums.TASK_COLUMNS]
+    row_sum, request_sum, *change, checkpoint, checkpoint_sum = row[sums.TASK_COLUMNS :]
+    key, task_id, uid, *rest = _checked(sums.task, submitted, (row_sum, request_sum), "tasks")
+    pool_uid = pool_uids.get(key >> schema.SEQUENCE_BITS)
+    if pool_uid is None:
+        raise checking.Damaged(f"the pool of task {task_id} is missing")
     sequence = key & _SEQUENCE_MASK
-    accepted = records.TaskAccepted(pool_uid, task_id, uid, sequence, *submitted)
-    state = row[17]
-    checkpoint = row[31] or b""
-    if state is None:
+    accepted = records.TaskAccepted(pool_uid, task_id, uid, sequence, *rest)
+    if checkpoint is None:
+        checkpoint = b""
+    else:
+        _checked(sums.row, (key, checkpoint), checkpoint_sum, "checkpoints")
+    if change[0] is None:
         return interface.StoredTask(key, accepted, None, checkpoint)
-    attempt, losses, not_before, start, end, execution, worker = row[18:25]
-    failure = None if row[25] is None else tasks.Failure(*row[25:29])
+    changed = _checked(sums.change, tuple(change[:-1]), change[-1], "changes")
+    became = _change(accepted, changed)
+    goes_on = isinstance(became, records.TaskRequeued)
+    return interface.StoredTask(key, accepted, became, checkpoint if goes_on else b"")
+
+
+def _change(
+    accepted: records.TaskAccepted, row: tuple[Any, ...]
+) -> records.TaskRequeued | records.TaskCancelling | records.TaskEnded:
+    _, state, attempt, losses, not_before, start, end, execution, worker, *rest = row
+    pool_uid, task_id, sequence = accepted.pool_uid, accepted.task_id, accepted.sequence
+    *failed, result, content_type = rest
+    failure = None if failed[0] is None else tasks.Failure(*failed)
     if state == rows.WAITS:
-        return interface.StoredTask(
-            key,
-            accepted,
-            records.TaskRequeued(pool_uid, sequence, task_id, attempt, losses, not_before, failure),
-            checkpoint,
+        return records.TaskRequeued(
+            pool_uid, sequence, task_id, attempt, losses, not_before, failure
         )
     if state == rows.CANCELLING:
-        return interface.StoredTask(
-            key,
-            accepted,
-            records.TaskCancelling(pool_uid, sequence, task_id, attempt, losses, failure),
-        )
-    return interface.StoredTask(
-        key,
-        accepted,
-        records.TaskEnded(
-            pool_uid,
-            sequence,
-            task_id,
-            _STATES[state],
-            attempt,
-            losses,
-            start,
-            end,
-            execution,
-            worker,
-            failure,
-            row[29],
-            row[30],
-        ),
+        return records.TaskCancelling(pool_uid, sequence, task_id, attempt, losses, failure)
+    return records.TaskEnded(
+        pool_uid,
+        sequence,
+        task_id,
+        _STATES[state],
+        attempt,
+        losses,
+        start,
+        end,
+        execution,
+        worker,
+        failure,
+        result,
+        content_type,
     )

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from penstock_dispatcher.core import records
 from penstock_dispatcher.core import task as tasks
-from penstock_dispatcher.journal import schema
+from penstock_dispatcher.journal import schema, sums
 
 _Row = tuple[Any, ...]
 _Writer = Callable[["RowWriter", Any], None]
@@ -99,14 +99,15 @@ class RowWriter:
         self._insert_all("INSERT OR REPLACE INTO changes", list(self._changed.values()))
         for keys in _powers_of_two(self._stale_checkpoints):
             run(_among("DELETE FROM checkpoints WHERE key IN", len(keys)), keys)
-        self._insert_all("INSERT OR REPLACE INTO checkpoints", list(self._checkpoints.items()))
+        checkpoints = [(*row, sums.row(row)) for row in self._checkpoints.items()]
+        self._insert_all("INSERT OR REPLACE INTO checkpoints", checkpoints)
         for keys in _powers_of_two(self._deleted):
             run(_among(_KEEP_REQUESTS, len(keys)), keys)
             run(_among("DELETE FROM tasks WHERE key IN", len(keys)), keys)
             run(_among("DELETE FROM changes WHERE key IN", len(keys)), keys)
         for keys in _powers_of_two(self._forgotten):
             run(_among("DELETE FROM requests WHERE key IN", len(keys)), keys)
-            run(_among("UPDATE tasks SET request_id = '' WHERE key IN", len(keys)), keys)
+            run(_among(_FORGET_REQUESTS, len(keys)), keys)
         self._clear()
 
     def _insert_all(self, head: str, rows: Sequence[_Row]) -> None:
@@ -114,18 +115,47 @@ class RowWriter:
             statement = _insert(head, len(some[0]), len(some))
             self._connection.execute(statement, list(itertools.chain.from_iterable(some)))
 
+    def _change(self, *row: Any) -> None:
+        self._changed[row[0]] = (*row, sums.change(row))
+
+    def _summed(self, head: str, *row: Any) -> None:
+        self._connection.execute(_insert(head, len(row) + 1, 1), (*row, sums.row(row)))
+
+    def _seal_pool(self, number: int) -> None:
+        columns = ", ".join(schema.SMALL_TABLES["pools"])
+        row = self._connection.execute(
+            f"SELECT {columns} FROM pools WHERE id = ?",  # noqa: S608 - our names
+            (number,),
+        ).fetchone()
+        self._connection.execute(
+            "UPDATE pools SET row_sum = ? WHERE id = ?", (sums.row(row), number)
+        )
+
+    def _seal_task(self, key: int) -> None:
+        """Sum up both rows of a task again, after something in them has changed in place."""
+        run = self._connection.execute
+        row = run("SELECT * FROM tasks WHERE key = ?", (key,)).fetchone()
+        if row is not None:
+            found, _ = sums.task(row[: sums.TASK_COLUMNS])
+            run("UPDATE tasks SET row_sum = ? WHERE key = ?", (found, key))
+        row = run("SELECT * FROM changes WHERE key = ?", (key,)).fetchone()
+        if row is not None:
+            found = sums.change(row[: sums.CHANGE_COLUMNS])
+            run("UPDATE changes SET row_sum = ? WHERE key = ?", (found, key))
+
     # ------------------------------------------------------------ hot records
 
     def task_accepted(self, record: records.TaskAccepted) -> None:
         """A row begins."""
         key = self._key(record.pool_uid, record.sequence)
         _, task_id, uid, _, *rest = record
-        self._accepted.append((key, task_id, uid, *rest))
+        row = (key, task_id, uid, *rest)
+        self._accepted.append((*row, *sums.task(row)))
 
     def task_requeued(self, record: records.TaskRequeued) -> None:
         """Replaces what became of it before."""
         key = self._key(record.pool_uid, record.sequence)
-        self._changed[key] = (
+        self._change(
             key,
             WAITS,
             record.attempt,
@@ -147,6 +177,7 @@ class RowWriter:
             "UPDATE tasks SET token_min = ?, not_before = 0, expire_time = 0 WHERE key = ?",
             (record.token_min, key),
         )
+        self._seal_task(key)
         self.task_requeued(
             records.TaskRequeued(
                 record.pool_uid, record.sequence, record.task_id, 0, 0, 0, record.failure
@@ -165,11 +196,12 @@ class RowWriter:
             "UPDATE changes SET not_before = ? WHERE key = ? AND state = ?",
             (record.not_before, key, WAITS),
         )
+        self._seal_task(key)
 
     def task_cancelling(self, record: records.TaskCancelling) -> None:
         """Replaces what became of it before."""
         key = self._key(record.pool_uid, record.sequence)
-        self._changed[key] = (
+        self._change(
             key,
             CANCELLING,
             record.attempt,
@@ -197,7 +229,7 @@ class RowWriter:
             self._checkpointed.remove(key)
             self._checkpoints.pop(key, None)
             self._stale_checkpoints.append(key)
-        self._changed[key] = (
+        self._change(
             key,
             record.state.value,
             record.attempt,
@@ -224,9 +256,10 @@ class RowWriter:
 
     def session_opened(self, record: records.SessionOpened) -> None:
         """Again and again the same one, too."""
-        self._connection.execute(
-            "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)",
-            (self._pools[record.pool_uid], record.session_id, record.pod_name, record.pod_uid),
+        number = self._pools[record.pool_uid]
+        self._summed(
+            "INSERT OR REPLACE INTO sessions",
+            *(number, record.session_id, record.pod_name, record.pod_uid),
         )
 
     def session_closed(self, record: records.SessionClosed) -> None:
@@ -238,10 +271,8 @@ class RowWriter:
 
     def worker_drained(self, record: records.WorkerDrained) -> None:
         """Idempotent."""
-        self._connection.execute(
-            "INSERT OR IGNORE INTO drained VALUES (?, ?)",
-            (self._pools[record.pool_uid], record.pod_uid),
-        )
+        number = self._pools[record.pool_uid]
+        self._summed("INSERT OR IGNORE INTO drained", number, record.pod_uid)
 
     def worker_forgotten(self, record: records.WorkerForgotten) -> None:
         """Idempotent."""
@@ -259,6 +290,7 @@ class RowWriter:
             record,
         ).fetchall()
         self._pools[record.pool_uid] = row[0][0]
+        self._seal_pool(row[0][0])
 
     def pool_latched(self, record: records.PoolLatched) -> None:
         """All latches at once."""
@@ -267,13 +299,14 @@ class RowWriter:
             "UPDATE pools SET paused = ?, closed_time = ?, draining = ? WHERE id = ?",
             (record.paused, record.closed_time, record.draining, number),
         )
+        self._seal_pool(number)
 
     def pool_purged(self, record: records.PoolPurged) -> None:
         """What gathered for it is written first, then all of it goes."""
         self._flush()
         number = self._pools.pop(record.pool_uid)
         # The tasks may be millions: they go later, in bounded steps (`SqliteJournal.compact`).
-        self._connection.execute("INSERT INTO purged VALUES (?)", (number,))
+        self._summed("INSERT INTO purged", number)
         self._connection.execute("DELETE FROM pools WHERE id = ?", (number,))
         self._connection.execute("DELETE FROM sessions WHERE pool = ?", (number,))
         self._connection.execute("DELETE FROM drained WHERE pool = ?", (number,))
@@ -286,6 +319,7 @@ class RowWriter:
         self._connection.execute(
             "UPDATE meta SET value = max(value, ?) WHERE name = 'operator_epoch'", record
         )
+        schema.seal_epochs(self._connection)
 
 
 def _failure(failure: tasks.Failure | None) -> tuple[Any, ...]:
@@ -295,9 +329,11 @@ def _failure(failure: tasks.Failure | None) -> tuple[Any, ...]:
 
 
 _KEEP_REQUESTS: Final = (
-    "INSERT OR IGNORE INTO requests SELECT key, request_id, task_id, fingerprint, create_time"
-    " FROM tasks WHERE request_id <> '' AND key IN"
+    "INSERT OR IGNORE INTO requests SELECT key, request_id, task_id, fingerprint, create_time,"
+    " request_sum FROM tasks WHERE request_id <> '' AND key IN"
 )
+
+_FORGET_REQUESTS: Final = "UPDATE tasks SET request_id = '', request_sum = 0 WHERE key IN"
 
 _WRITERS: Final[dict[type, _Writer]] = {
     records.TaskAccepted: RowWriter.task_accepted,

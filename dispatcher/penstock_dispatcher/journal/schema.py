@@ -12,12 +12,13 @@ A request id lives in its task's row, and moves to `requests` when that row is d
 import contextlib
 import sqlite3
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf import message
 
 from penstock.v1 import task_pb2
 from penstock_dispatcher.core import task as tasks
+from penstock_dispatcher.journal import sums
 
 APPLICATION_ID: Final = 0x50454E53  # "PENS"
 SEQUENCE_BITS: Final = 40
@@ -110,12 +111,73 @@ def _know_checkpoints(connection: sqlite3.Connection) -> None:
     )
 
 
+def _know_sums(connection: sqlite3.Connection) -> None:
+    """Sums for rows, and the number of commits. Rows of before are believed, and get theirs."""
+    for table in (
+        *("tasks", "changes", "requests", "checkpoints"),
+        *("pools", "sessions", "drained", "purged"),
+    ):
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN row_sum INTEGER NOT NULL DEFAULT 0")
+    connection.execute("ALTER TABLE tasks ADD COLUMN request_sum INTEGER NOT NULL DEFAULT 0")
+    _fill(connection, "tasks", "row_sum = ?, request_sum = ?", sums.TASK_COLUMNS, sums.task)
+    _fill(connection, "changes", "row_sum = ?", sums.CHANGE_COLUMNS, sums.change)
+    _fill(connection, "requests", "row_sum = ?", sums.REQUEST_COLUMNS, sums.request)
+    _fill(connection, "checkpoints", "row_sum = ?", sums.CHECKPOINT_COLUMNS, sums.row)
+    for table, columns in SMALL_TABLES.items():
+        names = ", ".join(columns)
+        same = " AND ".join(f"{name} IS ?" for name in columns)
+        for row in connection.execute(f"SELECT {names} FROM {table}").fetchall():  # noqa: S608
+            connection.execute(
+                f"UPDATE {table} SET row_sum = ? WHERE {same}",  # noqa: S608 - our names
+                (sums.row(row), *row),
+            )
+    connection.execute("INSERT INTO meta VALUES ('commits', 0), ('sum', 0)")
+    seal_epochs(connection)
+
+
+def _fill(
+    connection: sqlite3.Connection,
+    table: str,
+    wanted: str,
+    columns: int,
+    sums_of: Callable[[tuple[Any, ...]], Any],
+) -> None:
+    after = -1
+    while page := connection.execute(
+        f"SELECT * FROM {table} WHERE key > ? ORDER BY key LIMIT {FILL_ROWS}",  # noqa: S608
+        (after,),
+    ).fetchall():
+        after = page[-1][0]
+        found = [(sums_of(row[:columns]), row[0]) for row in page]
+        connection.executemany(
+            f"UPDATE {table} SET {wanted} WHERE key = ?",  # noqa: S608 - our names
+            [(*(each if isinstance(each, tuple) else (each,)), key) for each, key in found],
+        )
+
+
+def seal_epochs(connection: sqlite3.Connection) -> None:
+    """Sum up the epochs again, after one of them has changed."""
+    meta = dict(connection.execute("SELECT name, value FROM meta"))
+    found = sums.row((meta["epoch"], meta["operator_epoch"]))
+    connection.execute("UPDATE meta SET value = ? WHERE name = 'sum'", (found,))
+
+
+SMALL_TABLES: Final = {
+    "pools": ("id", "uid", "name", "config", "paused", "closed_time", "draining"),
+    "sessions": ("pool", "session_id", "pod_name", "pod_uid"),
+    "drained": ("pool", "pod_uid"),
+    "purged": ("id",),
+}
+"""Tables whose rows are summed up by `sums.row`, and the columns in the sum."""
+FILL_ROWS: Final = 1_000
+
 MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     _create,
     _know_lowest_tokens,
     _know_draining,
     _know_keys,
     _know_checkpoints,
+    _know_sums,
 )
 """Number i leads from version i to version i + 1. Only ever appended to."""
 VERSION: Final = len(MIGRATIONS)

@@ -12,12 +12,16 @@ is space again.
 The log is moved into the file (a checkpoint) as soon as it has `CHECKPOINT_PAGES`, by the commit
 that made it so long: SQLite's own way of doing that would pass over a failed write or sync.
 
+Damage: every row has a sum (`sums`), and a *mark* beside the file (`mark`) tells how far it was
+acknowledged. A file that fits neither is refused at the start, or as soon as it shows (`checking`).
+
 Any other error of the file is final: see `interface`.
 """
 
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import os
 import pathlib
 import sqlite3
@@ -25,29 +29,37 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from penstock_dispatcher.core import records
-from penstock_dispatcher.journal import filesystem, interface, reading, rows, schema, wal
+from penstock_dispatcher.journal import (
+    checking,
+    compaction,
+    filesystem,
+    interface,
+    mark,
+    reading,
+    rows,
+    salvage,
+    schema,
+    wal,
+)
+
+_log = logging.getLogger(__name__)
 
 FILE_NAME: Final = "journal.db"
 LOG_NAME: Final = f"{FILE_NAME}-wal"
 RESERVE_NAME: Final = "journal.reserve"
+MARK_NAME: Final = "journal.mark"
 RESERVE_BYTES: Final = 16 * 1024 * 1024
 PAGE_BYTES: Final = 4096
 CACHE_KIB: Final = 16 * 1024
 CHECKPOINT_PAGES: Final = 1_000
 """Pages in the write-ahead log; one commit may go beyond, so its file has a few more."""
-VACUUM_PAGES_MAX: Final = 256
-"""Pages given back in one step of compaction: about a millisecond each 100."""
-PURGE_ROWS_MAX: Final = 1_000
-FREE_SHARE_MAX: Final = 0.5
-"""Free pages beyond this share of the file are given back; fewer are soon used again."""
-FREE_PAGES_MIN: Final = 1_024
-
+_COUNT_COMMIT: Final = "UPDATE meta SET value = ? WHERE name = 'commits'"
 _T = TypeVar("_T")
 
 
 class SqliteJournal:
     """A journal in `folder`, which is made if it is missing. `pages_max` bounds the file, in pages
-    of 4 KiB, 0 = the disk does.
+    of 4 KiB, 0 = the disk does. `salvage`: use a damaged one without what is damaged.
     """
 
     def __init__(
@@ -56,14 +68,19 @@ class SqliteJournal:
         *,
         pages_max: int = 0,
         reserve_bytes: int = RESERVE_BYTES,
+        salvage: bool = False,
     ) -> None:
         self._folder = folder
         self._pages_max = pages_max
         self._reserve_bytes = reserve_bytes
+        self._salvage = salvage
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._connection: sqlite3.Connection | None = None
         self._writer: rows.RowWriter | None = None
         self._log: wal.Log | None = None
+        self._mark: mark.Mark | None = None
+        self._commits = 0
+        self._gives_back = False
         self._pool_uids: dict[int, str] = {}
         self._full = False
 
@@ -71,7 +88,7 @@ class SqliteJournal:
 
     async def open(self) -> interface.Opened:
         """See `interface.Journal`."""
-        return await self._run(self._open)
+        return await self._run(self._open, reading=True)
 
     async def load_tasks(self, after: int) -> Sequence[interface.StoredTask]:
         """See `interface.Journal`."""
@@ -81,7 +98,8 @@ class SqliteJournal:
                 pool_uids=self._pool_uids,
                 after=after,
                 limit=interface.LOAD_TASKS_MAX,
-            )
+            ),
+            reading=True,
         )
 
     async def append(self, batch: Sequence[records.Record]) -> None:
@@ -98,7 +116,9 @@ class SqliteJournal:
 
     def _compact_and_move(self) -> bool:
         more = self._compact()
-        self._checkpoint()
+        # The file becomes shorter only when what was given back is moved into it.
+        self._checkpoint(now=self._gives_back and not more)
+        self._gives_back = more
         return more
 
     def full(self) -> bool:
@@ -112,13 +132,27 @@ class SqliteJournal:
             await asyncio.get_running_loop().run_in_executor(self._thread, connection.close)
         if self._log is not None:
             self._log.close()
+        if self._mark is not None:
+            self._mark.close()
         self._thread.shutdown(wait=False)
 
-    async def _run(self, work: Callable[[], _T]) -> _T:
+    async def _run(self, work: Callable[[], _T], *, reading: bool = False) -> _T:
+        file = self._folder / FILE_NAME
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except (sqlite3.Error, OSError, schema.SchemaError) as error:
-            raise interface.JournalFailed(f"{self._folder / FILE_NAME}: {error}") from error
+        except sqlite3.Error as error:
+            if checking.shows_damage(error, file, reading=reading):
+                raise self._damaged(error) from error
+            raise interface.JournalFailed(f"{file}: {error}") from error
+        except (checking.Damaged, UnicodeDecodeError) as error:
+            # SQLite's complaints may quote what they are about.
+            raise self._damaged(error) from error
+        except (OSError, schema.SchemaError) as error:
+            raise interface.JournalFailed(f"{file}: {error}") from error
+
+    def _damaged(self, error: Exception) -> interface.JournalFailed:
+        remedy = checking.NOT_SALVAGED if self._salvage else checking.WHAT_TO_DO
+        return interface.JournalFailed(f"{self._folder / FILE_NAME} is damaged ({error}): {remedy}")
 
     # ------------------------------------------------------------ in the thread
 
@@ -147,6 +181,7 @@ class SqliteJournal:
         )
         self._writer = rows.RowWriter(connection)
         self._reserve()
+        checking.check_outcomes(connection)
         meta = dict(connection.execute("SELECT name, value FROM meta"))
         self._pool_uids = dict(connection.execute("SELECT id, uid FROM pools"))
         return interface.Opened(
@@ -191,6 +226,9 @@ class SqliteJournal:
             "journal_mode": ("WAL", "wal"),
             "synchronous": ("FULL", 2),
             "wal_autocheckpoint": (0, 0),
+            # Debian's SQLite blanks what is deleted: a log of 256 MiB for 256 payloads of 1 MiB.
+            "secure_delete": (0, 0),
+            "journal_size_limit": (compaction.LOG_BYTES_MAX, compaction.LOG_BYTES_MAX),
         }
         for name, (value, effect) in wanted.items():
             run(f"PRAGMA {name} = {value}")
@@ -198,17 +236,32 @@ class SqliteJournal:
             if found != effect:
                 raise interface.JournalFailed(f"SQLite refused {name}={value}: it is {found}")
         run(f"PRAGMA cache_size = -{CACHE_KIB}")
-        check = run("PRAGMA quick_check(1)").fetchone()[0]
-        if check != "ok":
-            raise interface.JournalFailed(
-                f"{self._folder / FILE_NAME} is damaged ({check}): restore a backup, or move it "
-                "away to start empty"
-            )
+        checking.check_structure(connection)
         schema.migrate(connection)
+        checking.check_definitions(connection)
+        if self._mark is None:
+            self._mark = mark.Mark(self._folder / MARK_NAME)
+        if self._salvage:
+            self._leave_out_damaged(connection, self._mark)
+        checking.check_counters(connection, acknowledged=self._mark.read())
         if self._pages_max:
             run(f"PRAGMA max_page_count = {self._pages_max}")
         # Also takes the exclusive lock for good.
+        run("BEGIN IMMEDIATE")
         run("UPDATE meta SET value = value + 1 WHERE name = 'epoch'")
+        schema.seal_epochs(connection)
+        run("COMMIT")
+        self._commits = run("SELECT value FROM meta WHERE name = 'commits'").fetchone()[0]
+
+    def _leave_out_damaged(self, connection: sqlite3.Connection, mark_: mark.Mark) -> None:
+        run = connection.execute
+        run("BEGIN IMMEDIATE")
+        salvage.leave_out_damaged(connection, lambda what: _log.warning("left out: %s", what))
+        run("COMMIT")
+        commits = run("SELECT value FROM meta WHERE name = 'commits'").fetchone()[0]
+        if commits < mark_.read():
+            _log.warning("left out: the last %d commits are missing", mark_.read() - commits)
+        mark_.write(commits)
 
     def _with_reserve(self, work: Callable[[], _T]) -> _T:
         """Do what may need the reserve: it is given up when there is no room. Raises StorageFull if
@@ -226,9 +279,11 @@ class SqliteJournal:
     def _commit(self, batch: Sequence[records.Record]) -> None:
         connection = self._opened()
         assert self._writer is not None, "open comes first"
+        assert self._mark is not None, "open comes first"
         try:
             connection.execute("BEGIN IMMEDIATE")
             self._writer.write(batch)
+            connection.execute(_COUNT_COMMIT, (self._commits + 1,))
             connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             if not _is(error, sqlite3.SQLITE_FULL):
@@ -237,11 +292,15 @@ class SqliteJournal:
                 connection.execute("ROLLBACK")
             self._writer.reload()
             raise interface.StorageFull(str(error)) from error
+        self._commits += 1
+        self._mark.write(self._commits)
 
-    def _checkpoint(self) -> None:
-        """Move the log into the file if it is long. What it holds is durable, moved or not."""
+    def _checkpoint(self, *, now: bool = False) -> None:
+        """Move the log into the file, `now` or if it is long. What it holds is durable, moved or
+        not.
+        """
         assert self._log is not None, "open comes first"
-        if self._log.reaches(CHECKPOINT_PAGES):
+        if now or self._log.reaches(CHECKPOINT_PAGES):
             # Without room it stays where it is, and is tried again after the next commit.
             with contextlib.suppress(interface.StorageFull):
                 self._with_reserve(self._move_log)
@@ -265,35 +324,11 @@ class SqliteJournal:
         try:
             if self._full:
                 self._reserve()
-            if self._purge_some(connection):
-                return True
-            free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-            pages = connection.execute("PRAGMA page_count").fetchone()[0]
-            if free <= max(FREE_PAGES_MIN, pages * FREE_SHARE_MAX):
-                return False
-            connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES_MAX})").fetchall()
+            return compaction.step(connection)
         except sqlite3.OperationalError as error:
             if not _is(error, sqlite3.SQLITE_FULL):
                 raise
             return False
-        return True
-
-    def _purge_some(self, connection: sqlite3.Connection) -> bool:
-        """Delete some rows of a purged pool. True = there was something to do."""
-        found = connection.execute("SELECT id FROM purged LIMIT 1").fetchone()
-        if found is None:
-            return False
-        span = (found[0] << schema.SEQUENCE_BITS, (found[0] + 1) << schema.SEQUENCE_BITS)
-        deleted = 0
-        for table in ("tasks", "changes", "requests", "checkpoints"):
-            deleted += connection.execute(
-                f"DELETE FROM {table} WHERE key IN (SELECT key FROM {table}"  # noqa: S608 - our names
-                f" WHERE key >= ? AND key < ? LIMIT {PURGE_ROWS_MAX})",
-                span,
-            ).rowcount
-        if not deleted:
-            connection.execute("DELETE FROM purged WHERE id = ?", found)
-        return True
 
     # ------------------------------------------------------------ the reserve
 
@@ -332,5 +367,4 @@ class SqliteJournal:
 
 
 def _is(error: sqlite3.Error, code: int) -> bool:
-    # Extended codes have the primary one in their lowest byte.
-    return error.sqlite_errorcode & 0xFF == code
+    return checking.code_of(error) == code

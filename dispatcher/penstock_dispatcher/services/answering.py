@@ -1,8 +1,8 @@
 """What every handler has in common: refusals become rich statuses, and open calls are counted.
 
 `answered` wraps a handler, unary or streaming (all are coroutines that take a request or an
-iterator, and the context). Whatever else a handler raises is a fault of ours: gRPC answers UNKNOWN
-and logs it.
+iterator, and the context). Calls that last are limited (`limits`). Whatever else a handler raises
+is a fault of ours: gRPC answers UNKNOWN and logs it.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import grpc.aio
 from google.protobuf import message_factory
 from google.protobuf.descriptor import ServiceDescriptor
 
-from penstock_dispatcher import errors
+from penstock_dispatcher import auth, errors, limits
 
 
 class Calls:
@@ -25,6 +25,7 @@ class Calls:
 
     def __init__(self) -> None:
         self.open: collections.Counter[str] = collections.Counter()
+        self.limited = {method: limits.Open(method) for method in limits.LIMITS}
         self._none_open = asyncio.Event()
         self._none_open.set()
 
@@ -73,7 +74,16 @@ def answered(handler: _Handler[_S, _R]) -> _Handler[_S, _R]:
             except errors.Refusal as refusal:
                 await refuse(context, refusal)
 
-    return call
+    @functools.wraps(handler)
+    async def limited(service: _S, request: Any, context: Any) -> _R:
+        with service.calls.opened(name):
+            try:
+                with service.calls.limited[name].by(auth.caller(context.peer())):
+                    return await handler(service, request, context)
+            except errors.Refusal as refusal:
+                await refuse(context, refusal)
+
+    return limited if name in limits.LIMITS else call
 
 
 _MAKE = {

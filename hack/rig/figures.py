@@ -1,0 +1,72 @@
+"""What a process holds at the moment, from /proc and its own metrics."""
+
+import asyncio
+import pathlib
+import time
+import urllib.request
+from collections.abc import Callable
+from typing import NamedTuple
+
+MIB = 1024 * 1024
+
+
+class Figures(NamedTuple):
+    """One look. `memory_bytes`: resident and its own (not mapped from files)."""
+
+    memory_bytes: int
+    descriptors: int
+    threads: int
+    open_calls: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.memory_bytes / MIB:.1f} MiB, {self.descriptors} descriptors, "
+            f"{self.threads} threads, {self.open_calls} open calls"
+        )
+
+
+def memory_bytes(pid: int) -> int:
+    """Anonymous resident memory of a process."""
+    return _status(pid, "RssAnon") * 1024
+
+
+def _status(pid: int, field: str) -> int:
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == field:
+            return int(value.split()[0])
+    raise KeyError(field)
+
+
+def metrics(http_address: str) -> dict[str, float]:
+    """Every metric of a dispatcher, its series added up."""
+    found: dict[str, float] = {}
+    with urllib.request.urlopen(f"http://{http_address}/metrics", timeout=10) as answer:
+        for line in answer.read().decode().splitlines():
+            if line and not line.startswith("#"):
+                series, _, value = line.rpartition(" ")
+                name = series.partition("{")[0]
+                found[name] = found.get(name, 0.0) + float(value)
+    return found
+
+
+def of(pid: int, http_address: str) -> Figures:
+    """A dispatcher's figures now."""
+    return Figures(
+        memory_bytes=memory_bytes(pid),
+        descriptors=len(list(pathlib.Path(f"/proc/{pid}/fd").iterdir())),
+        threads=_status(pid, "Threads"),
+        open_calls=int(metrics(http_address).get("penstock_dispatcher_open_calls", 0)),
+    )
+
+
+async def settle(
+    pid: int, http_address: str, settled: Callable[[Figures], bool], *, seconds: float
+) -> Figures:
+    """The figures as soon as they are as wanted, or when the time is up."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = await asyncio.to_thread(of, pid, http_address)
+        if settled(found) or time.monotonic() > deadline:
+            return found
+        await asyncio.sleep(0.2)
