@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from penstock.v1 import worker_service_pb2
 from penstock_dispatcher.core import afterlife, settings, units
-from rig import clients, promises, simulated, simulated_disk
+from rig import clients, promises, simulated, simulated_disk, simulated_worker
 
 Outcome = worker_service_pb2.TaskOutcome
 TURNS_TO_END_MAX = 5_000
@@ -47,7 +47,7 @@ class World:
         """Tasks may be delayed, and may have to start by a certain time."""
         self.now = 1_000_000 * units.SECOND
         self.config = self._config()
-        self.disk = simulated_disk.Disk(simulated.UID)
+        self.disk = simulated_disk.Disk(simulated_worker.UID)
         self.server: simulated.Server | None = None
         self.clients = clients.Clients(
             [
@@ -56,9 +56,9 @@ class World:
             ],
             self.rng,
         )
-        self.workers: list[simulated.WorkerProcess] = []
-        self.links: list[simulated.Link] = []
-        self.promises = promises.Promises(self.config, self.disk, self.clients.calls)
+        self.workers: list[simulated_worker.WorkerProcess] = []
+        self.links: list[simulated_worker.Link] = []
+        self.promises = promises.Promises(self.config, self.disk, self.clients, now=self.now)
         self.names = 0
         self.faults = True
         self._begin()
@@ -76,8 +76,8 @@ class World:
         # Drawn only here, so that the other scenarios' seeds stay the histories that they were.
         little = rng.random() < 0.5 if self.scenario.crowded else False
         return settings.PoolSettings(
-            name=simulated.POOL,
-            uid=simulated.UID,
+            name=simulated_worker.POOL,
+            uid=simulated_worker.UID,
             max_pending=3 if self.scenario.crowded else rng.choice([3, 10, 1000]),
             max_pending_bytes=21 if little else 2**28,
             max_waiters=rng.choice([1, 4, 100]) if self.scenario.crowded else 1000,
@@ -147,12 +147,14 @@ class World:
 
     def _start(self) -> None:
         if self.server is None:
+            if self.disk.epoch:
+                self.promises.saw_restart(self.now)
             self.server = simulated.Server(
                 self.config,
                 self.disk,
                 now=lambda: self.now,
                 draw=self.rng.random,
-                on_assigned=lambda one: self.promises.saw_assigned(one, self.server),
+                eyes=self.promises,
             )
 
     def _crash(self) -> None:
@@ -160,6 +162,8 @@ class World:
         if self.server is None:
             return
         unsynced = self.server.unsynced
+        if not unsynced:
+            self.promises.check_written(self.server)
         self.disk.sync(unsynced[: self.rng.randint(0, len(unsynced))])
         self.server = None
         for link in self.links:
@@ -177,6 +181,7 @@ class World:
     def _tick(self) -> None:
         if self.server is not None:
             self.server.tick()
+            self.promises.check_ticked(self.server, self.now)
 
     # ---- clients
 
@@ -200,7 +205,7 @@ class World:
                 if task.state in afterlife.REDRIVABLE
             ]
             if failed and self.server.redrive(task := self.rng.choice(failed)):
-                self.promises.saw_redriven(task.id)
+                self.promises.saw_redriven(task)
 
     def _submit_next_door(self) -> None:
         if self.server is not None:
@@ -216,7 +221,7 @@ class World:
         if self.workers:
             self._connect_worker(self.rng.choice(self.workers))
 
-    def _connect_worker(self, worker: simulated.WorkerProcess) -> None:
+    def _connect_worker(self, worker: simulated_worker.WorkerProcess) -> None:
         if worker.link is None and self.server is not None and not worker.session.finished:
             self.links.append(worker.connect())
 
@@ -237,7 +242,7 @@ class World:
         if self.links and self.server is not None:
             self._deliver_on(self.rng.choice(self.links))
 
-    def _deliver_on(self, link: simulated.Link) -> bool:
+    def _deliver_on(self, link: simulated_worker.Link) -> bool:
         assert self.server is not None
         if not link.served:
             self.server.disconnected(link)
@@ -263,7 +268,7 @@ class World:
     def _new_worker(self, pod_uid: str = "", *, slots: int = 0, revision: str = "") -> None:
         self.names += 1
         self.workers.append(
-            simulated.WorkerProcess(
+            simulated_worker.WorkerProcess(
                 pod_uid or f"pod-{self.names}",
                 slots=slots or self.rng.randint(1, 3),
                 revision=revision,
@@ -277,7 +282,7 @@ class World:
             worker = self.rng.choice(busy)
             self._end_attempt(worker, self.rng.choice(list(worker.running)))
 
-    def _end_attempt(self, worker: simulated.WorkerProcess, lease_id: str) -> None:
+    def _end_attempt(self, worker: simulated_worker.WorkerProcess, lease_id: str) -> None:
         task = worker.running[lease_id]
         done = Outcome(completed=Outcome.Completed(result=task.payload[::-1]))
         if lease_id in worker.stopped and self.rng.random() < 0.8:
@@ -304,7 +309,7 @@ class World:
             self.server.pool.fleet.gone(worker.pod_uid, "Error", self.now)
             self.server.turn()
 
-    def _end_process(self, worker: simulated.WorkerProcess) -> None:
+    def _end_process(self, worker: simulated_worker.WorkerProcess) -> None:
         if worker.link is not None:
             worker.link.held = False
             self._lose_tail(worker.link.up)
@@ -353,7 +358,7 @@ class World:
             while self._deliver_on(link):
                 pass
         self.server.commit(len(self.server.unsynced))
-        self.server.tick()
+        self._tick()
         for worker in self.workers:
             while worker.read(self.now):
                 pass
