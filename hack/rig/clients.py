@@ -113,8 +113,11 @@ class Clients:
 
     def submit_missing(self, server: simulated.Server, now: int) -> None:
         """Everybody who was not accepted yet tries again, as far as there is room."""
+        book, config = server.pool.book, server.pool.config
         for one in self.calls:
-            if not one.task_id and server.pool.book.waiting < server.pool.config.max_pending:
+            left = config.max_pending_bytes - book.waiting_bytes
+            fits = book.waiting < config.max_pending and one.wanted.size <= left
+            if fits and not one.task_id:
                 self._call(one, self._submission(one, now), server)
 
     def _call(

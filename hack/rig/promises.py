@@ -88,6 +88,7 @@ class Promises:
             "what was cancelled never starts again"
         )
         assert call.wanted.body == task.body, "what runs is what was wanted"
+        assert task.priority == (call.wanted.priority or task.priority), "a task keeps its priority"
         assert task.sequence in self._disk.accepted_ever, "nothing runs before it is durable"
         assert one.time >= task.not_before, "delayed tasks wait for their time"
         assert task.attempt > 1 or one.time < (task.expire_time or units.NEVER), "in time or never"
@@ -147,7 +148,9 @@ class Promises:
             fits = book.waiting < config.max_pending and waiter.wanted.size <= left
             assert not fits, "nobody waits while there is room"
         assert len(room) == len(server.waiting) <= config.max_waiters, "waiters are those who wait"
-        assert room.payload_bytes == sum(each.wanted.size for each in server.waiting)
+        assert room.payload_bytes == sum(each.wanted.size for each in server.waiting), (
+            "the bytes of waiters are counted"
+        )
 
     def _check_tasks(self, server: simulated.Server, now: int) -> None:
         book, durable_lsn = server.pool.book, server.durable_lsn
@@ -225,7 +228,7 @@ class Promises:
     def check_end(self, server: simulated.Server, *, gentle: bool) -> None:
         """What must hold once everything has ended."""
         book, states = server.pool.book, tasks.TaskState
-        assert not server.pool.fleet.leases.all()
+        assert not server.pool.fleet.leases.all(), "every lease ends"
         self.check_written(server)
         for call in self._calls:
             if call.deleting:
@@ -241,7 +244,7 @@ class Promises:
             again = {name: count for name, count in self._runs.items() if count > 1}
             assert not again, f"run twice: {again}"
             attempts = [task.attempt for task in book.tasks.values()]
-            assert max(attempts) <= 1
+            assert max(attempts) <= 1, "run twice: max(attempts)"
             ended = {task.state for task in book.tasks.values()}
             assert ended <= {states.SUCCEEDED, states.CANCELLED, states.EXPIRED}
 

@@ -235,7 +235,9 @@ class Server:
         if self.pool.next_deadline() <= self._now():
             self.pool.tick(self._now())
         self.turn()
-        assert self.pool.next_deadline() > self._now(), "or its timer would fire all the time"
+        assert self.pool.next_deadline() > self._now(), (
+            "a timer that is due does something, or it would fire all the time"
+        )
 
     def turn(self) -> None:
         """Carry effects out; tell clients what is durable."""

@@ -13,14 +13,13 @@ fires without need; and in a gentle world (dispatcher crashes and broken streams
 twice.
 """
 
-import collections
 import dataclasses
 import random
 from collections.abc import Callable
 
 from penstock.v1 import worker_service_pb2
 from penstock_dispatcher.core import afterlife, settings, units
-from rig import clients, promises, simulated, simulated_disk, simulated_worker
+from rig import clients, promises, simulated, simulated_disk, simulated_worker, streams
 
 Outcome = worker_service_pb2.TaskOutcome
 TURNS_TO_END_MAX = 5_000
@@ -37,7 +36,7 @@ class Scenario:
     """Clients may wait for room, and retry what failed; the pool has little room, in bytes also."""
 
 
-class World:
+class World(streams.Streams):
     """One history. `run` plays it to its end; any broken promise is an AssertionError."""
 
     def __init__(self, seed: int, scenario: Scenario) -> None:
@@ -170,10 +169,6 @@ class World:
             link.served = False
             self._lose_tail(link.down)
 
-    def _lose_tail(self, frames: collections.deque[bytes]) -> None:
-        for _ in range(self.rng.randint(0, len(frames))):
-            frames.pop()
-
     def _commit(self) -> None:
         if self.server is not None and self.server.unsynced:
             self.server.commit(self.rng.randint(1, len(self.server.unsynced)))
@@ -215,57 +210,20 @@ class World:
         if self.server is not None:
             self.clients.cancel(self.server)
 
-    # ---- streams
-
-    def _connect(self) -> None:
-        if self.workers:
-            self._connect_worker(self.rng.choice(self.workers))
-
-    def _connect_worker(self, worker: simulated_worker.WorkerProcess) -> None:
-        if worker.link is None and self.server is not None and not worker.session.finished:
-            self.links.append(worker.connect())
-
-    def _break_link(self) -> None:
-        """A stream breaks; each side notices on its own."""
-        if self.links:
-            link = self.rng.choice(self.links)
-            self._lose_tail(link.up)
-            self._lose_tail(link.down)
-            link.held = False
-            link.served = False
-            if self.server is not None and self.rng.random() < 0.7:
-                self.server.disconnected(link)
-
-    def _deliver(self) -> None:
-        """One frame reaches the dispatcher, or it notices the end of a stream."""
-        self.links = [link for link in self.links if link.held or link.served or link.up]
-        if self.links and self.server is not None:
-            self._deliver_on(self.rng.choice(self.links))
-
-    def _deliver_on(self, link: simulated_worker.Link) -> bool:
-        assert self.server is not None
-        if not link.served:
-            self.server.disconnected(link)
-            link.up.clear()
-            return False
-        if link.up:
-            self.server.receive(link, link.up.popleft())
-            return True
-        if not link.held:
-            self.server.disconnected(link)
-        return False
-
-    def _write(self) -> None:
-        if self.workers:
-            self.rng.choice(self.workers).write(self.now)
-
-    def _read(self) -> None:
-        if self.workers:
-            self.rng.choice(self.workers).read(self.now)
-
     # ---- workers
 
-    def _new_worker(self, pod_uid: str = "", *, slots: int = 0, revision: str = "") -> None:
+    def _worker_types(self) -> tuple[str, ...]:
+        """What a process takes that starts; empty = everything."""
+        return ()
+
+    def _new_worker(
+        self,
+        pod_uid: str = "",
+        *,
+        slots: int = 0,
+        revision: str = "",
+        types: tuple[str, ...] | None = None,
+    ) -> None:
         self.names += 1
         self.workers.append(
             simulated_worker.WorkerProcess(
@@ -273,6 +231,7 @@ class World:
                 slots=slots or self.rng.randint(1, 3),
                 revision=revision,
                 on_start=self.promises.saw_start,
+                types=self._worker_types() if types is None else types,
             )
         )
 
@@ -288,14 +247,17 @@ class World:
         if lease_id in worker.stopped and self.rng.random() < 0.8:
             done = Outcome(cancelled=Outcome.Cancelled())
         elif self.faults and not self.scenario.gentle and self.rng.random() < 0.3:
-            done = self.rng.choice(
-                [
-                    Outcome(failed=Outcome.Failed(retryable=True)),
-                    Outcome(failed=Outcome.Failed(retryable=False)),
-                    Outcome(released=Outcome.Released(reason="no")),
-                ]
-            )
+            done = self._failure()
         worker.end(lease_id, done)
+
+    def _failure(self) -> worker_service_pb2.TaskOutcome:
+        return self.rng.choice(
+            [
+                Outcome(failed=Outcome.Failed(retryable=True)),
+                Outcome(failed=Outcome.Failed(retryable=False)),
+                Outcome(released=Outcome.Released(reason="no")),
+            ]
+        )
 
     def _kill_worker(self) -> None:
         """A process dies. Its pod starts another, or goes, which the operator may report."""

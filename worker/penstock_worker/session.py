@@ -229,6 +229,8 @@ class Session:
             self._granted = max(0, self._granted - 1)
             if lease.lease_id in self._attempts:
                 continue
+            if self._goodbye_told:
+                continue  # the two crossed: with our goodbye the dispatcher takes it back
             attempt = self._attempts[lease.lease_id] = _Attempt(lease)
             if len(self.running) > self.identity.slots or self._stopping or self._unready_asked:
                 self._end(

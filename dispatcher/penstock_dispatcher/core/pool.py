@@ -147,7 +147,7 @@ class Pool:
         durable.
         """
         self.room.let_in(self.config, now)
-        refusal = self.shut(wanted.task_id)
+        refusal = self._shut_for(wanted, now)
         if refusal is not None:
             self.book.refused_total += 1
             return refusal
@@ -179,7 +179,7 @@ class Pool:
 
     def judge(self, wanted: tasks.Submission, now: int) -> admission.Admission | None:
         """What `submit` would answer, None = it would accept. Changes nothing."""
-        return self.shut(wanted.task_id) or self.book.judge(wanted, self.config, now)
+        return self._shut_for(wanted, now) or self.book.judge(wanted, self.config, now)
 
     def submit_atomically(
         self, batch: Sequence[tasks.Submission], now: int
@@ -210,6 +210,11 @@ class Pool:
                 _Reason.DRAINING, task_id, message=f"pool {self.name} is draining"
             )
         return None
+
+    def _shut_for(self, wanted: tasks.Submission, now: int) -> admission.Admission | None:
+        """The same for a submission: one that was made before is told its task all the same."""
+        known = self.book.requests.find(wanted.request_id, now)
+        return self.shut(wanted.task_id) if known is None else None
 
     def cancel(self, task: tasks.Task, reason: str, now: int) -> bool:
         """Stop a task: at once if it waits, by asking its worker if it runs. False = it has ended
