@@ -19,8 +19,12 @@ class Call:
     """How long after its submission it must have started, 0 = the pool says."""
     task_id: str = ""
     """As the dispatcher answered; empty = not accepted yet."""
+    task_uid: str = ""
+    sequence: int = 0
     cancelled: bool = False
     """As the dispatcher answered."""
+    deleting: bool = False
+    """Somebody wants the task to be forgotten: it may be gone."""
 
 
 def call(number: int, rng: random.Random, *, timed: bool) -> Call:
@@ -48,8 +52,18 @@ class Clients:
 
     def __init__(self, calls: list[Call], rng: random.Random) -> None:
         self.calls = calls
+        self._by_request = {one.wanted.request_id: one for one in calls}
         self._rng = rng
         self._names = 0
+
+    def find(self, request_id: str) -> Call:
+        """Who has this request id."""
+        return self._by_request[request_id]
+
+    def add(self, one: Call) -> None:
+        """One more client."""
+        self.calls.append(one)
+        self._by_request[one.wanted.request_id] = one
 
     @property
     def satisfied(self) -> bool:
@@ -59,7 +73,8 @@ class Clients:
     def _submission(self, one: Call, now: int) -> tasks.Submission:
         self._names += 1
         return one.wanted._replace(
-            task_id=f"t{self._names}",
+            task_id=one.wanted.task_id or f"t{self._names}",
+            uid=f"u{self._names}",
             not_before=now + one.delay_ns if one.delay_ns else 0,
             expire_time=now + one.patience_ns if one.patience_ns else 0,
         )
@@ -83,18 +98,25 @@ class Clients:
         waiting = [task for task in book.tasks.values() if task.place is not tasks.Place.NOWHERE]
         size = sum(task.size for task in waiting) + one.wanted.size
         fits = len(waiting) < config.max_pending and size <= config.max_pending_bytes
+        shut = server.pool.closed_time or server.pool.draining
         known = book.requests.find(one.wanted.request_id, now) is not None
         wanted = self._submission(one, now)
         self._call(one, wanted, server, wait_ns=wait_ns)
         if not known:
             accepted = wanted.task_id in book.tasks
+            if shut:
+                assert not accepted, "a pool that is shut admits nothing"
+                return
             # Who waits may get in at once, by what the turn after the call has assigned.
             assert accepted == fits or (accepted and wait_ns is not None), "the bound is exact"
 
     def submit_missing(self, server: simulated.Server, now: int) -> None:
         """Everybody who was not accepted yet tries again, as far as there is room."""
+        book, config = server.pool.book, server.pool.config
         for one in self.calls:
-            if not one.task_id and server.pool.book.waiting < server.pool.config.max_pending:
+            left = config.max_pending_bytes - book.waiting_bytes
+            fits = book.waiting < config.max_pending and one.wanted.size <= left
+            if fits and not one.task_id:
                 self._call(one, self._submission(one, now), server)
 
     def _call(
@@ -107,8 +129,13 @@ class Clients:
     ) -> None:
         def answer(decided: admission.Admission) -> None:
             if decided.admitted:
+                written = server.disk.requests.get(one.wanted.request_id)
+                assert written is not None, "nobody is told of a task that a crash could take back"
                 assert one.task_id in ("", decided.task_id), "one request id, one task"
+                own = decided.task is None or decided.task.uid == written.uid
+                assert own, "a repeated call is told of its own task"
                 one.task_id = decided.task_id
+                one.task_uid, one.sequence = written.uid, written.sequence
             else:
                 assert not one.task_id, "what was accepted is never refused later"
 
@@ -119,11 +146,14 @@ class Clients:
 
     def cancel(self, server: simulated.Server) -> None:
         """One client does not want its task any more."""
-        accepted = [one for one in self.calls if one.task_id]
+        accepted = [one for one in self.calls if one.task_id and not one.deleting]
         if accepted:
             one = self._rng.choice(accepted)
 
             def answer() -> None:
+                assert one.sequence in server.disk.stopped_ever, (
+                    "nobody is told of a cancel that a crash could take back"
+                )
                 one.cancelled = True
 
             server.cancel(server.pool.book.tasks[one.task_id], answer)

@@ -11,7 +11,7 @@ import dataclasses
 
 from penstock_dispatcher.core import units
 from penstock_operator import observed
-from rig import simulated, simulation
+from rig import simulated_worker, simulation
 
 STARVED_SHARE = 0.1
 """Of a pod's readiness probes."""
@@ -23,7 +23,7 @@ class ClusterWorld(simulation.World):
     def _begin(self) -> None:
         self.deployments: dict[str, observed.Deployment] = {}
         self.pods: dict[str, observed.Pod] = {}
-        self.processes: dict[str, simulated.WorkerProcess] = {}
+        self.processes: dict[str, simulated_worker.WorkerProcess] = {}
         """By pod UID: those that live."""
         self.versions = 0
         self.unready: set[str] = set()
@@ -34,7 +34,7 @@ class ClusterWorld(simulation.World):
         """Pods that were shut out, and what they ran then."""
         self.removed = 0
 
-    def _connect_worker(self, worker: simulated.WorkerProcess) -> None:
+    def _connect_worker(self, worker: simulated_worker.WorkerProcess) -> None:
         if worker.session.identity.revision not in self.mute:
             super()._connect_worker(worker)
 
@@ -109,7 +109,7 @@ class ClusterWorld(simulation.World):
                 resource_version=self._version(),
             )
 
-    def _end_pod(self, pod: observed.Pod, process: simulated.WorkerProcess | None) -> None:
+    def _end_pod(self, pod: observed.Pod, process: simulated_worker.WorkerProcess | None) -> None:
         if process is not None:
             if process.running or process.session.unacknowledged:
                 return  # it finishes what it runs

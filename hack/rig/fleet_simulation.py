@@ -25,7 +25,7 @@ from penstock_operator import (
     sections,
     spec,
 )
-from rig import cluster_simulation, simulated
+from rig import cluster_simulation, simulated_worker
 
 MAXIMUM = 5
 IDLE_SECONDS = 3
@@ -63,7 +63,7 @@ class FleetWorld(cluster_simulation.ClusterWorld):
         return spec.WorkerPoolSpec(
             namespace="default",
             name="sim",
-            uid=simulated.UID,
+            uid=simulated_worker.UID,
             generation=self.revision,
             template={"metadata": {"labels": {"edition": str(self.revision)}}},
             slots_per_worker=1,
@@ -295,7 +295,7 @@ class FleetWorld(cluster_simulation.ClusterWorld):
         taken = pool.reservations.shut_out(
             action.pod_uids, expected=frozenset(pool.fleet.expected.values())
         )
-        self.server.turn()
+        self.server.when_durable(lambda: self.promises.saw_drained(taken))
         for uid in taken:
             process = self.processes.get(uid)
             runs = set(process.running) | set(process.session.leases) if process else set()

@@ -1,14 +1,17 @@
 """The promises that a simulated history is checked against; see `rig.simulation`.
 
-Kept apart from the world that tries to break them: this module only looks.
+Kept apart from the world that tries to break them: this module only looks. What it knows, it has
+from what was told to clients, workers and the operator, and from what was written to the disk; the
+core's own counts are what is judged.
 """
 
 import collections
 
 from penstock.v1 import task_pb2
-from penstock_dispatcher.core import settings, units
+from penstock_dispatcher import loading
+from penstock_dispatcher.core import effects, settings, units
 from penstock_dispatcher.core import task as tasks
-from rig import clients, simulated, simulated_disk
+from rig import clients, rate_window, simulated, simulated_disk
 
 
 class Promises:
@@ -18,80 +21,219 @@ class Promises:
         self,
         config: settings.PoolSettings,
         disk: simulated_disk.Disk,
-        calls: list[clients.Call],
+        wanted: clients.Clients,
+        *,
+        now: int,
     ) -> None:
-        self._config = config
-        self._calls = calls
+        self.config = config
+        self.paused = False
+        """Somebody was told so, and has not asked for anything else since."""
+        self._wanted = wanted
+        self._calls = wanted.calls
         self._disk = disk
-        self._assigned: list[simulated.Assigned] = []
+        self._token = 0
+        self._newest: dict[str, int] = {}
+        """By task uid: a lower token's outcome comes too late, as far as this process can know."""
+        self._lease_of: dict[str, tuple[str, int]] = {}
+        """By lease id: task uid and token."""
+        self._heard: dict[str, int] = {}
+        """By lease id: when its worker named it last."""
+        self._shut_out: set[str] = set()
         self._runs: collections.Counter[str] = collections.Counter()
         self._ended: dict[str, tasks.TaskState] = {}
+        self._rate = rate_window.RateWindow(config.rate_limit, now=now)
+
+    # ------------------------------------------------------------ what is seen
 
     def saw_start(self, name: str) -> None:
         """A worker has started a task."""
         self._runs[name.rpartition("/")[2]] += 1
 
-    def saw_assigned(self, one: simulated.Assigned, server: simulated.Server | None) -> None:
-        """The dispatcher has given a task out; `server` None = while it loads."""
-        assert one.pod_uid not in self._disk.tombstones(), "a drained pod gets no more work"
-        if self._assigned:
-            assert one.token > self._assigned[-1].token, "tokens only grow"
-        self._assigned.append(one)
+    def saw_config(self, config: settings.PoolSettings, now: int) -> None:
+        """The operator's configuration is in force."""
+        self.config = config
+        self._rate.limited(config.rate_limit, now)
+
+    def saw_restart(self, now: int) -> None:
+        """A dispatcher process begins."""
+        self._rate.emptied(now)
+        self._newest.clear()
+
+    def saw_drained(self, pod_uids: list[str]) -> None:
+        """Somebody was told that these pods get no more work."""
+        self._shut_out.update(pod_uids)
+
+    def saw_heard(self, lease_id: str, now: int) -> None:
+        """A worker has named a lease."""
+        self._heard[lease_id] = now
+
+    def saw_stall(self, server: simulated.Server, now: int) -> None:
+        """The dispatcher could hear nobody until now."""
+        for lease in server.pool.fleet.leases.all():
+            self._heard[lease.id] = now
+
+    def saw_assigned(self, one: simulated.Assigned, server: simulated.Server) -> None:
+        """The dispatcher has given a task out."""
         task = one.task
-        assert not any(call.cancelled and call.task_id == task.id for call in self._calls), (
+        assert one.token > self._token, "tokens only grow"
+        self._token = self._newest[task.uid] = one.token
+        assert task.lease is not None
+        self._lease_of[task.lease.id] = task.uid, one.token
+        self._heard[task.lease.id] = one.time
+        assert one.pod_uid not in self._disk.tombstones(), "a drained pod gets no more work"
+        assert one.pod_uid not in self._shut_out, "a pod that was shut out gets no work"
+        assert not self.paused, "a paused pool gives nothing out"
+        assert not self.config.suspended, "a suspended pool gives nothing out"
+        call = self._wanted.find(task.request_id)
+        assert not (call.cancelled and call.task_uid == task.uid), (
             "what was cancelled never starts again"
         )
+        assert call.wanted.body == task.body, "what runs is what was wanted"
+        assert task.priority == (call.wanted.priority or task.priority), "a task keeps its priority"
+        assert task.sequence in self._disk.accepted_ever, "nothing runs before it is durable"
         assert one.time >= task.not_before, "delayed tasks wait for their time"
         assert task.attempt > 1 or one.time < (task.expire_time or units.NEVER), "in time or never"
-        if server is None:
-            return
-        rank = (-task.priority, task.sequence)
+        self._rate.started(one.time)
+        if not server.loading:
+            self._check_order(one, server)
+
+    def _check_order(self, one: simulated.Assigned, server: simulated.Server) -> None:
+        rank = (-one.task.priority, one.task.sequence)
         better = [
             other.id
             for other in server.pool.book.tasks.values()
             if other.place is tasks.Place.QUEUED
             and other.state is tasks.TaskState.PENDING
             and (-other.priority, other.sequence) < rank
+            and (not one.types or other.type in one.types)
         ]
-        assert not better, f"the best task first: {better} before {task.id}"
+        assert not better, f"the best task first: {better} before {one.task.id}"
         running = len(server.pool.fleet.leases)
-        assert running <= (self._config.max_in_flight or running), "at most maxInFlight"
+        assert running <= (self.config.max_in_flight or running), "at most maxInFlight"
 
-    def saw_redriven(self, task_id: str) -> None:
+    def saw_outcome(self, lease_id: str, server: simulated.Server) -> None:
+        """The dispatcher has taken an outcome, and it counts."""
+        assert lease_id not in server.recorded, "an attempt's outcome is recorded once"
+        uid, token = self._lease_of[lease_id]
+        assert token >= self._newest.get(uid, 0), "a late outcome is refused"
+
+    def saw_told(self, effect: effects.Effect, server: simulated.Server) -> None:
+        """Somebody is told something, that a crash must not take back."""
+        disk = self._disk
+        match effect:
+            case effects.OutcomeAcked(accepted=True):
+                written = server.recorded.get(effect.lease_id)
+                assert written is not None, "only what is recorded is acknowledged"
+                assert written <= server.durable_lsn, "no acknowledgement before the sync"
+            case effects.TaskChanged(previous=None):
+                assert effect.task.sequence in disk.accepted_ever, "no news before the sync"
+            case effects.TaskChanged(state=state) if state in tasks.TERMINAL:
+                assert effect.task.sequence in disk.ended_ever, "no news before the sync"
+            case effects.Welcomed():
+                assert effect.session_id in disk.sessions_ever, "no welcome before the sync"
+
+    def saw_redriven(self, task: tasks.Task) -> None:
         """A task that failed was queued again: from now on another outcome may be seen."""
-        self._ended.pop(task_id, None)
+        self._ended.pop(task.uid, None)
+        self._newest[task.uid] = self._token + 1
+
+    # ------------------------------------------------------------ after every step
 
     def check(self, server: simulated.Server, now: int) -> None:
         """What must hold after every step."""
-        book, valid = server.pool.book, server.pool.fleet.leases.all()
-        assert len({lease.task.id for lease in valid}) == len(valid), "one valid lease a task"
-        for lease in valid:
-            assert lease.task.lease is lease
-            assert lease.task.state in tasks.IN_FLIGHT
-        runnable = 0
-        for task in book.tasks.values():
-            runnable += task.place is not tasks.Place.NOWHERE and task.not_before <= now
-            places = (task.place is not tasks.Place.NOWHERE, task.lease is not None, task.terminal)
-            assert sum(places) == 1, f"{task.id} waits, runs or is over, and only one of them"
-            if task.terminal and task.lsn <= server.durable_lsn:
-                seen = self._ended.setdefault(task.id, task.state)
-                assert seen is task.state, "an outcome that was seen stays"
-        left = self._config.max_pending_bytes - book.waiting_bytes
+        self._check_tasks(server, now)
+        self._check_leases(server)
+        book, room, config = server.pool.book, server.pool.room, self.config
+        left = config.max_pending_bytes - book.waiting_bytes
         for waiter in server.waiting:
-            room = book.waiting < self._config.max_pending and waiter.wanted.size <= left
-            assert not room, "nobody waits while there is room"
-        assert len(server.pool.room) == len(server.waiting) <= self._config.max_waiters
+            fits = book.waiting < config.max_pending and waiter.wanted.size <= left
+            assert not fits, "nobody waits while there is room"
+        assert len(room) == len(server.waiting) <= config.max_waiters, "waiters are those who wait"
+        assert room.payload_bytes == sum(each.wanted.size for each in server.waiting), (
+            "the bytes of waiters are counted"
+        )
+
+    def _check_tasks(self, server: simulated.Server, now: int) -> None:
+        book, durable_lsn = server.pool.book, server.durable_lsn
+        waiting = waiting_bytes = runnable = over = 0
+        nowhere, terminal = tasks.Place.NOWHERE, tasks.TERMINAL
+        for task in book.tasks.values():
+            if task.place is not nowhere:
+                waiting += 1
+                waiting_bytes += task.size
+                runnable += task.not_before <= now
+                apart = task.lease is None and task.state not in terminal
+            else:
+                over += task.state in terminal
+                apart = (task.lease is not None) != (task.state in terminal)
+            assert apart, f"{task.id} waits, runs or is over, and only one of them"
+        assert book.waiting == waiting, "who waits is counted"
+        assert book.waiting_bytes == waiting_bytes, "the bytes that wait are counted"
         assert server.pool.runnable_slots(now) <= runnable, "demand is what could run"
+        running = len(server.pool.fleet.leases)
+        assert len(book.tasks) == waiting + running + over, "accepted = waiting + running + over"
         for call in self._calls:
-            assert not call.task_id or call.task_id in book.tasks, f"{call.task_id} is lost"
+            if not call.task_id or call.deleting:
+                continue
+            mine = book.tasks.get(call.task_id)
+            assert mine is not None, f"{call.task_id} is lost"
+            assert mine.uid == call.task_uid, f"{call.task_id} is lost: another one has its name"
+            assert mine.sequence == call.sequence, "a task keeps its place in the order"
+            if mine.state in terminal and mine.lsn <= durable_lsn:
+                seen = self._ended.setdefault(mine.uid, mine.state)
+                assert seen is mine.state, "an outcome that was seen stays"
         names = {task.request_id for task in book.tasks.values()}
         assert len(names) == len(book.tasks), "one task for a request id"
+        if server.pool.drained:
+            left = running + (waiting if server.pool.dispatching else 0)
+            assert not left, "a drained pool has nothing to do"
+
+    def _check_leases(self, server: simulated.Server) -> None:
+        valid, table = server.pool.fleet.leases.all(), server.pool.fleet.workers
+        assert len({lease.task.id for lease in valid}) == len(valid), "one valid lease a task"
+        for lease in valid:
+            assert lease.task.lease is lease, "one valid lease a task"
+            assert lease.task.state in tasks.IN_FLIGHT, "what has a lease runs"
+            worker = table.get(lease.session_id)
+            held = worker is not None and worker.leases.get(lease.id) is lease
+            assert held, "a lease belongs to a session that is there"
+
+    def check_ticked(self, server: simulated.Server, now: int) -> None:
+        """What must hold when timers have fired: every lease ends."""
+        for lease in server.pool.fleet.leases.all():
+            heard = self._heard[lease.id] + self.config.lease_ns
+            assert now < heard, "a lease ends when nothing is heard of it"
+            longest = lease.task.execution_timeout_ns + self.config.cancel_grace_ns
+            assert now < lease.start_time + longest, "a lease ends with its execution time-out"
+
+    # ------------------------------------------------------------ when everything is synced
+
+    def check_written(self, server: simulated.Server) -> None:
+        """Everything is synced: what a restart would load is what there is."""
+        pool, disk = server.pool, self._disk
+        loaded = [loading.task_of(entry, self.config) for entry in disk.stored_tasks()]
+        mine = pool.book.tasks.values()
+        waiting = {task.uid for task in mine if task.place is not tasks.Place.NOWHERE}
+        differ = {_durable(task, waiting) for task in mine}
+        differ ^= {_durable(task, waiting) for task in loaded}
+        assert not differ, f"what is loaded is what was there: {differ}"
+        assert disk.tombstones() == pool.fleet.workers.tombstones, "tombstones are written"
+        sessions = {worker.session_id for worker in pool.fleet.workers.all()}
+        assert sessions <= disk.sessions().keys(), "sessions are written"
+        latches = (pool.paused, pool.closed_time, pool.draining)
+        written = disk.latched
+        assert latches == (written.paused, written.closed_time, written.draining), (
+            "latches are written"
+        )
 
     def check_end(self, server: simulated.Server, *, gentle: bool) -> None:
         """What must hold once everything has ended."""
         book, states = server.pool.book, tasks.TaskState
-        assert not server.pool.fleet.leases.all()
+        assert not server.pool.fleet.leases.all(), "every lease ends"
+        self.check_written(server)
         for call in self._calls:
+            if call.deleting:
+                continue
             task = book.tasks[call.task_id]
             if task.state is states.SUCCEEDED:
                 payload = task_pb2.Task.FromString(task.body).payload
@@ -99,22 +241,28 @@ class Promises:
             if call.cancelled:
                 assert task.state in (states.CANCELLED, states.SUCCEEDED), "cancelled, or done"
         assert len(self._disk.ended()) == len(book.tasks), "each task has one recorded outcome"
-        self._check_rate()
         if gentle:
             again = {name: count for name, count in self._runs.items() if count > 1}
             assert not again, f"run twice: {again}"
             attempts = [task.attempt for task in book.tasks.values()]
-            assert max(attempts) <= 1
+            assert max(attempts) <= 1, "run twice: max(attempts)"
             ended = {task.state for task in book.tasks.values()}
             assert ended <= {states.SUCCEEDED, states.CANCELLED, states.EXPIRED}
 
-    def _check_rate(self) -> None:
-        """In every window of t: starts <= burst + t * rate, across restarts."""
-        rate = self._config.rate_limit
-        if rate is None:
-            return
-        times = [one.time for one in self._assigned]
-        for first in range(len(times)):
-            for last in range(first, len(times)):
-                allowed = rate.burst * rate.period_ns + (times[last] - times[first]) * rate.tasks
-                assert (last - first + 1) * rate.period_ns <= allowed, "the rate is exact"
+
+def _durable(task: tasks.Task, waiting: set[str]) -> tuple[object, ...]:
+    """What of a task must survive. One that runs is loaded as if it had been handed back."""
+    return (
+        task.uid,
+        task.id,
+        task.sequence,
+        task.priority,
+        task.size,
+        task.state if task.terminal else None,
+        task.attempt - (task.lease is not None),
+        task.worker_losses,
+        task.not_before if task.uid in waiting else 0,
+        task.expire_time,
+        task.cancelling and not task.terminal,
+        task.result,
+    )

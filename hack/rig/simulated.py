@@ -1,18 +1,17 @@
-"""The parts of the simulation: a dispatcher's shell, links, worker processes.
+"""The dispatcher of the simulation: a shell around the real pool.
 
-What is under test is real: the pool state machine, the loader's reading of tasks, the worker's
-`session`, and the frames between them, encoded and decoded. What is made here is what a machine
-may do to them: a disk that forgets what was not synced, links that break with frames on them,
-processes that end. A second pool shares the dispatcher: its records and fencing tokens lie between
+What is under test is real: the pool state machine, the loader's reading of tasks, and the frames
+between it and its workers, encoded and decoded. What is told, and to whom, is shown to `Eyes`. A
+second pool shares the dispatcher: its records and fencing tokens lie between
 those of the pool that is watched. Nothing waits and nothing reads a clock: `rig.simulation` says
 what happens next, and when.
 """
 
-import collections
 import dataclasses
 from collections.abc import Callable
+from typing import Protocol
 
-from penstock.v1 import task_pb2, worker_service_pb2
+from penstock.v1 import worker_service_pb2
 from penstock_dispatcher import loading
 from penstock_dispatcher.convert import frames, times, worker_side
 from penstock_dispatcher.core import (
@@ -23,28 +22,10 @@ from penstock_dispatcher.core import (
     leases,
     records,
     settings,
-    units,
 )
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
-from penstock_worker import session
-from rig import neighbour, simulated_disk
-
-POOL = "namespaces/default/pools/sim"
-UID = "uid-sim"
-
-
-@dataclasses.dataclass(eq=False)
-class Link:
-    """One stream: ordered, and whatever is on it may be lost when it breaks."""
-
-    up: collections.deque[bytes] = dataclasses.field(default_factory=collections.deque)
-    down: collections.deque[bytes] = dataclasses.field(default_factory=collections.deque)
-    session_id: str = ""
-    served: bool = True
-    """The dispatcher's end is open."""
-    held: bool = True
-    """The worker's end is open."""
+from rig import neighbour, simulated_disk, simulated_worker
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,6 +36,27 @@ class Assigned:
     token: int
     pod_uid: str
     time: int
+    types: frozenset[str]
+    """That its worker takes; empty = all."""
+
+
+class Eyes(Protocol):
+    """Who looks at what a dispatcher does; see `rig.promises`."""
+
+    def saw_assigned(self, one: Assigned, server: "Server") -> None:
+        """A task is given out."""
+
+    def saw_told(self, effect: effects.Effect, server: "Server") -> None:
+        """Somebody is told something."""
+
+    def saw_outcome(self, lease_id: str, server: "Server") -> None:
+        """An outcome was taken, and counts."""
+
+    def saw_heard(self, lease_id: str, now: int) -> None:
+        """A worker has named a lease."""
+
+    def saw_drained(self, pod_uids: list[str]) -> None:
+        """These pods are known, durably, to get nothing any more."""
 
 
 class Server:
@@ -67,7 +69,7 @@ class Server:
         *,
         now: Callable[[], int],
         draw: Callable[[], float],
-        on_assigned: Callable[[Assigned], None],
+        eyes: Eyes,
     ) -> None:
         disk.epoch += 1
         self.epoch = disk.epoch
@@ -77,10 +79,13 @@ class Server:
         self.answers: list[tuple[int, Callable[[], None]]] = []
         self.waiting: dict[admission.Waiter, Callable[[admission.Admission], None]] = {}
         """Calls that wait for room."""
+        self.recorded: dict[str, int] = {}
+        """Leases whose outcome this process has recorded → the number of its record."""
+        self.loading = True
         self._now = now
         self._log = records.RecordLog()
-        self._on_assigned = on_assigned
-        self._links: dict[str, Link] = {}
+        self._eyes = eyes
+        self._links: dict[str, simulated_worker.Link] = {}
         tokens = leases.TokenSource(disk.epoch)
         self.neighbour = neighbour.Neighbour(log=self._log, tokens=tokens, now=now())
         self.pool = pools.Pool(
@@ -91,21 +96,23 @@ class Server:
             now=now(),
             fresh=disk.epoch == 1,
         )
-        stored = disk.stored_tasks()
+        stored = [loading.task_of(entry, config) for entry in disk.stored_tasks()]
+        there = {task.sequence: task for task in stored}
         self.pool.restore(
-            stored=[loading.task_of(entry, config) for entry in stored],
+            stored=stored,
             requests=[
-                (entry.accepted.request_id, _request(entry.accepted))
-                for entry in stored
-                if entry.accepted.request_id
+                (request_id, there.get(accepted.sequence) or _request(accepted))
+                for request_id, accepted in disk.requests.items()
             ],
             sessions=disk.sessions().items(),
             tombstones=disk.tombstones(),
-            paused=False,
-            closed_time=0,
+            paused=disk.latched.paused,
+            closed_time=disk.latched.closed_time,
+            draining=disk.latched.draining,
             now=now(),
         )
         self.turn()
+        self.loading = False
 
     # ------------------------------------------------------------ clients
 
@@ -144,6 +151,11 @@ class Server:
             self.answers.append((task.lsn, answer))
         self.turn()
 
+    def when_durable(self, answer: Callable[[], None]) -> None:
+        """One more call has had its effect; it is answered when everything so far is durable."""
+        self.answers.append((self._log.last, answer))
+        self.turn()
+
     def redrive(self, task: tasks.Task) -> bool:
         """One call for a task that has ended, as it may be seen."""
         if task.lsn > self.durable_lsn or not afterlife.redrive(self.pool.book, task):
@@ -153,7 +165,7 @@ class Server:
 
     # ------------------------------------------------------------ workers
 
-    def receive(self, link: Link, data: bytes) -> None:
+    def receive(self, link: simulated_worker.Link, data: bytes) -> None:
         """One frame of a worker."""
         frame = worker_service_pb2.WorkRequest.FromString(data)
         fleet, now = self.pool.fleet, self._now()
@@ -162,11 +174,13 @@ class Server:
                 self._hello(link, frame.hello)
             case "outcomes":
                 for ended in frame.outcomes.outcomes:
-                    fleet.outcome(link.session_id, worker_side.outcome_of(ended), now)
+                    self._outcome(link, ended)
                 fleet.credit(link.session_id, frame.outcomes.credit)
             case "credit":
                 fleet.credit(link.session_id, frame.credit.slots)
             case "heartbeat":
+                for lease_id in frame.heartbeat.lease_ids:
+                    self._eyes.saw_heard(lease_id, now)
                 fleet.heartbeat(link.session_id, frame.heartbeat.lease_ids, now)
             case "progress":
                 told, checkpoint = worker_side.progress_of(frame.progress, now)
@@ -174,21 +188,37 @@ class Server:
             case "drain_started":
                 fleet.stopping(link.session_id)
             case "drained":
-                self.pool.reservations.confirm(link.session_id)
+                self._drained(link.session_id)
             case "goodbye":
                 fleet.goodbye(link.session_id, now)
         self.turn()
 
-    def _hello(self, link: Link, hello: worker_service_pb2.Hello) -> None:
+    def _outcome(self, link: simulated_worker.Link, ended: worker_service_pb2.TaskOutcome) -> None:
+        before = self._log.last
+        self.pool.fleet.outcome(link.session_id, worker_side.outcome_of(ended), self._now())
+        if self._log.last > before:
+            self._eyes.saw_outcome(ended.lease_id, self)
+            self.recorded[ended.lease_id] = self._log.last
+
+    def _drained(self, session_id: str) -> None:
+        self.pool.reservations.confirm(session_id)
+        worker = self.pool.fleet.workers.get(session_id)
+        if worker is not None and worker.drained:
+            pod_uid = worker.pod_uid
+            self.answers.append((self._log.last, lambda: self._eyes.saw_drained([pod_uid])))
+
+    def _hello(self, link: simulated_worker.Link, hello: worker_service_pb2.Hello) -> None:
         link.session_id = hello.session_id or f"s{self.epoch}-{self._log.last}-{hello.pod_uid}"
         earlier = self._links.get(link.session_id)
         if earlier is not None:
             earlier.served = False
         self._links[link.session_id] = link
+        for lease in hello.running:
+            self._eyes.saw_heard(lease.lease_id, self._now())
         introduction = worker_side.introduction(hello, link.session_id)
         assert self.pool.fleet.hello(introduction, self._now())
 
-    def disconnected(self, link: Link) -> None:
+    def disconnected(self, link: simulated_worker.Link) -> None:
         """The dispatcher has noticed that a stream is over."""
         link.served = False
         if self._links.get(link.session_id) is link:
@@ -210,7 +240,9 @@ class Server:
         if self.pool.next_deadline() <= self._now():
             self.pool.tick(self._now())
         self.turn()
-        assert self.pool.next_deadline() > self._now(), "or its timer would fire all the time"
+        assert self.pool.next_deadline() > self._now(), (
+            "a timer that is due does something, or it would fire all the time"
+        )
 
     def turn(self) -> None:
         """Carry effects out; tell clients what is durable."""
@@ -224,6 +256,7 @@ class Server:
             told()
 
     def _carry(self, effect: effects.Effect) -> None:
+        self._eyes.saw_told(effect, self)
         if isinstance(effect, effects.TaskChanged):
             return
         if isinstance(effect, effects.WaiterAnswered):
@@ -233,8 +266,12 @@ class Server:
         if isinstance(effect, effects.Assigned):
             worker = self.pool.fleet.workers.get(effect.session_id)
             assert worker is not None, "work is given to workers that are there"
-            self._on_assigned(
-                Assigned(effect.task, effect.lease.token, worker.pod_uid, effect.lease.start_time)
+            lease = effect.lease
+            self._eyes.saw_assigned(
+                Assigned(
+                    effect.task, lease.token, worker.pod_uid, lease.start_time, worker.task_types
+                ),
+                self,
             )
         link = self._links.get(effect.session_id)
         if link is None or not link.served:
@@ -248,7 +285,7 @@ class Server:
         response = worker_service_pb2.WorkResponse
         match effect:
             case effects.Assigned():
-                prefix = f"{POOL}/tasks/".encode()
+                prefix = f"{simulated_worker.POOL}/tasks/".encode()
                 return frames.assignments([frames.assignment(prefix, effect.task, effect.lease)])
             case effects.OutcomeAcked():
                 return frames.acks([frames.ack(effect.lease_id, effect.accepted)])
@@ -280,86 +317,3 @@ def _request(accepted: records.TaskAccepted) -> idempotency.Request:
     return idempotency.Request(
         accepted.sequence, accepted.task_id, accepted.fingerprint, accepted.create_time
     )
-
-
-class WorkerProcess:
-    """One worker process: the real session, and a runner whose tasks end when they are told to."""
-
-    def __init__(
-        self, pod_uid: str, *, slots: int, revision: str, on_start: Callable[[str], None]
-    ) -> None:
-        self.pod_uid = pod_uid
-        self.session = session.Session(
-            session.Identity(
-                pool=POOL,
-                pool_uid=UID,
-                pod_name=pod_uid,
-                pod_uid=pod_uid,
-                slots=slots,
-                task_types=(),
-                revision=revision,
-                sdk_version="",
-            )
-        )
-        self.link: Link | None = None
-        self.running: dict[str, task_pb2.Task] = {}
-        self.stopped: set[str] = set()
-        """Leases whose attempts were told to stop and have not ended yet."""
-        self._on_start = on_start
-
-    def connect(self) -> Link:
-        """Open a new stream."""
-        self.link = Link()
-        self.session.opened()
-        return self.link
-
-    def broke(self) -> None:
-        """Notice that the stream is over."""
-        if self.link is not None:
-            self.link.held = False
-            self.link = None
-            self.session.broke()
-
-    def write(self, now: int) -> bool:
-        """Send the next frame, if there is one."""
-        if self.link is None:
-            return False
-        frame = self.session.next_frame(now / units.SECOND)
-        if frame is None:
-            return False
-        self.link.up.append(frame.SerializeToString())
-        return True
-
-    def read(self, now: int) -> bool:
-        """Take one frame; a stream that has ended is noticed after its last one."""
-        if self.link is None:
-            return False
-        if not self.link.down:
-            if not self.link.served:
-                self.broke()
-            return False
-        frame = worker_service_pb2.WorkResponse.FromString(self.link.down.popleft())
-        self._obey(self.session.received(frame, now / units.SECOND))
-        return True
-
-    def end(self, lease_id: str, outcome: worker_service_pb2.TaskOutcome) -> None:
-        """An attempt ends."""
-        del self.running[lease_id]
-        self.stopped.discard(lease_id)
-        self._obey(self.session.ended(lease_id, outcome))
-
-    def _obey(self, commands: list[session.Command]) -> None:
-        for command in commands:
-            match command:
-                case session.Start():
-                    lease = command.assignment.lease
-                    assert lease.lease_id not in self.running
-                    assert not self.session.drained, "a drained worker starts nothing more"
-                    self.running[lease.lease_id] = command.assignment.task
-                    self._on_start(lease.task)
-                case session.Stop():
-                    if command.lease_id in self.running:
-                        self.stopped.add(command.lease_id)
-                case session.BecomeUnready():
-                    assert not self.running, "a worker that runs something stays ready"
-                    self.session.unready()

@@ -1,7 +1,8 @@
 """A disk for simulated dispatchers: what was synced is there after a crash, and nothing else is.
 
 It checks what every journal relies on: a sequence number is used once, nothing becomes of a task
-that is not there, an outcome is recorded once, and no number is too large for a row.
+that is not there, an outcome is recorded once, and no number is too large for a row. What was ever
+written is remembered too, for those who were told of it.
 """
 
 from collections.abc import Iterable
@@ -10,93 +11,118 @@ from penstock_dispatcher.core import records
 from penstock_dispatcher.journal import interface
 
 Change = records.TaskRequeued | records.TaskCancelling | records.TaskEnded
-_Fate = records.TaskEnded | records.TaskRedriven
 
 
 class Disk:
-    """Records of one pool in their order. `synced` survive a crash; a prefix of the others may."""
+    """Tables of one pool, as records left them, in order."""
 
     def __init__(self, uid: str) -> None:
         self._uid = uid
-        self.synced: list[records.Record] = []
         self.epoch = 0
+        self.latched = records.PoolLatched(uid, False, 0)
+        self.accepted_ever: set[int] = set()
+        """Sequence numbers. The other sets say so of tasks that ended, or were to be stopped."""
+        self.ended_ever: set[int] = set()
+        self.stopped_ever: set[int] = set()
+        self.sessions_ever: set[str] = set()
+        self.requests: dict[str, records.TaskAccepted] = {}
+        self._tasks: dict[int, tuple[records.TaskAccepted, Change | None]] = {}
+        self._checkpoints: dict[int, bytes] = {}
+        self._sessions: dict[str, str] = {}
+        self._tombstones: dict[str, None] = {}
 
     def sync(self, batch: Iterable[records.Record]) -> None:
         """Make records durable. A recorded outcome is never recorded again."""
         for record in batch:
             for value in record:
                 assert not isinstance(value, int) or abs(value) < 2**63, f"not for a disk: {record}"
-            if record[0] != self._uid:
-                continue  # nobody looks at the neighbours' afterwards
-            if isinstance(record, Change):
-                assert record.sequence not in self.ended(), f"recorded twice: {record}"
-            self.synced.append(record)
+            if record[0] == self._uid:  # nobody looks at the neighbours' afterwards
+                self._write(record)
+
+    def _write(self, record: records.Record) -> None:
+        match record:
+            case records.TaskAccepted():
+                assert record.sequence not in self.accepted_ever, "a sequence number is used once"
+                self.accepted_ever.add(record.sequence)
+                self._tasks[record.sequence] = record, None
+                if record.request_id:
+                    self.requests[record.request_id] = record
+            case records.TaskRequeued() | records.TaskCancelling() | records.TaskEnded():
+                self._change(record)
+            case records.TaskRedriven():
+                accepted, _ = self._tasks[record.sequence]
+                self._tasks[record.sequence] = (
+                    accepted._replace(token_min=record.token_min, not_before=0, expire_time=0),
+                    records.TaskRequeued(
+                        self._uid, record.sequence, record.task_id, 0, 0, 0, record.failure
+                    ),
+                )
+            case records.TaskUpdated():
+                self._update(record)
+            case records.TaskCheckpointed():
+                _, change = self._tasks[record.sequence]
+                assert not isinstance(change, records.TaskEnded), "no attempt of it is to come"
+                self._checkpoints[record.sequence] = record.checkpoint
+            case records.TaskDeleted():
+                del self._tasks[record.sequence]
+            case records.RequestForgotten():
+                self.requests.pop(record.request_id, None)
+            case records.SessionOpened():
+                self.sessions_ever.add(record.session_id)
+                self._sessions[record.session_id] = record.pod_uid
+            case records.SessionClosed():
+                self._sessions.pop(record.session_id, None)
+            case records.WorkerDrained():
+                self._tombstones[record.pod_uid] = None
+            case records.WorkerForgotten():
+                self._tombstones.pop(record.pod_uid, None)
+            case records.PoolLatched():
+                self.latched = record
+            case _:
+                raise AssertionError(f"no table is known for {record}")
+
+    def _change(self, record: Change) -> None:
+        assert record.sequence in self._tasks, "nothing becomes of a task that is not there"
+        accepted, earlier = self._tasks[record.sequence]
+        assert not isinstance(earlier, records.TaskEnded), f"recorded twice: {record}"
+        self._tasks[record.sequence] = accepted, record
+        if isinstance(record, records.TaskEnded):
+            self._checkpoints.pop(record.sequence, None)
+            self.ended_ever.add(record.sequence)
+            self.stopped_ever.add(record.sequence)
+        elif isinstance(record, records.TaskCancelling):
+            self.stopped_ever.add(record.sequence)
+
+    def _update(self, record: records.TaskUpdated) -> None:
+        accepted, change = self._tasks[record.sequence]
+        if isinstance(change, records.TaskRequeued):
+            change = change._replace(not_before=record.not_before)
+        accepted = accepted._replace(
+            priority=record.priority,
+            not_before=record.schedule_time,
+            expire_time=record.expire_time,
+        )
+        self._tasks[record.sequence] = accepted, change
 
     def ended(self) -> dict[int, records.TaskEnded]:
         """Recorded outcomes by sequence, but for those of tasks that were queued again."""
-        last = {record.sequence: record for record in self.synced if isinstance(record, _Fate)}
         return {
-            sequence: record
-            for sequence, record in last.items()
-            if isinstance(record, records.TaskEnded)
+            sequence: change
+            for sequence, (_, change) in self._tasks.items()
+            if isinstance(change, records.TaskEnded)
         }
 
     def stored_tasks(self) -> list[interface.StoredTask]:
         """Every task with the last thing that became of it."""
-        accepted: dict[int, records.TaskAccepted] = {}
-        change: dict[int, Change] = {}
-        checkpoints: dict[int, bytes] = {}
-        for record in self.synced:
-            if isinstance(record, records.TaskAccepted):
-                assert record.sequence not in accepted, "a sequence number is used once"
-                accepted[record.sequence] = record
-            elif isinstance(record, Change):
-                assert record.sequence in accepted, "nothing becomes of a task that is not there"
-                change[record.sequence] = record
-                if isinstance(record, records.TaskEnded):
-                    checkpoints.pop(record.sequence, None)
-            elif isinstance(record, records.TaskCheckpointed):
-                assert record.sequence not in self.ended(), "no attempt of this task is to come"
-                checkpoints[record.sequence] = record.checkpoint
-            elif isinstance(record, records.TaskRedriven):
-                accepted[record.sequence] = accepted[record.sequence]._replace(
-                    token_min=record.token_min, not_before=0, expire_time=0
-                )
-                change[record.sequence] = records.TaskRequeued(
-                    self._uid, record.sequence, record.task_id, 0, 0, 0, record.failure
-                )
-            elif isinstance(record, records.TaskUpdated):
-                accepted[record.sequence] = accepted[record.sequence]._replace(
-                    priority=record.priority,
-                    not_before=record.schedule_time,
-                    expire_time=record.expire_time,
-                )
-                before = change.get(record.sequence)
-                if isinstance(before, records.TaskRequeued):
-                    change[record.sequence] = before._replace(not_before=record.not_before)
-            elif isinstance(record, records.TaskDeleted):
-                del accepted[record.sequence]
         return [
-            interface.StoredTask(number, record, change.get(number), checkpoints.get(number, b""))
-            for number, record in accepted.items()
+            interface.StoredTask(sequence, accepted, change, self._checkpoints.get(sequence, b""))
+            for sequence, (accepted, change) in self._tasks.items()
         ]
 
     def sessions(self) -> dict[str, str]:
         """Sessions that may run something: session id → pod UID."""
-        found: dict[str, str] = {}
-        for record in self.synced:
-            if isinstance(record, records.SessionOpened):
-                found[record.session_id] = record.pod_uid
-            elif isinstance(record, records.SessionClosed):
-                found.pop(record.session_id, None)
-        return found
+        return dict(self._sessions)
 
-    def tombstones(self) -> list[str]:
+    def tombstones(self) -> dict[str, None]:
         """Drained pods."""
-        found: dict[str, None] = {}
-        for record in self.synced:
-            if isinstance(record, records.WorkerDrained):
-                found[record.pod_uid] = None
-            elif isinstance(record, records.WorkerForgotten):
-                found.pop(record.pod_uid, None)
-        return list(found)
+        return self._tombstones

@@ -13,14 +13,13 @@ fires without need; and in a gentle world (dispatcher crashes and broken streams
 twice.
 """
 
-import collections
 import dataclasses
 import random
 from collections.abc import Callable
 
 from penstock.v1 import worker_service_pb2
 from penstock_dispatcher.core import afterlife, settings, units
-from rig import clients, promises, simulated, simulated_disk
+from rig import clients, promises, simulated, simulated_disk, simulated_worker, streams
 
 Outcome = worker_service_pb2.TaskOutcome
 TURNS_TO_END_MAX = 5_000
@@ -37,7 +36,7 @@ class Scenario:
     """Clients may wait for room, and retry what failed; the pool has little room, in bytes also."""
 
 
-class World:
+class World(streams.Streams):
     """One history. `run` plays it to its end; any broken promise is an AssertionError."""
 
     def __init__(self, seed: int, scenario: Scenario) -> None:
@@ -47,7 +46,7 @@ class World:
         """Tasks may be delayed, and may have to start by a certain time."""
         self.now = 1_000_000 * units.SECOND
         self.config = self._config()
-        self.disk = simulated_disk.Disk(simulated.UID)
+        self.disk = simulated_disk.Disk(simulated_worker.UID)
         self.server: simulated.Server | None = None
         self.clients = clients.Clients(
             [
@@ -56,9 +55,9 @@ class World:
             ],
             self.rng,
         )
-        self.workers: list[simulated.WorkerProcess] = []
-        self.links: list[simulated.Link] = []
-        self.promises = promises.Promises(self.config, self.disk, self.clients.calls)
+        self.workers: list[simulated_worker.WorkerProcess] = []
+        self.links: list[simulated_worker.Link] = []
+        self.promises = promises.Promises(self.config, self.disk, self.clients, now=self.now)
         self.names = 0
         self.faults = True
         self._begin()
@@ -76,8 +75,8 @@ class World:
         # Drawn only here, so that the other scenarios' seeds stay the histories that they were.
         little = rng.random() < 0.5 if self.scenario.crowded else False
         return settings.PoolSettings(
-            name=simulated.POOL,
-            uid=simulated.UID,
+            name=simulated_worker.POOL,
+            uid=simulated_worker.UID,
             max_pending=3 if self.scenario.crowded else rng.choice([3, 10, 1000]),
             max_pending_bytes=21 if little else 2**28,
             max_waiters=rng.choice([1, 4, 100]) if self.scenario.crowded else 1000,
@@ -147,12 +146,14 @@ class World:
 
     def _start(self) -> None:
         if self.server is None:
+            if self.disk.epoch:
+                self.promises.saw_restart(self.now)
             self.server = simulated.Server(
                 self.config,
                 self.disk,
                 now=lambda: self.now,
                 draw=self.rng.random,
-                on_assigned=lambda one: self.promises.saw_assigned(one, self.server),
+                eyes=self.promises,
             )
 
     def _crash(self) -> None:
@@ -160,15 +161,13 @@ class World:
         if self.server is None:
             return
         unsynced = self.server.unsynced
+        if not unsynced:
+            self.promises.check_written(self.server)
         self.disk.sync(unsynced[: self.rng.randint(0, len(unsynced))])
         self.server = None
         for link in self.links:
             link.served = False
             self._lose_tail(link.down)
-
-    def _lose_tail(self, frames: collections.deque[bytes]) -> None:
-        for _ in range(self.rng.randint(0, len(frames))):
-            frames.pop()
 
     def _commit(self) -> None:
         if self.server is not None and self.server.unsynced:
@@ -177,6 +176,7 @@ class World:
     def _tick(self) -> None:
         if self.server is not None:
             self.server.tick()
+            self.promises.check_ticked(self.server, self.now)
 
     # ---- clients
 
@@ -200,7 +200,7 @@ class World:
                 if task.state in afterlife.REDRIVABLE
             ]
             if failed and self.server.redrive(task := self.rng.choice(failed)):
-                self.promises.saw_redriven(task.id)
+                self.promises.saw_redriven(task)
 
     def _submit_next_door(self) -> None:
         if self.server is not None:
@@ -210,64 +210,28 @@ class World:
         if self.server is not None:
             self.clients.cancel(self.server)
 
-    # ---- streams
-
-    def _connect(self) -> None:
-        if self.workers:
-            self._connect_worker(self.rng.choice(self.workers))
-
-    def _connect_worker(self, worker: simulated.WorkerProcess) -> None:
-        if worker.link is None and self.server is not None and not worker.session.finished:
-            self.links.append(worker.connect())
-
-    def _break_link(self) -> None:
-        """A stream breaks; each side notices on its own."""
-        if self.links:
-            link = self.rng.choice(self.links)
-            self._lose_tail(link.up)
-            self._lose_tail(link.down)
-            link.held = False
-            link.served = False
-            if self.server is not None and self.rng.random() < 0.7:
-                self.server.disconnected(link)
-
-    def _deliver(self) -> None:
-        """One frame reaches the dispatcher, or it notices the end of a stream."""
-        self.links = [link for link in self.links if link.held or link.served or link.up]
-        if self.links and self.server is not None:
-            self._deliver_on(self.rng.choice(self.links))
-
-    def _deliver_on(self, link: simulated.Link) -> bool:
-        assert self.server is not None
-        if not link.served:
-            self.server.disconnected(link)
-            link.up.clear()
-            return False
-        if link.up:
-            self.server.receive(link, link.up.popleft())
-            return True
-        if not link.held:
-            self.server.disconnected(link)
-        return False
-
-    def _write(self) -> None:
-        if self.workers:
-            self.rng.choice(self.workers).write(self.now)
-
-    def _read(self) -> None:
-        if self.workers:
-            self.rng.choice(self.workers).read(self.now)
-
     # ---- workers
 
-    def _new_worker(self, pod_uid: str = "", *, slots: int = 0, revision: str = "") -> None:
+    def _worker_types(self) -> tuple[str, ...]:
+        """What a process takes that starts; empty = everything."""
+        return ()
+
+    def _new_worker(
+        self,
+        pod_uid: str = "",
+        *,
+        slots: int = 0,
+        revision: str = "",
+        types: tuple[str, ...] | None = None,
+    ) -> None:
         self.names += 1
         self.workers.append(
-            simulated.WorkerProcess(
+            simulated_worker.WorkerProcess(
                 pod_uid or f"pod-{self.names}",
                 slots=slots or self.rng.randint(1, 3),
                 revision=revision,
                 on_start=self.promises.saw_start,
+                types=self._worker_types() if types is None else types,
             )
         )
 
@@ -277,20 +241,23 @@ class World:
             worker = self.rng.choice(busy)
             self._end_attempt(worker, self.rng.choice(list(worker.running)))
 
-    def _end_attempt(self, worker: simulated.WorkerProcess, lease_id: str) -> None:
+    def _end_attempt(self, worker: simulated_worker.WorkerProcess, lease_id: str) -> None:
         task = worker.running[lease_id]
         done = Outcome(completed=Outcome.Completed(result=task.payload[::-1]))
         if lease_id in worker.stopped and self.rng.random() < 0.8:
             done = Outcome(cancelled=Outcome.Cancelled())
         elif self.faults and not self.scenario.gentle and self.rng.random() < 0.3:
-            done = self.rng.choice(
-                [
-                    Outcome(failed=Outcome.Failed(retryable=True)),
-                    Outcome(failed=Outcome.Failed(retryable=False)),
-                    Outcome(released=Outcome.Released(reason="no")),
-                ]
-            )
+            done = self._failure()
         worker.end(lease_id, done)
+
+    def _failure(self) -> worker_service_pb2.TaskOutcome:
+        return self.rng.choice(
+            [
+                Outcome(failed=Outcome.Failed(retryable=True)),
+                Outcome(failed=Outcome.Failed(retryable=False)),
+                Outcome(released=Outcome.Released(reason="no")),
+            ]
+        )
 
     def _kill_worker(self) -> None:
         """A process dies. Its pod starts another, or goes, which the operator may report."""
@@ -304,7 +271,7 @@ class World:
             self.server.pool.fleet.gone(worker.pod_uid, "Error", self.now)
             self.server.turn()
 
-    def _end_process(self, worker: simulated.WorkerProcess) -> None:
+    def _end_process(self, worker: simulated_worker.WorkerProcess) -> None:
         if worker.link is not None:
             worker.link.held = False
             self._lose_tail(worker.link.up)
@@ -353,7 +320,7 @@ class World:
             while self._deliver_on(link):
                 pass
         self.server.commit(len(self.server.unsynced))
-        self.server.tick()
+        self._tick()
         for worker in self.workers:
             while worker.read(self.now):
                 pass

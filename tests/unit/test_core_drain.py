@@ -27,6 +27,19 @@ def test_a_draining_pool_refuses_new_tasks_and_works_off_what_it_has() -> None:
     assert bench.submit("c").admitted
 
 
+def test_a_submission_that_was_made_before_is_told_its_task() -> None:
+    """Its first answer may have been lost; a refusal would make two tasks of it, or none."""
+    bench = Bench()
+    bench.submit("a", request_id="r")
+    bench.pool.drain(True)
+    assert bench.submit("b", request_id="r").reason is Reason.DUPLICATE
+    assert bench.submit("b", request_id="r", fingerprint=2).reason is Reason.REQUEST_ID_REUSED
+    bench.pool.close(bench.now)
+    again = bench.submit("b", request_id="r")
+    assert (again.reason, again.task_id) == (Reason.DUPLICATE, "a")
+    assert bench.submit("b", request_id="s").reason is Reason.POOL_CLOSED
+
+
 def test_who_waits_for_room_is_answered() -> None:
     bench = Bench(max_pending=1)
     bench.submit("a")

@@ -210,6 +210,14 @@ def test_stopping_tells_finishes_and_says_goodbye(connected: session.Session) ->
     assert connected.finished
 
 
+def test_what_crosses_the_goodbye_is_not_waited_for(connected: session.Session) -> None:
+    """The dispatcher takes it back with the goodbye: an outcome would have nobody to go to."""
+    connected.stop("SIGTERM", 30)
+    assert kinds(connected) == ["drain_started", "goodbye"]
+    assert connected.received(assign("a"), 0.0) == []
+    assert connected.finished
+
+
 def test_stopping_without_a_stream_and_without_work_is_finished() -> None:
     subject = session.Session(identity())
     subject.stop("SIGTERM", 30.0)

@@ -207,6 +207,8 @@ class Session:
             self._granted = max(0, self._granted - slots)
             if self._leases.get(lease.lease_id) is not None:
                 continue
+            if self._goodbye_told:
+                continue  # the two crossed: with our goodbye the dispatcher takes it back
             attempt = self._leases.add(lease, slots)
             if self.free_slots < 0 or self._stopping or self._unready_asked:
                 self._leases.end(

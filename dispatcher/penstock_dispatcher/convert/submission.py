@@ -187,7 +187,10 @@ def _check_labels(task: task_pb2.Task, bad: _Bad) -> None:
         bad("task.labels", f"must be at most {LABELS_MAX}")
     for key, value in task.labels.items():
         if not key or max(len(key.encode()), len(value.encode())) > LABEL_BYTES_MAX:
-            bad("task.labels", f"keys and values must have at most {LABEL_BYTES_MAX} bytes")
+            bad(
+                "task.labels",
+                f"keys must have 1 to {LABEL_BYTES_MAX} bytes, values at most {LABEL_BYTES_MAX}",
+            )
             return
 
 

@@ -114,6 +114,8 @@ class Ledger:
                 " use a new one for a new task",
             )
         task = self.tasks.get(known.id)
+        if task is not None and task.sequence != known.sequence:
+            task = None  # its own was deleted, and another one has its name
         return admission.Admission(
             _Reason.DUPLICATE, known.id, lsn=0 if task is None else task.lsn, task=task
         )

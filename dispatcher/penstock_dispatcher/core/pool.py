@@ -151,7 +151,7 @@ class Pool:
         """
         if self.room:
             self.room.let_in(self.config, now)
-        refusal = self.judge(wanted, now) if wanted.start_by else self.shut(wanted.task_id)
+        refusal = self.judge(wanted, now) if wanted.start_by else self._shut_for(wanted, now)
         if refusal is not None and not refusal.admitted:
             self.book.refused_total += 1
             return refusal
@@ -199,7 +199,7 @@ class Pool:
         before it. Changes nothing.
         """
         return (
-            self.shut(wanted.task_id)
+            self._shut_for(wanted, now)
             or self.book.judge(wanted, self.config, now)
             or self.forecast.late(wanted, now, after=after)
         )
@@ -233,6 +233,13 @@ class Pool:
                 _Reason.DRAINING, task_id, message=f"pool {self.name} is draining"
             )
         return None
+
+    def _shut_for(self, wanted: tasks.Submission, now: int) -> admission.Admission | None:
+        """The same for a submission: one that was made before is told its task all the same."""
+        refusal = self.shut(wanted.task_id)
+        if refusal is None or self.book.requests.find(wanted.request_id, now) is not None:
+            return None
+        return refusal
 
     def cancel(self, task: tasks.Task, reason: str, now: int) -> bool:
         """Stop a task: at once if it waits, by asking its worker if it runs. False = it has ended

@@ -193,6 +193,8 @@ def _fill(
     )
     shown.priority = task.priority
     times.set_timestamp(shown.create_time, task.create_time)
+    if task.expire_time:  # the pool's, if it has none of its own
+        times.set_timestamp(shown.expire_time, task.expire_time)
 
 
 def _without_payload(task: task_pb2.Task) -> task_pb2.Task:
