@@ -72,8 +72,7 @@ class Clients:
 
     def _submission(self, one: Call, now: int) -> tasks.Submission:
         self._names += 1
-        return dataclasses.replace(
-            one.wanted,
+        return one.wanted._replace(
             task_id=one.wanted.task_id or f"t{self._names}",
             uid=f"u{self._names}",
             not_before=now + one.delay_ns if one.delay_ns else 0,
@@ -133,6 +132,8 @@ class Clients:
                 written = server.disk.requests.get(one.wanted.request_id)
                 assert written is not None, "nobody is told of a task that a crash could take back"
                 assert one.task_id in ("", decided.task_id), "one request id, one task"
+                own = decided.task is None or decided.task.uid == written.uid
+                assert own, "a repeated call is told of its own task"
                 one.task_id = decided.task_id
                 one.task_uid, one.sequence = written.uid, written.sequence
             else:

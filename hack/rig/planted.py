@@ -99,7 +99,7 @@ def _ack_at_once(right: Any) -> Any:
 
 def _accept_at_once(right: Any) -> Any:
     def accept(self: ledger.Ledger, *given: Any) -> Any:
-        return dataclasses.replace(right(self, *given), lsn=0)
+        return right(self, *given)._replace(lsn=0)
 
     return accept
 

@@ -96,11 +96,13 @@ class Server:
             now=now(),
             fresh=disk.epoch == 1,
         )
-        stored = disk.stored_tasks()
+        stored = [loading.task_of(entry, config) for entry in disk.stored_tasks()]
+        there = {task.sequence: task for task in stored}
         self.pool.restore(
-            stored=[loading.task_of(entry, config) for entry in stored],
+            stored=stored,
             requests=[
-                (request_id, _request(accepted)) for request_id, accepted in disk.requests.items()
+                (request_id, there.get(accepted.sequence) or _request(accepted))
+                for request_id, accepted in disk.requests.items()
             ],
             sessions=disk.sessions().items(),
             tombstones=disk.tombstones(),

@@ -14,7 +14,7 @@ from rig import fleet_simulation, operated, simulation
 SEEDS = int(os.environ.get("PENSTOCK_SIM_SEEDS", "500"))
 ONLY = os.environ.get("PENSTOCK_SIM_SEED")
 #: Histories that break a promise when a fault of before is put back.
-REGRESSIONS = (21, 42, 95, 108, 111, 156, 188, 205, 234, 1015)
+REGRESSIONS = (21, 42, 65, 95, 108, 111, 156, 188, 205, 234, 1015)
 SCENARIOS: dict[str, tuple[type[simulation.World], simulation.Scenario]] = {
     "harsh": (simulation.World, simulation.Scenario()),
     "gentle": (simulation.World, simulation.Scenario(gentle=True)),

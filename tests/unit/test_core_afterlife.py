@@ -183,3 +183,20 @@ def test_who_has_ended_can_be_deleted() -> None:
     bench.wait(10**6)
     assert not afterlife.delete(bench.pool.book, bench.task("a"))
     assert bench.restarted().task("a").state in (State.PENDING, State.RUNNING)
+
+
+def test_a_repeated_request_is_not_told_of_another_task_with_that_name() -> None:
+    bench = Bench()
+    bench.submit("a", request_id="first")
+    bench.worker("w")
+    bench.effects()
+    bench.end("a")
+    bench.effects()
+    assert afterlife.delete(bench.pool.book, bench.task("a"))
+    bench.submit("a", request_id="second")
+    again = bench.submit("b", request_id="first")
+    assert (again.reason, again.task_id, again.task) == (
+        admission.AdmissionReason.DUPLICATE,
+        "a",
+        None,
+    )
