@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from penstock_dispatcher.core import (
     backlog,
-    effects,
     fleet,
     leases,
     ledger,
@@ -19,8 +18,7 @@ from penstock_dispatcher.core import (
     reservations,
     waiting_room,
 )
-from penstock_dispatcher.core import task as tasks
-from rig import operated, simulated, simulation
+from rig import operated, simulated, simulation, slips
 
 Replace = Callable[[Any], Any]
 """The method as it is → the one with the bug."""
@@ -84,243 +82,6 @@ def hunt(bug: Bug, seeds: int = SEEDS_MAX) -> Finding | None:
     return None
 
 
-# ------------------------------------------------------------ the journal
-
-
-def _ack_at_once(right: Any) -> Any:
-    def tell_when_durable(self: ledger.Ledger, lsn: int, effect: effects.Effect) -> None:
-        if isinstance(effect, effects.OutcomeAcked):
-            self.effects.append(effect)
-        else:
-            right(self, lsn, effect)
-
-    return tell_when_durable
-
-
-def _accept_at_once(right: Any) -> Any:
-    def accept(self: ledger.Ledger, *given: Any) -> Any:
-        return right(self, *given)._replace(lsn=0)
-
-    return accept
-
-
-def _run_before_durable(_: Any) -> Any:
-    def commit_then_queue(self: ledger.Ledger, task: tasks.Task, told: effects.Effect) -> None:
-        task.place = tasks.Place.QUEUED
-        self._came(task)
-        self.backlog.add(task, max(task.not_before, task.create_time))
-        self.tell_when_durable(task.lsn, told)
-
-    return commit_then_queue
-
-
-def _always_fresh(right: Any) -> Any:
-    def init(self: pool.Pool, *given: Any, **named: Any) -> None:
-        right(self, *given, **{**named, "fresh": True})
-
-    return init
-
-
-def _release_held(right: Any) -> Any:
-    def restore(self: pool.Pool, **named: Any) -> None:
-        right(self, **named)
-        self.book.release_held(self.config, named["now"])
-
-    return restore
-
-
-def _forget_pause(right: Any) -> Any:
-    def restore(self: pool.Pool, **named: Any) -> None:
-        right(self, **{**named, "paused": False})
-
-    return restore
-
-
-def _forget_cancel(right: Any) -> Any:
-    def restore(self: ledger.Ledger, task: tasks.Task, *given: Any) -> None:
-        if task.cancelling:
-            task.cancelling, task.state = False, tasks.TaskState.PENDING
-        right(self, task, *given)
-
-    return restore
-
-
-def _forget_requests(_: Any) -> Any:
-    def restore_requests(self: ledger.Ledger, requests: Any) -> None:
-        for _ in requests:
-            pass
-
-    return restore_requests
-
-
-def _unwritten_tombstone(_: Any) -> Any:
-    def entomb(self: reservations.Reservations, pod_uid: str) -> None:
-        self._table.entomb(pod_uid)
-
-    return entomb
-
-
-# ------------------------------------------------------------ admission
-
-
-def _full_but_one(right: Any) -> Any:
-    def full(self: ledger.Ledger, config: Any, *, count: int, size: int) -> Any:
-        while_committing = 1 if self.committing else 0
-        return right(self, config, count=count - while_committing, size=size)
-
-    return full
-
-
-def _forget_who_left(_: Any) -> Any:
-    def abandon(self: simulated.Server, waiter: Any) -> None:
-        del self.waiting[waiter]
-        self.turn()
-
-    return abandon
-
-
-def _keep_bytes_of_who_left(_: Any) -> Any:
-    def leave(self: waiting_room.WaitingRoom, waiter: Any) -> None:
-        if waiter.waits:
-            waiter.waits = False
-            self._order.died()
-            self._deadlines.died()
-            self._of_request.pop(waiter.wanted.request_id, None)
-
-    return leave
-
-
-def _count_bytes_twice(right: Any) -> Any:
-    def requeue(self: ledger.Ledger, task: tasks.Task, **named: Any) -> None:
-        right(self, task, **named)
-        self.waiting_bytes += task.size
-
-    return requeue
-
-
-def _admit_while_draining(right: Any) -> Any:
-    def shut(self: pool.Pool, task_id: str) -> Any:
-        return right(self, task_id) if self.closed_time or self.room else None
-
-    return shut
-
-
-# ------------------------------------------------------------ order, rate, times
-
-
-def _last_again(right: Any) -> Any:
-    def requeue(self: ledger.Ledger, task: tasks.Task, **named: Any) -> None:
-        self._sequence += 1
-        task.sequence = self._sequence
-        right(self, task, **named)
-
-    return requeue
-
-
-def _first_priority_only(right: Any) -> Any:
-    def add(self: backlog.Backlog, task: tasks.Task, now: int) -> None:
-        task.priority = min(task.priority, 0)
-        right(self, task, now)
-
-    return add
-
-
-def _retry_for_free(right: Any) -> Any:
-    def dispatch(self: pool.Pool, now: int) -> int:
-        task = self._next()
-        if task is None or not task.attempt or self._bucket is None:
-            return int(right(self, now))
-        kept, self._bucket = self._bucket, None
-        try:
-            return int(right(self, now))
-        finally:
-            self._bucket = kept
-
-    return dispatch
-
-
-def _one_more_in_flight(right: Any) -> Any:
-    def following(self: pool.Pool) -> Any:
-        cap = self.config.max_in_flight
-        if cap and len(self.fleet.leases) == cap:
-            kept, self.config = self.config, dataclasses.replace(self.config, max_in_flight=0)
-            try:
-                return right(self)
-            finally:
-                self.config = kept
-        return right(self)
-
-    return following
-
-
-def _too_early(right: Any) -> Any:
-    def promote(self: backlog.Backlog, now: int) -> Any:
-        return right(self, now + 1_000_000_000)
-
-    return promote
-
-
-def _never_too_late(_: Any) -> Any:
-    def expire(self: pool.Pool, now: int) -> None:
-        """Nothing is too late."""
-
-    return expire
-
-
-# ------------------------------------------------------------ delivery
-
-
-def _late_outcomes_count(right: Any) -> Any:
-    def end(self: Any, lease: leases.Lease) -> None:
-        late = self.__dict__.setdefault("late", {})
-        if lease.id in self._by_id:
-            right(self, lease)
-            late[lease.id] = lease
-            self.get = lambda lease_id: self._by_id.get(lease_id) or late.get(lease_id)
-
-    return end
-
-
-def _adopt_what_is_recorded(right: Any) -> Any:
-    def adopt(self: fleet.Fleet, *given: Any) -> Any:
-        kept = self._recorded
-        self._recorded = type(kept)()
-        try:
-            return right(self, *given)
-        finally:
-            self._recorded = kept
-
-    return adopt
-
-
-def _leases_of_nobody(_: Any) -> Any:
-    def lose_all(self: fleet.Fleet, worker: Any, cause: str, now: int) -> None:
-        worker.leases.clear()
-
-    return lose_all
-
-
-def _never_due(_: Any) -> Any:
-    def take_due(self: leases.LeaseTable, now: int) -> list[leases.Lease]:
-        return []
-
-    return take_due
-
-
-def _no_excuse(_: Any) -> Any:
-    def extend_all(self: leases.LeaseTable, expires: int) -> None:
-        """Nobody is excused."""
-
-    return extend_all
-
-
-def _no_tombstone(_: Any) -> Any:
-    def shut_out(self: reservations.Reservations, pod_uids: Any, *, expected: Any) -> list[str]:
-        return [uid for uid in pod_uids if self._table.of_pod(uid) is None and uid not in expected]
-
-    return shut_out
-
-
 BUGS: Final = (
     Bug(
         "an outcome is acknowledged before the sync",
@@ -328,7 +89,7 @@ BUGS: Final = (
         ("no acknowledgement before the sync",),
         ledger.Ledger,
         "tell_when_durable",
-        _ack_at_once,
+        slips.ack_at_once,
     ),
     Bug(
         "a submission is answered before the sync",
@@ -336,7 +97,7 @@ BUGS: Final = (
         ("nobody is told of a task that a crash could take back",),
         ledger.Ledger,
         "_accept",
-        _accept_at_once,
+        slips.accept_at_once,
     ),
     Bug(
         "a task runs before its acceptance is durable",
@@ -344,7 +105,7 @@ BUGS: Final = (
         ("nothing runs before it is durable",),
         ledger.Ledger,
         "commit_then_queue",
-        _run_before_durable,
+        slips.run_before_durable,
     ),
     Bug(
         "a restart refills the bucket",
@@ -352,7 +113,7 @@ BUGS: Final = (
         ("the rate is exact",),
         pool.Pool,
         "__init__",
-        _always_fresh,
+        slips.always_fresh,
     ),
     Bug(
         "after a restart, tasks that workers may still run are given out at once",
@@ -360,7 +121,7 @@ BUGS: Final = (
         ("run twice", "max(attempts)"),
         pool.Pool,
         "restore",
-        _release_held,
+        slips.release_held,
     ),
     Bug(
         "a restart forgets that the pool is paused",
@@ -368,7 +129,7 @@ BUGS: Final = (
         ("a paused pool gives nothing out", "latches are written"),
         pool.Pool,
         "restore",
-        _forget_pause,
+        slips.forget_pause,
     ),
     Bug(
         "a restart forgets a cancel",
@@ -376,7 +137,7 @@ BUGS: Final = (
         ("what was cancelled never starts again",),
         ledger.Ledger,
         "restore",
-        _forget_cancel,
+        slips.forget_cancel,
     ),
     Bug(
         "a restart forgets request ids",
@@ -384,7 +145,7 @@ BUGS: Final = (
         ("what was accepted is never refused later", "one request id, one task"),
         ledger.Ledger,
         "restore_requests",
-        _forget_requests,
+        slips.forget_requests,
     ),
     Bug(
         "the tombstone of a drained pod is not written",
@@ -392,7 +153,7 @@ BUGS: Final = (
         ("tombstones are written", "a pod that was shut out gets no work"),
         reservations.Reservations,
         "_entomb",
-        _unwritten_tombstone,
+        slips.unwritten_tombstone,
     ),
     Bug(
         "a pod that is shut out gets no tombstone",
@@ -400,7 +161,7 @@ BUGS: Final = (
         ("a pod that was shut out gets no work",),
         reservations.Reservations,
         "shut_out",
-        _no_tombstone,
+        slips.no_tombstone,
     ),
     Bug(
         "one too many is admitted while records are being committed",
@@ -408,7 +169,7 @@ BUGS: Final = (
         ("the bound is exact",),
         ledger.Ledger,
         "full",
-        _full_but_one,
+        slips.full_but_one,
     ),
     Bug(
         "a caller who went away still waits for room",
@@ -416,7 +177,7 @@ BUGS: Final = (
         ("waiters are those who wait",),
         simulated.Server,
         "abandon",
-        _forget_who_left,
+        slips.forget_who_left,
     ),
     Bug(
         "the bytes of a caller who went away stay counted",
@@ -424,7 +185,7 @@ BUGS: Final = (
         ("the bytes of waiters are counted",),
         waiting_room.WaitingRoom,
         "leave",
-        _keep_bytes_of_who_left,
+        slips.keep_bytes_of_who_left,
     ),
     Bug(
         "a requeue counts the task's bytes twice",
@@ -432,7 +193,7 @@ BUGS: Final = (
         ("the bytes that wait are counted",),
         ledger.Ledger,
         "requeue",
-        _count_bytes_twice,
+        slips.count_bytes_twice,
     ),
     Bug(
         "a draining pool admits",
@@ -440,7 +201,7 @@ BUGS: Final = (
         ("a pool that is shut admits nothing",),
         pool.Pool,
         "shut",
-        _admit_while_draining,
+        slips.admit_while_draining,
     ),
     Bug(
         "a requeued task goes to the end of its priority",
@@ -448,7 +209,7 @@ BUGS: Final = (
         ("a task keeps its place in the order", "nothing becomes of a task that is not there"),
         ledger.Ledger,
         "requeue",
-        _last_again,
+        slips.last_again,
     ),
     Bug(
         "a high priority counts as none",
@@ -456,7 +217,7 @@ BUGS: Final = (
         ("a task keeps its priority",),
         backlog.Backlog,
         "add",
-        _first_priority_only,
+        slips.first_priority_only,
     ),
     Bug(
         "a retry takes no token",
@@ -464,7 +225,7 @@ BUGS: Final = (
         ("the rate is exact",),
         pool.Pool,
         "dispatch",
-        _retry_for_free,
+        slips.retry_for_free,
     ),
     Bug(
         "one more than maxInFlight runs",
@@ -472,7 +233,7 @@ BUGS: Final = (
         ("at most maxInFlight",),
         pool.Pool,
         "_next",
-        _one_more_in_flight,
+        slips.one_more_in_flight,
     ),
     Bug(
         "a delayed task starts a second early",
@@ -480,7 +241,7 @@ BUGS: Final = (
         ("delayed tasks wait for their time",),
         backlog.Backlog,
         "promote",
-        _too_early,
+        slips.too_early,
     ),
     Bug(
         "a task starts after the time to start by",
@@ -488,7 +249,7 @@ BUGS: Final = (
         ("in time or never", "a timer that is due does something"),
         pool.Pool,
         "_expire",
-        _never_too_late,
+        slips.never_too_late,
     ),
     Bug(
         "a late outcome is recorded",
@@ -496,7 +257,7 @@ BUGS: Final = (
         ("an attempt's outcome is recorded once", "who waits is counted"),
         leases.LeaseTable,
         "end",
-        _late_outcomes_count,
+        slips.late_outcomes_count,
     ),
     Bug(
         "a worker that comes back is given a task whose attempt is recorded",
@@ -504,7 +265,7 @@ BUGS: Final = (
         ("an attempt's outcome is recorded once",),
         fleet.Fleet,
         "_adopt",
-        _adopt_what_is_recorded,
+        slips.adopt_what_is_recorded,
     ),
     Bug(
         "leases stay when their session is replaced",
@@ -512,7 +273,7 @@ BUGS: Final = (
         ("a lease belongs to a session that is there",),
         fleet.Fleet,
         "_lose_all",
-        _leases_of_nobody,
+        slips.leases_of_nobody,
     ),
     Bug(
         "a lease never ends by itself",
@@ -520,7 +281,7 @@ BUGS: Final = (
         ("a timer that is due does something", "a lease ends"),
         leases.LeaseTable,
         "take_due",
-        _never_due,
+        slips.never_due,
     ),
     Bug(
         "a stall of the dispatcher costs its workers their leases",
@@ -528,6 +289,6 @@ BUGS: Final = (
         ("a stall of its own costs nobody a lease",),
         leases.LeaseTable,
         "extend_all",
-        _no_excuse,
+        slips.no_excuse,
     ),
 )

@@ -212,7 +212,36 @@ async def test_workers_are_found_by_state(dispatcher: Any, stubs: Any) -> None:
         assert found.name == f"{POOL}/workers/{pod}"
 
 
+async def test_the_operator_is_told_who_is_gone(dispatcher: Any, stubs: Any) -> None:
+    operator = await stubs.sync(*dispatcher.pools)
+    worker = await dispatcher.worker("pod-1")
+
+    async def told(gone: bool) -> None:
+        async with asyncio.timeout(10):
+            while True:
+                for demand in (await operator.read()).demands:
+                    if [(each.pod_uid, each.gone) for each in demand.workers] == [
+                        ("uid-pod-1", gone)
+                    ]:
+                        return
+
+    await told(False)
+    await worker.send(goodbye=worker_service_pb2.Goodbye(reason="done"))
+    await told(True)
+    operator.cancel()
+
+
 # ------------------------------------------------------------ configuration
+
+
+async def test_a_pool_is_shown_as_configured(stubs: Any, make_pool: Any) -> None:
+    config = make_pool(max_pending=7)
+    config.generation = 5
+    operator = await stubs.sync(config)
+    found = await shown(stubs)
+    assert (found.name, found.uid) == (POOL, "uid-demo")
+    assert (found.generation, found.max_pending) == (5, 7)
+    operator.cancel()
 
 
 async def test_workers_are_told_the_times_of_their_pool(
@@ -311,3 +340,57 @@ async def test_the_oldest_dead_letters_make_room(
     assert [task.name for task in listed.tasks] == [f"{POOL}/tasks/t2", f"{POOL}/tasks/t3"]
     assert (await shown(stubs)).stats.dead_lettered == 2
     operator.cancel()
+
+
+# ------------------------------------------------------------ requests
+
+
+async def test_the_log_says_why(
+    dispatcher: Any, stubs: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    await dispatcher.worker("pod-1")
+    worker = f"{POOL}/workers/pod-1"
+    with caplog.at_level("INFO", logger="penstock_dispatcher.services.pool_service"):
+        await stubs.pools.PausePool(pool_service_pb2.PausePoolRequest(name=POOL, reason="lunch"))
+        await stubs.pools.DrainPool(pool_service_pb2.DrainPoolRequest(name=POOL, reason="x" * 1000))
+        await stubs.pools.DrainWorker(
+            pool_service_pb2.DrainWorkerRequest(name=worker, reason="disk")
+        )
+    assert caplog.messages == [
+        f"{POOL} is paused: lunch",
+        f"{POOL} drains: {'x' * 200}",
+        f"{worker} drains: disk",
+    ]
+
+
+async def test_a_worker_that_is_drained_finishes_and_nobody_waits(
+    dispatcher: Any, stubs: Any
+) -> None:
+    await stubs.submit()
+    worker = await dispatcher.worker("pod-1")
+    (one,) = await worker.assigned()
+    request = pool_service_pb2.DrainWorkerRequest(name=f"{POOL}/workers/pod-1")
+    request.timeout.FromMilliseconds(1)
+    answer = await stubs.pools.DrainWorker(request)
+    assert (answer.state, answer.slots_used) == (pool_service_pb2.Worker.DRAINING, 1)
+    assert answer.reservation_id == (await worker.read()).drain.reservation_id
+    await asyncio.sleep(0.1)
+    await worker.succeed(one, result=b"r")
+    assert await worker.acks() == {one.lease.lease_id: True}
+
+
+async def test_workers_are_paged(dispatcher: Any, stubs: Any) -> None:
+    for number in range(5):
+        await dispatcher.worker(f"pod-{number}")
+    found: list[str] = []
+    token = ""
+    while True:
+        page = await stubs.pools.ListWorkers(
+            pool_service_pb2.ListWorkersRequest(parent=POOL, page_size=2, page_token=token)
+        )
+        assert len(page.workers) <= 2
+        found += [each.name for each in page.workers]
+        token = page.next_page_token
+        if not token:
+            break
+    assert found == [f"{POOL}/workers/pod-{number}" for number in range(5)]

@@ -140,10 +140,10 @@ class PoolStats(_message.Message):
     slots_total: _builtins.int
     """Over connected workers that take work."""
     slots_used: _builtins.int
-    """Over all connected workers."""
+    """With a valid lease, over all workers: one that is away may still run what it has."""
     pending_bytes: _builtins.int
     accepted_total: _builtins.int
-    """Monotonic since the pool's creation, as far as the journal remembers."""
+    """Since the dispatcher's process began: they begin anew with each."""
     refused_total: _builtins.int
     succeeded_total: _builtins.int
     failed_total: _builtins.int
@@ -271,6 +271,7 @@ class PausePoolRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     reason: _builtins.str
+    """For the dispatcher's log, at most 200 characters of it."""
     def __init__(
         self,
         *,
@@ -313,6 +314,7 @@ class DrainPoolRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     reason: _builtins.str
+    """For the dispatcher's log, at most 200 characters of it."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """How long to hold the call until the pool is drained; unset = answer at once. It goes on draining afterwards."""
@@ -557,8 +559,11 @@ class DrainWorkerRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     reason: _builtins.str
+    """For the dispatcher's log, at most 200 characters of it."""
     @_builtins.property
-    def timeout(self) -> _duration_pb2.Duration: ...
+    def timeout(self) -> _duration_pb2.Duration:
+        """Has no effect: the worker finishes what it runs, and the call answers at once."""
+
     def __init__(
         self,
         *,

@@ -175,7 +175,7 @@ class Task(_message.Message):
     result_content_type: _builtins.str
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """At most 64 labels; keys and values at most 256 bytes."""
+        """At most 64 labels; keys of 1 to 256 bytes, values of at most 256."""
 
     @_builtins.property
     def schedule_time(self) -> _timestamp_pb2.Timestamp: ...

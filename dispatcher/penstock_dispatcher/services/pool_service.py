@@ -1,6 +1,7 @@
 """PoolService: what people who operate pools call."""
 
 import asyncio
+import logging
 import secrets
 from typing import Any
 
@@ -11,7 +12,10 @@ from penstock_dispatcher.core import afterlife, workers
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.services import answering, listing
 
+_log = logging.getLogger(__name__)
+
 FILTER_PREFIX = "state="
+REASON_CHARS_MAX = 200
 PURGE_SAMPLE_MAX = 100
 PURGE_STEP_TASKS = 1_000
 """Looked at in one go; then others have their turn, and what was deleted becomes durable."""
@@ -76,7 +80,7 @@ class PoolService:
         self, request: pool_service_pb2.PausePoolRequest, _: Any
     ) -> pool_service_pb2.Pool:
         """Stop dispatch until ResumePool; running tasks go on, new ones are admitted."""
-        return await self._latch(request.name, paused=True)
+        return await self._latch(request.name, paused=True, reason=request.reason)
 
     @answering.answered
     async def ResumePool(  # noqa: N802
@@ -85,8 +89,9 @@ class PoolService:
         """Take PausePool back. The manifest's `suspend` is another latch."""
         return await self._latch(request.name, paused=False)
 
-    async def _latch(self, name: str, *, paused: bool) -> pool_service_pb2.Pool:
+    async def _latch(self, name: str, *, paused: bool, reason: str = "") -> pool_service_pb2.Pool:
         pool = self._pool(name, "name")
+        _tell(name, "is paused" if paused else "is resumed", reason)
         pool.pause(paused)
         self._pump.mark(pool)
         await self._pump.everything_durable()
@@ -101,6 +106,7 @@ class PoolService:
         seconds = min(times.duration_ns(request.timeout) / 1e9, times.DURATION_SECONDS_MAX)
         if seconds < 0:
             raise errors.invalid("timeout", "must not be negative")
+        _tell(request.name, "drains", request.reason)
         await self._drain(pool, draining=True)
         try:
             async with asyncio.timeout(seconds):
@@ -196,6 +202,7 @@ class PoolService:
     ) -> pool_service_pb2.Worker:
         """No new work for this worker; it finishes what it runs."""
         pool, worker = self._worker(request.name)
+        _tell(request.name, "drains", request.reason)
         pool.reservations.drain(worker, reservation_id=f"drain-{secrets.token_hex(8)}")
         self._pump.mark(pool)
         return worker_side.worker_view(worker, pool.name)
@@ -216,6 +223,11 @@ class PoolService:
             pool.reservations.release(worker.reservation_id, frozenset({worker.pod_uid}))
         self._pump.mark(pool)
         return worker_side.worker_view(worker, pool.name)
+
+
+def _tell(name: str, what: str, reason: str) -> None:
+    """Who asked for it said why."""
+    _log.info("%s %s: %s", name, what, reason[:REASON_CHARS_MAX] or "no reason was given")
 
 
 def _state_filter(text: str) -> workers.WorkerState | None:
