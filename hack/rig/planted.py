@@ -204,6 +204,14 @@ BUGS: Final = (
         slips.admit_while_draining,
     ),
     Bug(
+        "a pool that its manifest suspends gives tasks out",
+        "operated",
+        ("a suspended pool gives nothing out",),
+        pool.Pool,
+        "dispatching",
+        slips.heed_only_pause,
+    ),
+    Bug(
         "a requeued task goes to the end of its priority",
         "harsh",
         ("a task keeps its place in the order", "nothing becomes of a task that is not there"),

@@ -83,6 +83,7 @@ class Promises:
         assert one.pod_uid not in self._disk.tombstones(), "a drained pod gets no more work"
         assert one.pod_uid not in self._shut_out, "a pod that was shut out gets no work"
         assert not self.paused, "a paused pool gives nothing out"
+        assert not self.config.suspended, "a suspended pool gives nothing out"
         call = self._wanted.find(task.request_id)
         assert not (call.cancelled and call.task_uid == task.uid), (
             "what was cancelled never starts again"

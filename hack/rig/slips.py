@@ -140,6 +140,13 @@ def admit_while_draining(right: Any) -> Any:
     return shut
 
 
+def heed_only_pause(_: Any) -> Any:
+    def dispatching(self: pool.Pool) -> bool:
+        return not self.paused
+
+    return property(dispatching)
+
+
 # ------------------------------------------------------------ order, rate, times
 
 

@@ -315,13 +315,15 @@ async def test_results_and_dead_letters_have_a_time_each(
     operator = await stubs.sync(make_pool(result_retention=0.5, dead_letter_retention=1.5))
     worker = await dispatcher.worker("pod-1", slots=2)
     good, dead = await stubs.submit(), await stubs.submit()
+    over = {task.name: asyncio.ensure_future(stubs.wait(task.name)) for task in (good, dead)}
+    await asyncio.sleep(0.1)  # so that both wait already
     for one in await worker.assigned(2):
         if one.task.name == good.name:
             await worker.succeed(one)
         else:
             await worker.fail(one, retryable=False)
     for task, least in ((good, 0.5), (dead, 1.5)):
-        ended = (await stubs.wait(task.name)).end_time.ToNanoseconds()
+        ended = (await over[task.name]).end_time.ToNanoseconds()
         assert await refusal_of_get(stubs, task.name, rich) == "TASK_NOT_FOUND"
         assert time.time_ns() - ended >= least * 1e9
     operator.cancel()
