@@ -11,11 +11,13 @@ from typing import Any, Final
 
 from penstock_dispatcher.core import (
     backlog,
+    bounds,
     fleet,
     leases,
     ledger,
     pool,
     reservations,
+    turn,
     waiting_room,
 )
 from rig import operated, simulated, simulation, slips
@@ -28,8 +30,8 @@ SEEDS_MAX: Final = 300
 
 
 @contextlib.contextmanager
-def replaced(owner: type, name: str, replace: Replace) -> Iterator[None]:
-    """One attribute of a class is another one inside the block."""
+def replaced(owner: Any, name: str, replace: Replace) -> Iterator[None]:
+    """One attribute of a class, or of a module, is another one inside the block."""
     kept = owner.__dict__[name]
     setattr(owner, name, replace(kept))
     try:
@@ -58,7 +60,7 @@ class Bug:
     title: str
     world: str
     breaks: tuple[str, ...]
-    owner: type
+    owner: Any
     name: str
     replace: Replace
 
@@ -167,8 +169,8 @@ BUGS: Final = (
         "one too many is admitted while records are being committed",
         "harsh",
         ("the bound is exact",),
-        ledger.Ledger,
-        "full",
+        bounds,
+        "no_room",
         slips.full_but_one,
     ),
     Bug(
@@ -231,16 +233,16 @@ BUGS: Final = (
         "a retry takes no token",
         "harsh",
         ("the rate is exact",),
-        pool.Pool,
-        "dispatch",
+        turn.Turn,
+        "run_plainly",
         slips.retry_for_free,
     ),
     Bug(
         "one more than maxInFlight runs",
         "harsh",
         ("at most maxInFlight",),
-        pool.Pool,
-        "_next",
+        turn.Turn,
+        "run_plainly",
         slips.one_more_in_flight,
     ),
     Bug(

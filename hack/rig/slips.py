@@ -14,6 +14,7 @@ from penstock_dispatcher.core import (
     ledger,
     pool,
     reservations,
+    turn,
     waiting_room,
 )
 from penstock_dispatcher.core import task as tasks
@@ -99,11 +100,12 @@ def unwritten_tombstone(_: Any) -> Any:
 
 
 def full_but_one(right: Any) -> Any:
-    def full(self: ledger.Ledger, config: Any, *, count: int, size: int) -> Any:
-        while_committing = 1 if self.committing else 0
-        return right(self, config, count=count - while_committing, size=size)
+    def no_room(new: Any, *, book: ledger.Ledger, config: Any, now: int) -> Any:
+        while_committing = 1 if book.committing else 0
+        lax = dataclasses.replace(config, max_pending=config.max_pending + while_committing)
+        return right(new, book=book, config=lax, now=now)
 
-    return full
+    return no_room
 
 
 def forget_who_left(_: Any) -> Any:
@@ -114,13 +116,11 @@ def forget_who_left(_: Any) -> Any:
     return abandon
 
 
-def keep_bytes_of_who_left(_: Any) -> Any:
+def keep_bytes_of_who_left(right: Any) -> Any:
     def leave(self: waiting_room.WaitingRoom, waiter: Any) -> None:
-        if waiter.waits:
-            waiter.waits = False
-            self._order.died()
-            self._deadlines.died()
-            self._of_request.pop(waiter.wanted.request_id, None)
+        kept = waiter.wanted.size if waiter.waits else 0
+        right(self, waiter)
+        self.payload_bytes += kept
 
     return leave
 
@@ -168,31 +168,31 @@ def first_priority_only(right: Any) -> Any:
 
 
 def retry_for_free(right: Any) -> Any:
-    def dispatch(self: pool.Pool, now: int) -> int:
-        task = self._next()
-        if task is None or not task.attempt or self._bucket is None:
-            return int(right(self, now))
-        kept, self._bucket = self._bucket, None
+    def run_plainly(self: turn.Turn) -> int:
+        limits, task = self._limits, self._backlog.head(self._table.open_types())
+        if task is None or not task.attempt or limits.pool is None:
+            return int(right(self))
+        kept, limits.pool = limits.pool, None
         try:
-            return int(right(self, now))
+            return int(right(self))
         finally:
-            self._bucket = kept
+            limits.pool = kept
 
-    return dispatch
+    return run_plainly
 
 
 def one_more_in_flight(right: Any) -> Any:
-    def following(self: pool.Pool) -> Any:
-        cap = self.config.max_in_flight
-        if cap and len(self.fleet.leases) == cap:
-            kept, self.config = self.config, dataclasses.replace(self.config, max_in_flight=0)
-            try:
-                return right(self)
-            finally:
-                self.config = kept
-        return right(self)
+    def run_plainly(self: turn.Turn) -> int:
+        kept = self._pool.config
+        if kept.max_in_flight:
+            more = kept.max_in_flight + 1
+            self._pool.config = dataclasses.replace(kept, max_in_flight=more)
+        try:
+            return int(right(self))
+        finally:
+            self._pool.config = kept
 
-    return following
+    return run_plainly
 
 
 def too_early(right: Any) -> Any:

@@ -15,7 +15,7 @@ REQUESTS_MAX: Final = 1_000_000
 
 
 class Request(NamedTuple):
-    """Of a task that is deleted: what its request id asked, and when (in ns since the epoch)."""
+    """Of a deleted task: what its request id asked, and when (nanoseconds since the epoch)."""
 
     sequence: int
     id: str
