@@ -26,10 +26,23 @@ class Promises:
         self._assigned: list[simulated.Assigned] = []
         self._runs: collections.Counter[str] = collections.Counter()
         self._ended: dict[str, tasks.TaskState] = {}
+        self._saved: dict[str, list[bytes]] = collections.defaultdict(list)
+        """Checkpoints of each task, as its attempts saved them."""
 
     def saw_start(self, name: str) -> None:
         """A worker has started a task."""
         self._runs[name.rpartition("/")[2]] += 1
+
+    def saw_saved(self, saved: tuple[str, bytes]) -> None:
+        """An attempt has saved a checkpoint."""
+        name, checkpoint = saved
+        self._saved[name.rpartition("/")[2]].append(checkpoint)
+
+    def _check_checkpoint(self, task: tasks.Task) -> None:
+        saved = [b"", *self._saved[task.id]]
+        assert task.checkpoint in saved, "a checkpoint is the task's own"
+        durable = self._disk.checkpoints().get(task.sequence, b"")
+        assert saved.index(task.checkpoint) >= saved.index(durable), "what is durable is kept"
 
     def saw_assigned(self, one: simulated.Assigned, server: simulated.Server | None) -> None:
         """The dispatcher has given a task out; `server` None = while it loads."""
@@ -41,6 +54,7 @@ class Promises:
         assert not any(call.cancelled and call.task_id == task.id for call in self._calls), (
             "what was cancelled never starts again"
         )
+        self._check_checkpoint(task)
         assert one.time >= task.not_before, "delayed tasks wait for their time"
         assert task.attempt > 1 or one.time < (task.expire_time or units.NEVER), "in time or never"
         if server is None:

@@ -10,6 +10,7 @@ what happens next, and when.
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 from penstock.v1 import task_pb2, worker_service_pb2
@@ -305,6 +306,7 @@ class WorkerProcess:
         self.running: dict[str, task_pb2.Task] = {}
         self.stopped: set[str] = set()
         """Leases whose attempts were told to stop and have not ended yet."""
+        self._saved = itertools.count(1)
         self._on_start = on_start
 
     def connect(self) -> Link:
@@ -341,6 +343,12 @@ class WorkerProcess:
         frame = worker_service_pb2.WorkResponse.FromString(self.link.down.popleft())
         self._obey(self.session.received(frame, now / units.SECOND))
         return True
+
+    def save(self, lease_id: str) -> tuple[str, bytes]:
+        """An attempt saves a checkpoint that no other one has; the task's name, and what it was."""
+        checkpoint = f"{lease_id} {next(self._saved)}".encode()
+        self.session.progressed(lease_id, task_pb2.Progress(checkpoint=checkpoint))
+        return self.running[lease_id].name, checkpoint
 
     def end(self, lease_id: str, outcome: worker_service_pb2.TaskOutcome) -> None:
         """An attempt ends."""

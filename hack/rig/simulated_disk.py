@@ -45,7 +45,7 @@ class Disk:
         """Every task with the last thing that became of it."""
         accepted: dict[int, records.TaskAccepted] = {}
         change: dict[int, Change] = {}
-        checkpoints: dict[int, bytes] = {}
+        checkpoints = self.checkpoints()
         for record in self.synced:
             if isinstance(record, records.TaskAccepted):
                 assert record.sequence not in accepted, "a sequence number is used once"
@@ -53,11 +53,6 @@ class Disk:
             elif isinstance(record, Change):
                 assert record.sequence in accepted, "nothing becomes of a task that is not there"
                 change[record.sequence] = record
-                if isinstance(record, records.TaskEnded):
-                    checkpoints.pop(record.sequence, None)
-            elif isinstance(record, records.TaskCheckpointed):
-                assert record.sequence not in self.ended(), "no attempt of this task is to come"
-                checkpoints[record.sequence] = record.checkpoint
             elif isinstance(record, records.TaskRedriven):
                 accepted[record.sequence] = accepted[record.sequence]._replace(
                     token_min=record.token_min, expire_time=0
@@ -71,6 +66,16 @@ class Disk:
             interface.StoredTask(number, record, change.get(number), checkpoints.get(number, b""))
             for number, record in accepted.items()
         ]
+
+    def checkpoints(self) -> dict[int, bytes]:
+        """The newest of each task that has not ended."""
+        found: dict[int, bytes] = {}
+        for record in self.synced:
+            if isinstance(record, records.TaskCheckpointed):
+                found[record.sequence] = record.checkpoint
+            elif isinstance(record, records.TaskEnded):
+                found.pop(record.sequence, None)
+        return found
 
     def sessions(self) -> dict[str, str]:
         """Sessions that may run something: session id → pod UID."""

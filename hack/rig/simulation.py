@@ -8,9 +8,9 @@ history.
 Promises (see DESIGN): nothing accepted is lost and nothing is invented; a task is accepted once
 under one request id; it has at most one valid lease, and one recorded outcome, the right one;
 tokens only grow; the bound, the order, the delays and the rate are exact; nobody waits for room
-while there is some; a cancelled task never starts again; a drained pod gets no more work; no timer
-fires without need; and in a gentle world (dispatcher crashes and broken streams only) no task runs
-twice.
+while there is some; a cancelled task never starts again; an attempt begins with the newest durable
+checkpoint of its task, or a newer one; a drained pod gets no more work; no timer fires without
+need; and in a gentle world (dispatcher crashes and broken streams only) no task runs twice.
 """
 
 import collections
@@ -35,6 +35,8 @@ class Scenario:
     gentle: bool = False
     crowded: bool = False
     """Clients may wait for room, and retry what failed; the pool has little room, in bytes also."""
+    telling: bool = False
+    """Attempts save checkpoints."""
 
 
 class World:
@@ -129,6 +131,8 @@ class World:
         }
         if self.scenario.crowded:
             table |= {self._submit_or_wait: 20, self._abandon: 2, self._redrive: 3}
+        if self.scenario.telling:
+            table[self._tell] = 12
         if not self.scenario.gentle:
             table |= {
                 self._kill_worker: 1,
@@ -276,6 +280,12 @@ class World:
         if busy:
             worker = self.rng.choice(busy)
             self._end_attempt(worker, self.rng.choice(list(worker.running)))
+
+    def _tell(self) -> None:
+        busy = [worker for worker in self.workers if worker.running]
+        if busy:
+            worker = self.rng.choice(busy)
+            self.promises.saw_saved(worker.save(self.rng.choice(list(worker.running))))
 
     def _end_attempt(self, worker: simulated.WorkerProcess, lease_id: str) -> None:
         task = worker.running[lease_id]

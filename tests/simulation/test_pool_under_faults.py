@@ -19,6 +19,7 @@ SCENARIOS = {
     "harsh": simulation.Scenario(),
     "gentle": simulation.Scenario(gentle=True),
     "crowded": simulation.Scenario(crowded=True),
+    "telling": simulation.Scenario(crowded=True, telling=True),
 }
 
 
@@ -28,7 +29,8 @@ def seeds(count: int = SEEDS) -> list[int]:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_promises_hold_in_every_history(scenario: str) -> None:
-    for seed in seeds():
+    # Checkpoints change nothing of what the others look at: a part of the seeds is enough.
+    for seed in seeds(SEEDS // 5 if SCENARIOS[scenario].telling else SEEDS):
         try:
             simulation.World(seed, SCENARIOS[scenario]).run()
         except AssertionError as error:
