@@ -24,7 +24,9 @@ def fleet(
 
 
 @pytest.mark.parametrize(
-    "fleet", ["02-priority", "03-rate-limited", "04-backpressure"], indirect=True
+    "fleet",
+    ["02-priority", "03-rate-limited", "04-backpressure", "06-fair-tenants"],
+    indirect=True,
 )
 def test_a_driver_is_content(fleet: local_fleet.LocalFleet, request: pytest.FixtureRequest) -> None:
     example = installation.manifest(request.node.callspec.params["fleet"]).parent
