@@ -69,7 +69,7 @@ class Client:
     def __init__(self, address: str) -> None:
         options = [("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)]
         channel = grpc.aio.insecure_channel(address, options=options)
-        self._tasks: Any = task_service_pb2_grpc.TaskServiceStub(channel)  # type: ignore[no-untyped-call]
+        self._tasks: Any = task_service_pb2_grpc.TaskServiceStub(channel)
 
     async def fill(self, count: str) -> None:
         """So many tasks, of a hundred priorities and two types."""
@@ -110,14 +110,16 @@ class Client:
 
     async def preview(self, query: str) -> None:
         """What would be cancelled."""
-        await self._cancel(query, validate_only=True)
+        await self._cancel(query, preview=True)
 
     async def cancel(self, query: str) -> None:
         """What matches."""
-        await self._cancel(query)
+        await self._cancel(query, preview=False)
 
-    async def _cancel(self, query: str, **fields: bool) -> None:
-        request = task_service_pb2.BatchCancelTasksRequest(parent=POOL, filter=query, **fields)
+    async def _cancel(self, query: str, *, preview: bool) -> None:
+        request = task_service_pb2.BatchCancelTasksRequest(
+            parent=POOL, filter=query, validate_only=preview
+        )
         await self._tasks.BatchCancelTasks(request)
 
 
