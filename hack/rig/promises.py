@@ -4,9 +4,10 @@ Kept apart from the world that tries to break them: this module only looks.
 """
 
 import collections
+import itertools
 
 from penstock.v1 import task_pb2
-from penstock_dispatcher.core import settings, units
+from penstock_dispatcher.core import control, settings, units
 from penstock_dispatcher.core import task as tasks
 from rig import clients, simulated, simulated_disk
 
@@ -26,6 +27,9 @@ class Promises:
         self._assigned: list[simulated.Assigned] = []
         self._runs: collections.Counter[str] = collections.Counter()
         self._ended: dict[str, tasks.TaskState] = {}
+        self._terms: dict[str, dict[int, control.Terms]] = {}
+        """Terms that a task may have, by the number of the call that asked for them."""
+        self._numbers = itertools.count(1)
 
     def saw_start(self, name: str) -> None:
         """A worker has started a task."""
@@ -60,6 +64,22 @@ class Promises:
     def saw_redriven(self, task_id: str) -> None:
         """A task that failed was queued again: from now on another outcome may be seen."""
         self._ended.pop(task_id, None)
+        self._terms.pop(task_id, None)
+
+    def next_number(self) -> int:
+        """For a call that changes a task's terms."""
+        return next(self._numbers)
+
+    def asked_for(
+        self, task_id: str, before: control.Terms, wanted: control.Terms, number: int
+    ) -> None:
+        """That call has begun, and is not answered yet."""
+        self._terms.setdefault(task_id, {0: before})[number] = wanted
+
+    def saw_terms(self, task_id: str, number: int) -> None:
+        """The call was answered: those of before are over for good."""
+        allowed = self._terms.get(task_id, {})
+        self._terms[task_id] = {each: terms for each, terms in allowed.items() if each >= number}
 
     def check(self, server: simulated.Server, now: int) -> None:
         """What must hold after every step."""
@@ -81,9 +101,15 @@ class Promises:
             room = book.waiting < self._config.max_pending and waiter.wanted.size <= left
             assert not room, "nobody waits while there is room"
         assert len(server.pool.room) == len(server.waiting) <= self._config.max_waiters
-        assert server.pool.runnable_slots() <= runnable, "demand is what could run"
+        table = server.pool.fleet.workers
+        open_slots = sum(worker.slots for worker in table.all() if worker.takes_work)
+        assert table.slots == open_slots, "slots are counted as they change"
+        assert server.pool.runnable_slots(now) <= runnable, "demand is what could run"
         for call in self._calls:
             assert not call.task_id or call.task_id in book.tasks, f"{call.task_id} is lost"
+        for task_id, allowed in self._terms.items():
+            terms = control.terms_of(book.tasks[task_id])
+            assert not allowed or terms in allowed.values(), f"{task_id} has terms of nobody's"
         names = {task.request_id for task in book.tasks.values()}
         assert len(names) == len(book.tasks), "one task for a request id"
 

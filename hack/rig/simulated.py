@@ -18,6 +18,7 @@ from penstock_dispatcher.convert import frames, times, worker_side
 from penstock_dispatcher.core import (
     admission,
     afterlife,
+    control,
     effects,
     idempotency,
     leases,
@@ -143,6 +144,17 @@ class Server:
         if self.pool.cancel(task, "not wanted any more", self._now()):
             self.answers.append((task.lsn, answer))
         self.turn()
+
+    def update(self, task: tasks.Task, wanted: control.Terms, answer: Callable[[], None]) -> bool:
+        """One call for a task as it may be seen, if it may be changed; it is answered when that
+        cannot be lost.
+        """
+        if task.lsn > self.durable_lsn or not control.changeable(task):
+            return False
+        control.update(self.pool.book, task, wanted, self._now())
+        self.answers.append((task.lsn, answer))
+        self.turn()
+        return True
 
     def redrive(self, task: tasks.Task) -> bool:
         """One call for a task that has ended, as it may be seen."""

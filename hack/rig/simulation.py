@@ -8,7 +8,8 @@ history.
 Promises (see DESIGN): nothing accepted is lost and nothing is invented; a task is accepted once
 under one request id; it has at most one valid lease, and one recorded outcome, the right one;
 tokens only grow; the bound, the order, the delays and the rate are exact; nobody waits for room
-while there is some; a cancelled task never starts again; a drained pod gets no more work; no timer
+while there is some; a cancelled task never starts again; terms that a caller was told of are in
+force, also after a crash; a drained pod gets no more work; no timer
 fires without need; and in a gentle world (dispatcher crashes and broken streams only) no task runs
 twice.
 """
@@ -19,7 +20,7 @@ import random
 from collections.abc import Callable
 
 from penstock.v1 import worker_service_pb2
-from penstock_dispatcher.core import afterlife, settings, units
+from penstock_dispatcher.core import afterlife, control, settings, units
 from rig import clients, promises, simulated, simulated_disk
 
 Outcome = worker_service_pb2.TaskOutcome
@@ -35,6 +36,8 @@ class Scenario:
     gentle: bool = False
     crowded: bool = False
     """Clients may wait for room, and retry what failed; the pool has little room, in bytes also."""
+    controlled: bool = False
+    """Priorities and times of tasks that wait are changed; more is cancelled, and retried."""
 
 
 class World:
@@ -129,6 +132,8 @@ class World:
         }
         if self.scenario.crowded:
             table |= {self._submit_or_wait: 20, self._abandon: 2, self._redrive: 3}
+        if self.scenario.controlled:
+            table |= {self._update: 15, self._cancel: 4, self._redrive: 3}
         if not self.scenario.gentle:
             table |= {
                 self._kill_worker: 1,
@@ -201,6 +206,27 @@ class World:
             ]
             if failed and self.server.redrive(task := self.rng.choice(failed)):
                 self.promises.saw_redriven(task.id)
+
+    def _update(self) -> None:
+        """Somebody changes when a task may start, by when it must, and what comes before it."""
+        if self.server is None or not self.server.pool.book.tasks:
+            return
+        task = self.rng.choice(list(self.server.pool.book.tasks.values()))
+        before = control.terms_of(task)
+        second = units.SECOND
+        wanted = dataclasses.replace(
+            before,
+            priority=self.rng.randint(-2, 2),
+            schedule_time=self.rng.choice(
+                [before.schedule_time, 0, self.now + self.rng.randint(-5, 20) * second]
+            ),
+            expire_time=self.rng.choice(
+                [before.expire_time, 0, self.now + self.rng.randint(1, 60) * second]
+            ),
+        )
+        number = self.promises.next_number()
+        if self.server.update(task, wanted, lambda: self.promises.saw_terms(task.id, number)):
+            self.promises.asked_for(task.id, before, wanted, number)
 
     def _submit_next_door(self) -> None:
         if self.server is not None:

@@ -19,6 +19,7 @@ SCENARIOS = {
     "harsh": simulation.Scenario(),
     "gentle": simulation.Scenario(gentle=True),
     "crowded": simulation.Scenario(crowded=True),
+    "controlled": simulation.Scenario(controlled=True),
 }
 
 

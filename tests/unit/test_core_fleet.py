@@ -143,7 +143,7 @@ def test_held_back_until_the_workers_of_before_have_spoken(returns: bool) -> Non
     )
     after.worker("other")
     assert after.assigned() == []
-    assert after.pool.runnable_slots() == 2, "it needs workers all the same"
+    assert after.pool.runnable_slots(after.now) == 2, "it needs workers all the same"
     if returns:
         claim = workers.ClaimedLease(task_id="a", lease_id=lease.id, token=lease.token, attempt=1)
         after.worker("w", running=(claim,), credit=0)
@@ -166,7 +166,7 @@ def test_after_a_restart_delayed_tasks_ask_for_no_workers() -> None:
     before.submit("now")
     before.end("retried", Kind.FAILED)
     after = before.restarted()
-    assert after.pool.runnable_slots() == 1
+    assert after.pool.runnable_slots(after.now) == 1
     assert after.pool.stats(after.now).delayed == 11
     assert after.task("later-0").state is State.DELAYED
     # Their time comes while others are still held back.

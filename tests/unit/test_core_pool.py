@@ -141,7 +141,7 @@ def test_a_latch_and_a_cap_hold_dispatch() -> None:
     for name in ("a", "b"):
         bench.submit(name)
     assert bench.assigned() == []
-    assert bench.pool.runnable_slots() == 0
+    assert bench.pool.runnable_slots(bench.now) == 0
     bench.pool.pause(False)
     assert bench.assigned() == ["a"]
     bench.end("a")

@@ -48,6 +48,8 @@ class Ledger:
         self.requests = idempotency.Requests(pool_uid=pool_uid, log=log)
         self.backlog = backlog.Backlog()
         self.held: dict[str, tasks.Task] = {}
+        self.held_later: dict[str, tasks.Task] = {}
+        """Of those, the ones that were put off since; few, and some have left."""
         self.effects: list[effects.Effect] = []
         self.committing = 0
         self.waiting_bytes = 0
@@ -255,7 +257,7 @@ class Ledger:
         """Nothing of before can still be running: what was held back is ready, or is over if that
         is what somebody waits for.
         """
-        held, self.held = self.held, {}
+        held, self.held, self.held_later = self.held, {}, {}
         for task in held.values():
             if task.cancelling:
                 task.ticket += 1

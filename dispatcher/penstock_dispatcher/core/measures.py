@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from penstock_dispatcher.core import demand
+from penstock_dispatcher.core import task as tasks
 
 if TYPE_CHECKING:
     from penstock_dispatcher.core import pool as pools
@@ -45,7 +46,7 @@ def _mean_execution_ns(pool: "pools.Pool", now: int) -> int:
     return sum(now - lease.start_time for lease in running) // len(running)
 
 
-def runnable_slots(pool: "pools.Pool") -> int:
+def runnable_slots(pool: "pools.Pool", now: int) -> int:
     """Waiting tasks that could run now if workers existed: in-flight cap applied, the rate not.
 
     What is held back after a restart counts: it is running, or will be runnable; either way it
@@ -53,7 +54,11 @@ def runnable_slots(pool: "pools.Pool") -> int:
     """
     if not pool.dispatching:
         return 0
-    runnable = pool.book.backlog.ready_count + len(pool.book.held)
+    put_off = sum(
+        task.place is tasks.Place.HELD and task.not_before > now
+        for task in pool.book.held_later.values()
+    )
+    runnable = pool.book.backlog.ready_count + len(pool.book.held) - put_off
     if pool.config.max_in_flight:
         runnable = min(runnable, max(0, pool.config.max_in_flight - len(pool.fleet.leases)))
     return runnable
@@ -68,7 +73,7 @@ def snapshot(pool: "pools.Pool", now: int, *, complete: bool) -> demand.Demand:
     return demand.Demand(
         generation=pool.config.generation,
         stats=stats(pool, now),
-        runnable_slots=runnable_slots(pool),
+        runnable_slots=runnable_slots(pool, now),
         workers=tuple(shown.values()),
         gone=frozenset(
             session_id for session_id, worker in shown.items() if not table.knows(worker)

@@ -375,9 +375,9 @@ class Pool:
         """What people see."""
         return measures.stats(self, now)
 
-    def runnable_slots(self) -> int:
+    def runnable_slots(self, now: int) -> int:
         """Demand that could run now; see `measures.runnable_slots`."""
-        return measures.runnable_slots(self)
+        return measures.runnable_slots(self, now)
 
     def demand(self, now: int, *, complete: bool = False) -> demand.Demand:
         """What scaling needs; workers that changed since the last call, or all of them."""
