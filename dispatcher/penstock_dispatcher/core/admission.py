@@ -7,7 +7,7 @@ back under.
 
 import dataclasses
 import enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.core import units
@@ -34,8 +34,7 @@ class AdmissionReason(enum.Enum):
     DRAINING = "DRAINING"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """`task` is set when accepted, and when a duplicate's task is still known. `lsn`: be silent
     until it is durable.
 

@@ -80,19 +80,16 @@ class LazyHeap(Generic[_Entry]):
 
     def pop(self) -> _Entry:
         """Take out what `head` has just returned."""
+        self._count -= 1
         entries, swept = self._entries, self._swept
         if swept and (not entries or swept[0] < entries[0]):
-            entry = heapq.heappop(swept)
-        else:
-            entry = heapq.heappop(entries)
-        self.died()
-        return entry
+            return heapq.heappop(swept)
+        return heapq.heappop(entries)
 
     def died(self) -> None:
         """One entry, wherever it lies, does not count any more."""
         self._count -= 1
-        self.head()
-        if not self._swept and self.dead > self._count + DEAD_ENTRIES_FREE:
+        if not self._swept and len(self._entries) > 2 * self._count + DEAD_ENTRIES_FREE:
             self._entries, self._swept = [], self._entries
         if self._swept:
             self._sweep()
