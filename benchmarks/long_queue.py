@@ -5,7 +5,7 @@
 A dispatcher in this process, its journal on disk, and a client in another. Each verb runs once
 while the loop is timed each millisecond: whatever it stands still for is what heartbeats,
 submissions and assignments of every pool would feel. What Python's garbage collector takes of that
-is told by itself: it is the same for every verb, and grows with the queue.
+is told by itself.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from penstock.v1 import (
     task_service_pb2,
     task_service_pb2_grpc,
 )
-from penstock_dispatcher import server
+from penstock_dispatcher import garbage, server
 
 POOL = "namespaces/default/pools/long"
 TICK_SECONDS = 0.001
@@ -186,6 +186,7 @@ async def run(count: int) -> None:
     config = fleet_service_pb2.PoolConfig(
         name=POOL, uid="uid-long", generation=1, max_pending=count, max_pending_bytes=2**40
     )
+    garbage.Collector(now=time.monotonic())  # as the program has it
     with tempfile.TemporaryDirectory() as folder:
         settings = server.Settings(listen="127.0.0.1:0", data=pathlib.Path(folder) / "data")
         async with server.serving(settings, pools=[config]) as dispatcher:
