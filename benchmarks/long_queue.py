@@ -5,7 +5,7 @@
 A dispatcher in this process, its journal on disk, and a client in another. Each verb runs once
 while the loop is timed each millisecond: whatever it stands still for is what heartbeats,
 submissions and assignments of every pool would feel. What Python's garbage collector takes of that
-is told by itself: it is the same for every verb, and grows with the queue.
+is told by itself.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from penstock.v1 import (
     task_service_pb2,
     task_service_pb2_grpc,
 )
-from penstock_dispatcher import server
+from penstock_dispatcher import garbage, server
 
 POOL = "namespaces/default/pools/long"
 TICK_SECONDS = 0.001
@@ -69,7 +69,7 @@ class Client:
     def __init__(self, address: str) -> None:
         options = [("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)]
         channel = grpc.aio.insecure_channel(address, options=options)
-        self._tasks: Any = task_service_pb2_grpc.TaskServiceStub(channel)  # type: ignore[no-untyped-call]
+        self._tasks: Any = task_service_pb2_grpc.TaskServiceStub(channel)
 
     async def fill(self, count: str) -> None:
         """So many tasks, of a hundred priorities and two types."""
@@ -110,14 +110,16 @@ class Client:
 
     async def preview(self, query: str) -> None:
         """What would be cancelled."""
-        await self._cancel(query, validate_only=True)
+        await self._cancel(query, preview=True)
 
     async def cancel(self, query: str) -> None:
         """What matches."""
-        await self._cancel(query)
+        await self._cancel(query, preview=False)
 
-    async def _cancel(self, query: str, **fields: bool) -> None:
-        request = task_service_pb2.BatchCancelTasksRequest(parent=POOL, filter=query, **fields)
+    async def _cancel(self, query: str, *, preview: bool) -> None:
+        request = task_service_pb2.BatchCancelTasksRequest(
+            parent=POOL, filter=query, validate_only=preview
+        )
         await self._tasks.BatchCancelTasks(request)
 
 
@@ -184,6 +186,7 @@ async def run(count: int) -> None:
     config = fleet_service_pb2.PoolConfig(
         name=POOL, uid="uid-long", generation=1, max_pending=count, max_pending_bytes=2**40
     )
+    garbage.Collector(now=time.monotonic())  # as the program has it
     with tempfile.TemporaryDirectory() as folder:
         settings = server.Settings(listen="127.0.0.1:0", data=pathlib.Path(folder) / "data")
         async with server.serving(settings, pools=[config]) as dispatcher:

@@ -13,7 +13,8 @@ import pytest
 
 from rig import documents, processes, programs
 
-CONTROL = pathlib.Path(__file__).resolve().parents[2] / "docs" / "how-to" / "control.md"
+HOW_TO = pathlib.Path(__file__).resolve().parents[2] / "docs" / "how-to"
+CONTROL, DEADLINES = HOW_TO / "control.md", HOW_TO / "deadlines.md"
 
 MANIFEST = """\
 apiVersion: penstock.dev/v1alpha1
@@ -195,3 +196,13 @@ def test_what_the_how_to_shows(
         check=True,
     )
     assert done.stdout.strip() == "0"
+    late = documents.block(DEADLINES, "python", "max_queue_time")
+    done = subprocess.run(
+        [sys.executable, "-c", late.replace("thumbnails", "demo")],
+        env=programs.environment(standalone.address, "demo"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "", "no worker was ever here: nothing can be predicted"

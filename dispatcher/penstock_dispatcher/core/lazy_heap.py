@@ -80,14 +80,11 @@ class LazyHeap(Generic[_Entry]):
 
     def pop(self) -> _Entry:
         """Take out what `head` has just returned."""
-        entries, swept = self._entries, self._swept
         self._count -= 1
-        if not swept:
-            return heapq.heappop(entries)
-        least = swept if not entries or swept[0] < entries[0] else entries
-        entry = heapq.heappop(least)
-        self._sweep()
-        return entry
+        entries, swept = self._entries, self._swept
+        if swept and (not entries or swept[0] < entries[0]):
+            return heapq.heappop(swept)
+        return heapq.heappop(entries)
 
     def died(self) -> None:
         """One entry, wherever it lies, does not count any more."""

@@ -52,6 +52,8 @@ class Ledger:
         self.held: dict[str, tasks.Task] = {}
         self.held_slots = 0
         """What those that are held take."""
+        self.held_later: dict[str, tasks.Task] = {}
+        """Of those, the ones that were put off since; few, and some have left."""
         self.effects: list[effects.Effect] = []
         self.committing = 0
         self.waiting = 0
@@ -226,6 +228,7 @@ class Ledger:
         is what somebody waits for.
         """
         held, self.held, self.held_slots = self.held, {}, 0
+        self.held_later = {}
         for task in held.values():
             if task.cancelling:
                 task.ticket += 1

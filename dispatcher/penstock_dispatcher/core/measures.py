@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from penstock_dispatcher.core import demand, waiting_keys
+from penstock_dispatcher.core import task as tasks
 
 if TYPE_CHECKING:
     from penstock_dispatcher.core import pool as pools
@@ -55,11 +56,17 @@ def runnable_slots(pool: "pools.Pool", now: int) -> int:
     if not pool.dispatching:
         return 0
     book = pool.book
-    runnable = book.backlog.startable_slots(now) + book.held_slots
+    put_off = [
+        task
+        for task in book.held_later.values()
+        if task.place is tasks.Place.HELD and task.not_before > now
+    ]
+    held_slots = book.held_slots - sum(task.slots for task in put_off)
+    runnable = book.backlog.startable_slots(now) + held_slots
     if pool.config.max_in_flight:
         room = max(0, pool.config.max_in_flight - len(pool.fleet.leases))
-        count = book.backlog.ready_count + len(book.held)
-        slots = book.backlog.ready_slots + book.held_slots
+        count = book.backlog.ready_count + len(book.held) - len(put_off)
+        slots = book.backlog.ready_slots + held_slots
         runnable = min(runnable, waiting_keys.part(slots, tasks=count, room=room))
     return runnable
 

@@ -8,9 +8,9 @@ where what is left lies scattered over too many of them, the place is not told.
 
 from typing import Final
 
-BLOCK: Final = 512
-"""Sequences in a block; a power of two. A change writes the whole block anew."""
-BLOCKS_LOOKED_AT_MAX: Final = 4096
+BLOCK: Final = 1024
+"""Sequences in a block; a power of two."""
+BLOCKS_LOOKED_AT_MAX: Final = 10_240
 UNKNOWN: Final = -1
 
 _SHIFT: Final = BLOCK.bit_length() - 1
