@@ -275,7 +275,7 @@ class KeysMachine(stateful.RuleBasedStateMachine):
 
         def stop() -> bool:
             cap = config.max_in_flight
-            return bool(cap) and len(running) + len(aside) >= cap
+            return bool(cap) and len(running) >= cap
 
         def next_one() -> tasks.Task | None:
             """The first that may start and fits; workers are set aside on the way."""

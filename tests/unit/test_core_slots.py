@@ -111,6 +111,22 @@ def test_what_comes_before_it_may_take_the_room() -> None:
     assert bench.assigned() == ["urgent"]
 
 
+def test_places_in_flight_are_not_kept_for_it() -> None:
+    bench = bench_of(max_in_flight=2)
+    bench.worker("w", slots=4)
+    bench.submit("first")
+    assert bench.assigned() == ["first"]
+    bench.worker("v", slots=1)
+    bench.submit("big", slots=4)
+    for number in range(3):
+        bench.submit(f"s{number}")
+    assert placed(bench) == {"s0": "v"}
+    bench.end("s0")
+    assert placed(bench) == {"s1": "v"}
+    bench.end("first")
+    assert placed(bench) == {"big": "w"}
+
+
 @pytest.mark.parametrize("fair", [False, True])
 def test_a_large_task_is_reached_under_a_stream_of_small_ones(fair: bool) -> None:
     bench = bench_of(fair=fair)
@@ -163,28 +179,41 @@ def test_its_keys_are_kept_for_it() -> None:
     assert bench.assigned() == []
 
 
-def test_of_two_workers_one_makes_room_for_good() -> None:
-    """With equal room the same one is chosen again, or they would take turns for ever."""
-    bench = bench_of()
+def test_with_equal_room_the_same_worker_is_chosen_again() -> None:
+    """Or two could take turns for ever, and neither have room enough."""
+    table = workers.WorkerTable()
     for name in ("w", "v"):
-        bench.worker(name, slots=2)
-    for number in range(4):
-        bench.submit(f"s{number}")
-    running = placed(bench)
-    bench.submit("big", slots=2)
-    for number in range(4, 40):
-        bench.submit(f"s{number}")
-    for _ in range(6):
-        for where in ("w", "v"):
-            name = next((name for name, at in running.items() if at == where), None)
-            if name is None:
-                continue
-            del running[name]
-            bench.end(name)
-            running |= placed(bench)
-            if "big" in running:
-                return
-    raise AssertionError("big has starved")
+        worker = workers.Worker(
+            session_id=name,
+            pod_name=name,
+            pod_uid=name,
+            slots=2,
+            task_types=frozenset(),
+            revision="",
+            sdk_version="",
+            connect_time=0,
+            last_heartbeat=0,
+            idle_since=0,
+            credit=1,
+        )
+        table.add(worker)
+    for _ in range(2):
+        chosen = table.widest("x", 2)
+        assert chosen is not None
+        table.set_aside(chosen)
+        other = table.widest("x", 2)
+        assert other is not None
+        assert other is not chosen
+        # Whatever the order in which they come back.
+        for each in (chosen, other):
+            table.reopen(each)
+        assert table.widest("x", 2) is chosen
+        table.reopen(chosen)
+        assert table.widest("x", 2) is chosen
+        other.credit, chosen.credit = 2, 1
+        assert table.widest("x", 2) is other, "more room is better"
+        chosen.awaited = False
+        other.credit = 1
 
 
 def test_what_can_never_fit_is_refused() -> None:
