@@ -117,9 +117,10 @@ class Bench:
     ) -> None:
         lease = self.task(task_id).lease
         assert lease is not None
+        slots = lease.task.slots
         ended = outcome.Outcome(lease_id=lease.id, token=lease.token, kind=kind, **fields)
         self.pool.fleet.outcome(lease.session_id, ended, self.now)
-        self.pool.fleet.credit(lease.session_id, 1)
+        self.pool.fleet.credit(lease.session_id, slots)
 
     def task(self, task_id: str) -> tasks.Task:
         return self.pool.book.tasks[task_id]

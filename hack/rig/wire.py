@@ -33,9 +33,12 @@ def pool_config(name: str = POOL, uid: str = "uid-demo", **fields: Any) -> Any:
     """A PoolConfig; durations may be given in seconds."""
     config = fleet_service_pb2.PoolConfig(name=name, uid=uid, generation=1)
     for field, value in fields.items():
-        if field == "rate_limit":
-            config.rate_limit.tasks, config.rate_limit.burst = value[0], value[2]
-            config.rate_limit.period.FromMilliseconds(int(value[1] * 1000))
+        if field in ("rate_limit", "rate_limit_per_key"):
+            limit = getattr(config, field)
+            limit.tasks, limit.burst = value[0], value[2]
+            limit.period.FromMilliseconds(int(value[1] * 1000))
+        elif field == "fairness_weights":
+            config.fairness_weights.update(value)
         elif field == "retry_policy":
             config.retry_policy.CopyFrom(value)
         elif isinstance(getattr(config, field), int | bool | str):

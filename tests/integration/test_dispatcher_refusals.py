@@ -80,7 +80,7 @@ async def test_a_payload_that_never_fits_is_not_retried(stubs: Any, refused: Any
         ({"fairness_key": "x" * 65}, "task.fairness_key"),
         ({"concurrency_key": "x" * 65}, "task.concurrency_key"),
         ({"content_type": "x" * 257}, "task.content_type"),
-        ({"slots": 2}, "task.slots"),
+        ({"slots": 10_001}, "task.slots"),
         ({"slots": -1}, "task.slots"),
         ({"trace_context": {"traceparent": "x" * 2000}}, "task.trace_context"),
         ({"schedule_time": {"seconds": -5}}, "task.schedule_time"),
@@ -141,7 +141,7 @@ async def test_a_bound_is_named_with_its_field(stubs: Any, refused: Any) -> None
 
 
 async def test_all_bad_fields_are_named_at_once(stubs: Any, refused: Any) -> None:
-    error = await refused(stubs.submit(type="", task_id="X", slots=3))
+    error = await refused(stubs.submit(type="", task_id="X", slots=-3))
     fields = [bad.field for bad in error.details["BadRequest"].field_violations]
     assert fields == ["task.type", "task_id", "task.slots"]
 

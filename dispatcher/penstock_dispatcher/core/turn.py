@@ -10,8 +10,8 @@ the order may still take that room. Nothing is remembered between turns but whic
 
 A task that is passed over is as good as started where its keys are concerned: its place under the
 cap of its concurrency key and a token of its fairness key are kept for it, or smaller tasks of the
-same keys could be quicker for ever. The pool's own tokens are not kept: others can use them, and it
-is first in line for the next one.
+same keys could be quicker for ever. The pool's own tokens and its places in flight are not kept:
+others can use them, and it is first in line for the next one.
 
 A token is taken only from where it is certain that the task starts: of the key it was asked
 before, the pool's is taken, then the key's.
@@ -91,7 +91,7 @@ class Turn:
 
     def _at_cap(self) -> bool:
         cap = self._pool.config.max_in_flight
-        return bool(cap) and len(self._pool.fleet.leases) + len(self._aside) >= cap
+        return bool(cap) and len(self._pool.fleet.leases) >= cap
 
     def _start(self, task: tasks.Task, worker: workers.Worker) -> None:
         if self._limits.keys is not None:
