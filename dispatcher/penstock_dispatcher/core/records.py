@@ -102,6 +102,24 @@ class TaskDeleted(NamedTuple):
     task_id: str
 
 
+class TaskMoved(NamedTuple):
+    """A task of a deleted pool goes over to `pool_uid`: its row there begins, with what had become
+    of it, and the one in the other pool ends. One record, so that no crash comes between.
+    """
+
+    pool_uid: str
+    accepted: TaskAccepted
+    change: TaskRequeued | TaskEnded | None
+    deleted: TaskDeleted
+
+    @property
+    def parts(self) -> tuple[TaskAccepted | TaskRequeued | TaskEnded | TaskDeleted, ...]:
+        """What it says, each of one pool; to be written all or none."""
+        if self.change is None:
+            return self.accepted, self.deleted
+        return self.accepted, self.change, self.deleted
+
+
 class RequestForgotten(NamedTuple):
     """An idempotency key is past its time."""
 
@@ -178,6 +196,7 @@ Record = (
     | TaskCancelling
     | TaskEnded
     | TaskDeleted
+    | TaskMoved
     | RequestForgotten
     | SessionOpened
     | SessionClosed

@@ -179,6 +179,12 @@ class RowWriter:
         """Both rows end; a request id stays."""
         self._deleted.append(self._key(record.pool_uid, record.sequence))
 
+    def task_moved(self, record: records.TaskMoved) -> None:
+        """Each part in its pool; the transaction holds them together."""
+        for part in record.parts:
+            if part.pool_uid in self._pools:
+                _WRITERS[type(part)](self, part)
+
     def request_forgotten(self, record: records.RequestForgotten) -> None:
         """Wherever the id lies."""
         self._forgotten.append(self._key(record.pool_uid, record.sequence))
@@ -266,6 +272,7 @@ _WRITERS: Final[dict[type, _Writer]] = {
     records.TaskCancelling: RowWriter.task_cancelling,
     records.TaskEnded: RowWriter.task_ended,
     records.TaskDeleted: RowWriter.task_deleted,
+    records.TaskMoved: RowWriter.task_moved,
     records.RequestForgotten: RowWriter.request_forgotten,
     records.SessionOpened: RowWriter.session_opened,
     records.SessionClosed: RowWriter.session_closed,
