@@ -48,6 +48,7 @@ async def asynchronous() -> None:
         assert_type(await client.cancel(task.name, reason="not needed"), penstock.Task)
         assert_type(await client.retry(task), penstock.Task)
         assert_type((await client.purge(labels={"a": "b"}, force=True)).count, int)
+        assert_type(await client.restore(from_uid="u", dry_run=True), penstock.Restore)
         await client.delete("t-1", pool="thumbnails", etag=task.etag)
         assert_type(await client.pool(), penstock.PoolInfo)
         assert_type(await client.pause(reason="a look"), penstock.PoolInfo)
