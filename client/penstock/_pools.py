@@ -123,9 +123,10 @@ class Purge:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Restore:
-    """What went over from a deleted pool, or would.
+    """What went over from a deleted pool in one call, or would.
 
-    `count` tasks, the names of the first of them (at most 100), and the deleted pool's uid.
+    `count` tasks, the names of the first of them (at most 100), and the deleted pool's uid. A call
+    that was repeated, because its answer got lost, counts what it found.
     `remaining` are still there: they run or may still run, are dead letters that the pool would not
     keep, or `skipped`: the pool has their name or knows their `request_id`.
     """

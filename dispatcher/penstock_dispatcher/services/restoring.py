@@ -1,6 +1,7 @@
 """RestorePool: a part at a time, so that others have their turn, and what moved becomes durable."""
 
 import asyncio
+import logging
 from typing import Final
 
 from penstock.v1 import pool_service_pb2
@@ -8,6 +9,8 @@ from penstock_dispatcher import errors, pump
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import restoring
 from penstock_dispatcher.services import submitting
+
+_log = logging.getLogger(__name__)
 
 SAMPLE_MAX: Final = 100
 STEP_TASKS: Final = 500
@@ -48,6 +51,9 @@ async def restore(
         answer.remaining = restoring.remaining(closed)
         if request.validate_only:
             answer.remaining -= answer.restored_count
+    if not request.validate_only:
+        uid, count = closed.config.uid, answer.restored_count
+        _log.info("pool %s: %d tasks restored from the deleted one (%s)", pool.name, count, uid)
     return answer
 
 
