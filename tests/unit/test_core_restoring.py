@@ -138,6 +138,19 @@ def test_every_field_of_a_tasks_record_is_the_tasks() -> None:
         assert set(kind._fields) - fields == {"pool_uid", "task_id"}
 
 
+def test_every_field_of_a_task_is_in_its_record_or_need_not_be() -> None:
+    """A new field that no record of the move has would be lost by the next restart."""
+    fields = {each.name for each in dataclasses.fields(tasks.Task)}
+    kept = {
+        *records.TaskAccepted._fields,
+        *records.TaskRequeued._fields,
+        *records.TaskEnded._fields,
+    }
+    elsewhere = {"id", "retry", "fencing_token"}
+    of_the_moment = {"progress", "lsn", "place", "ticket", "cancelling", "lease"}
+    assert fields - kept == elsewhere | of_the_moment
+
+
 def test_a_task_without_a_policy_of_its_own_gets_the_pools() -> None:
     twins = Twins(retry=settings.RetryPolicy(max_attempts=9))
     twins.old.submit("a")
