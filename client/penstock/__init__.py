@@ -15,7 +15,7 @@ from penstock import errors
 from penstock._client import Client
 from penstock._control import Bulk
 from penstock._payload import Payload, json_payload
-from penstock._pools import PoolInfo, PoolState, Purge, WorkerInfo, WorkerState
+from penstock._pools import PoolInfo, PoolState, Purge, Restore, WorkerInfo, WorkerState
 from penstock._retry import Retry
 from penstock._submission import Admission, Outcome, RetryPolicy, Submission, SubmitOptions
 from penstock._sync_client import SyncClient
@@ -43,6 +43,7 @@ __all__ = [
     "PoolState",
     "Purge",
     "QueueFull",
+    "Restore",
     "Retry",
     "RetryPolicy",
     "Submission",

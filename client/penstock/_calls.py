@@ -166,6 +166,21 @@ def purge(
     )
 
 
+def restore(
+    name: str, *, from_uid: str, dry_run: bool
+) -> Call[pool_service_pb2.RestorePoolResponse, _pools.Restore]:
+    """Move what waits in a deleted pool, or count it."""
+    request = pool_service_pb2.RestorePoolRequest(
+        name=name, from_uid=from_uid, validate_only=dry_run
+    )
+    return Call(
+        POOLS + "RestorePool",
+        request,
+        pool_service_pb2.RestorePoolResponse,
+        lambda found: _pools.restore_from_wire(found, moved=not dry_run),
+    )
+
+
 def undrain(name: str) -> Call[pool_service_pb2.Pool, _pools.PoolInfo]:
     """Take a drain back."""
     request = pool_service_pb2.UndrainPoolRequest(name=name)

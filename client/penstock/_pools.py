@@ -66,6 +66,11 @@ class PoolInfo:
     succeeded_total: int
     failed_total: int
     drained: bool = False
+    restorable_tasks: int = 0
+    """What a deleted pool of this name still holds, and `restore` may move into this one."""
+    restorable_uid: str = ""
+    restorable_until: dt.datetime | None = None
+    """When the deleted pool is forgotten."""
 
     @property
     def namespace(self) -> str:
@@ -113,6 +118,25 @@ class Purge:
     sample: tuple[str, ...]
     _: dataclasses.KW_ONLY
     deleted: bool
+    """False = that was a preview."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Restore:
+    """What went over from a deleted pool in one call, or would.
+
+    `count` tasks, the names of the first of them (at most 100), and the deleted pool's uid. A call
+    that was repeated, because its answer got lost, counts what it found.
+    `remaining` are still there: they run or may still run, are dead letters that the pool would not
+    keep, or `skipped`: the pool has their name or knows their `request_id`.
+    """
+
+    count: int
+    sample: tuple[str, ...]
+    from_uid: str
+    remaining: int
+    skipped: int
+    moved: bool
     """False = that was a preview."""
 
 
@@ -166,6 +190,25 @@ def pool_from_wire(message: pool_service_pb2.Pool) -> PoolInfo:
         succeeded_total=stats.succeeded_total,
         failed_total=stats.failed_total,
         drained=message.drained,
+        restorable_tasks=message.restorable_tasks,
+        restorable_uid=message.restorable_uid,
+        restorable_until=(
+            _times.from_timestamp(message.restorable_until)
+            if message.HasField("restorable_until")
+            else None
+        ),
+    )
+
+
+def restore_from_wire(message: pool_service_pb2.RestorePoolResponse, *, moved: bool) -> Restore:
+    """Read what was moved as it travels."""
+    return Restore(
+        count=message.restored_count,
+        sample=tuple(message.restored_sample),
+        from_uid=message.from_uid,
+        remaining=message.remaining,
+        skipped=message.skipped_count,
+        moved=moved,
     )
 
 

@@ -94,6 +94,23 @@ class Operating:
         call = _calls.purge(self._settings.pool_name(pool), query=query, force=force)
         return self._run(call, seconds=self._settings.seconds(timeout))
 
+    def restore(
+        self,
+        pool: str | None = None,
+        *,
+        from_uid: str = "",
+        dry_run: bool = False,
+        timeout: _times.Seconds | None = None,
+    ) -> _pools.Restore:
+        """Undo the delete of a pool that was created anew: move the tasks that wait in the deleted
+        one, and its dead letters, into the one that has its name. `from_uid`: of which deleted
+        pool; default: the last one that has tasks. `dry_run` only counts them. A repeated call
+        moves what can move since. A large queue may take longer than the usual `timeout`: give
+        more, or call again. Raises `PoolNotFound` if there is no such deleted pool.
+        """
+        call = _calls.restore(self._settings.pool_name(pool), from_uid=from_uid, dry_run=dry_run)
+        return self._run(call, seconds=self._settings.seconds(timeout))
+
     def retry(
         self,
         task: _task.Task | str,

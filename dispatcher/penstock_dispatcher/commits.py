@@ -46,6 +46,8 @@ def _size(record: records.Record) -> int:
         and record.failure
     ):
         return len(record.failure.status)
+    if type(record) is records.TaskMoved:
+        return sum(map(_size, record.parts))
     return 0
 
 

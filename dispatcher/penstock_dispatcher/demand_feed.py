@@ -145,7 +145,12 @@ class DemandFeed:
         if not complete and signature == before and not snapshot.workers and now - at < REFRESH_NS:
             return None
         self._mark_sent(uid, signature, now)
-        shown = pool_view.demand_view(pool, snapshot, self._registry.tokens.epoch)
+        shown = pool_view.demand_view(
+            pool,
+            snapshot,
+            self._registry.tokens.epoch,
+            restorable=self._registry.restorable(pool),
+        )
         shown.complete = complete
         if refusal is not None:
             shown.config_error.CopyFrom(refusal.status)

@@ -196,6 +196,16 @@ def no_pool(name: str) -> Refusal:
     )
 
 
+def no_deleted_pool(name: str, uid: str) -> Refusal:
+    """There is nothing to restore from; `uid` empty = whatever its uid."""
+    which = f" with uid {uid}" if uid else ""
+    return Refusal(
+        Reason.POOL_NOT_FOUND,
+        f"there is no deleted pool {name}{which}: it never was, or its retention has ended",
+        Details(resource=("penstock.dev/Pool", name)),
+    )
+
+
 def no_task(name: str) -> Refusal:
     """There is no such task, or not any more."""
     return Refusal(

@@ -1,7 +1,8 @@
 """Which pools there are: by uid, which is what a pool is, and by name, which is what people say.
 
 A re-created WorkerPool has another uid and is another pool. The newest one has the name; the one
-before is closed, keeps its queue for its retention, and is found by uid only (its workers know it).
+before is closed, keeps its queue for its retention, and is found by uid (its workers know it) or as
+a predecessor, whose tasks the newest can take over (`core.restoring`).
 Configurations that are refused change nothing; the reason is kept for the operator to show.
 """
 
@@ -14,7 +15,7 @@ from penstock.v1 import fleet_service_pb2
 from penstock_dispatcher import clock as clocks
 from penstock_dispatcher import errors
 from penstock_dispatcher.convert import names, pool_config
-from penstock_dispatcher.core import leases, records, settings
+from penstock_dispatcher.core import leases, records, restoring, settings
 from penstock_dispatcher.core import pool as pools
 
 POOLS_MAX: Final = 10_000
@@ -39,6 +40,7 @@ class Registry:
         self._log = log
         self._clock = clock
         self._written: dict[str, bytes] = {}
+        self._of_name: dict[str, list[pools.Pool]] = {}
 
     def named(self, name: str, field: str = "parent") -> pools.Pool:
         """The pool of that name. Raises Refusal."""
@@ -59,6 +61,21 @@ class Registry:
             raise errors.no_pool(f"{name} with uid {uid}")
         return pool
 
+    def predecessors(self, pool: pools.Pool) -> list[pools.Pool]:
+        """Deleted pools of its name whose retention has not ended, the one deleted last first."""
+        closed = [
+            each
+            for each in self._of_name.get(pool.name, ())
+            if each is not pool and each.closed_time
+        ]
+        return sorted(closed, key=lambda each: each.closed_time, reverse=True)
+
+    def restorable(self, pool: pools.Pool) -> pools.Pool | None:
+        """The newest predecessor that has tasks for a pool that takes tasks."""
+        if pool.closed_time:
+            return None
+        return next(filter(restoring.restorable, self.predecessors(pool)), None)
+
     def begin(self, epoch: int) -> None:
         """The journal has told the epoch; before any pool is made."""
         self.tokens = leases.TokenSource(epoch)
@@ -76,11 +93,15 @@ class Registry:
 
     def add(self, pool: pools.Pool, config: bytes) -> None:
         """Register a loaded pool, and what the journal has as its configuration."""
-        self.by_uid[pool.config.uid] = pool
+        self._register(pool)
         self._written[pool.config.uid] = config
         known = self.by_name.get(pool.name)
         if known is None or known.closed_time:
             self.by_name[pool.name] = pool
+
+    def _register(self, pool: pools.Pool) -> None:
+        self.by_uid[pool.config.uid] = pool
+        self._of_name.setdefault(pool.name, []).append(pool)
 
     def configure(self, config: fleet_service_pb2.PoolConfig) -> pools.Pool:
         """Put a configuration in force: of a known pool, or of a new one. Raises Refusal."""
@@ -101,7 +122,8 @@ class Registry:
             raise errors.invalid("uid", f"is one too many: at most {POOLS_MAX} pools")
         self._write(found.uid, found.name, config.SerializeToString(deterministic=True))
         if pool is None:
-            pool = self.by_uid[found.uid] = self.make(found, fresh=True)
+            pool = self.make(found, fresh=True)
+            self._register(pool)
         else:
             pool.configure(found, now)
         earlier = self.by_name.get(found.name)
@@ -120,6 +142,9 @@ class Registry:
         """Forget a pool and everything of it."""
         uid = pool.config.uid
         del self.by_uid[uid]
+        self._of_name[pool.name].remove(pool)
+        if not self._of_name[pool.name]:
+            del self._of_name[pool.name]
         if self.by_name.get(pool.name) is pool:
             del self.by_name[pool.name]
         self._written.pop(uid, None)

@@ -5,6 +5,7 @@ that is not there, an outcome is recorded once, and no number is too large for a
 written is remembered too, for those who were told of it.
 """
 
+import itertools
 from collections.abc import Iterable
 
 from penstock_dispatcher.core import records
@@ -33,7 +34,8 @@ class Disk:
 
     def sync(self, batch: Iterable[records.Record]) -> None:
         """Make records durable. A recorded outcome is never recorded again."""
-        for record in batch:
+        whole = (each.parts if isinstance(each, records.TaskMoved) else (each,) for each in batch)
+        for record in itertools.chain.from_iterable(whole):
             for value in record:
                 assert not isinstance(value, int) or abs(value) < 2**63, f"not for a disk: {record}"
             if record[0] == self._uid:  # nobody looks at the neighbours' afterwards

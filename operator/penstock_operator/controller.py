@@ -264,6 +264,8 @@ class Controller:
             self._waiting_since = None
         elif self._waiting_since is None:
             self._waiting_since = now
+        if load is not None:
+            self._reporter.restorable(load)
         situation = conditions.Situation(
             pool=pool,
             violations=violations,

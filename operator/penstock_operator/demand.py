@@ -84,6 +84,11 @@ class Demand:
     """By pod UID."""
     config_error: str = ""
     """Why the dispatcher refused the last configuration; the earlier one is in force."""
+    restorable_tasks: int = 0
+    """What a deleted pool of this name still holds, and what `penstock restore` would move."""
+    restorable_uid: str = ""
+    restorable_until: float | None = None
+    """Seconds since the epoch: then the deleted pool is forgotten."""
 
     @property
     def slots_per_task(self) -> float:
@@ -126,6 +131,11 @@ def merge(previous: Demand | None, message: fleet_service_pb2.PoolDemand, *, fir
         completion_rate=stats.completion_rate,
         workers=workers,
         config_error=message.config_error.message if message.HasField("config_error") else "",
+        restorable_tasks=message.restorable_tasks,
+        restorable_uid=message.restorable_uid,
+        restorable_until=(
+            _time(message.restorable_until) if message.HasField("restorable_until") else None
+        ),
     )
 
 

@@ -1,12 +1,14 @@
 """Events about a pool, as values, and how many of them are let through.
 
 Every change of the number of workers is an Event with its arithmetic; so is every turn to the
-worse or the better among the conditions. A `Budget` lets a burst through and then one per
-`REFILL_SECONDS` and pool, and never says the same thing twice within `REPEAT_SECONDS`. Pure.
+worse or the better among the conditions, and the news that a deleted pool can be had back. A
+`Budget` lets a burst through and then one per `REFILL_SECONDS` and pool, and never says the same
+thing twice within `REPEAT_SECONDS`. Pure.
 """
 
 import collections
 import dataclasses
+import datetime as dt
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -44,6 +46,20 @@ def scaled(*, before: int, after: int, message: str) -> Event:
         reason="ScaledUp" if after > before else "ScaledDown",
         note=f"Scaled {before} → {after}: {message}",
         action="Scale",
+    )
+
+
+def restorable(*, pool: str, tasks: int, uid: str, until: float | None) -> Event:
+    """A deleted pool of the same name still holds tasks. `until`: seconds since the epoch."""
+    end = (
+        ""
+        if until is None
+        else f" until {dt.datetime.fromtimestamp(until, dt.UTC):%Y-%m-%d %H:%M} UTC"
+    )
+    return Event(
+        reason="TasksRestorable",
+        note=f"The deleted pool of this name ({uid}) keeps {tasks} tasks{end}: "
+        f"'penstock restore {pool}' moves them into this one",
     )
 
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from penstock_operator import cluster, conditions, events, observed, spec, status, store
+from penstock_operator import cluster, conditions, demand, events, observed, spec, status, store
 
 STATUS_INTERVAL_SECONDS: Final = 1.0
 REPORTER: Final = "penstock.dev/operator"
@@ -36,6 +36,7 @@ class Reporter:
         self._last_scale: status.LastScale | None = None
         self._failed_total = -1
         self._failing_until = 0.0
+        self._told_restorable = ""
 
     def scaled(self, scale: status.LastScale) -> None:
         """The number of workers was changed."""
@@ -47,6 +48,19 @@ class Reporter:
     def say(self, event: events.Event) -> None:
         """Post this with the next report."""
         self._queued.append(event)
+
+    def restorable(self, load: demand.Demand) -> None:
+        """Say once of each deleted pool that its tasks can be had back."""
+        if load.restorable_tasks and load.restorable_uid != self._told_restorable:
+            self._told_restorable = load.restorable_uid
+            self.say(
+                events.restorable(
+                    pool=self._key.name,
+                    tasks=load.restorable_tasks,
+                    uid=load.restorable_uid,
+                    until=load.restorable_until,
+                )
+            )
 
     def tasks_fail(self, *, failed_total: int, dead_lettered: int, now: float) -> bool:
         """Tasks have failed of late, or dead letters are kept."""

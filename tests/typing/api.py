@@ -55,6 +55,7 @@ async def asynchronous() -> None:
         assert_type(await client.cancel_many([task, "t-2"], reason="enough"), penstock.Bulk)
         assert_type((await client.retry_many(query="*", preview=True)).sample, tuple[str, ...])
         assert_type((await client.purge(labels={"a": "b"}, force=True)).count, int)
+        assert_type(await client.restore(from_uid="u", dry_run=True), penstock.Restore)
         await client.delete("t-1", pool="thumbnails", etag=task.etag)
         assert_type(await client.pool(), penstock.PoolInfo)
         assert_type(await client.pause(reason="a look"), penstock.PoolInfo)

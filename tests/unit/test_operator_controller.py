@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
+from penstock.v1 import fleet_service_pb2
 from penstock_operator import (
     backoff,
     cluster,
     conditions,
     controller,
+    demand,
     departures,
     dispatcher_link,
     metrics,
@@ -56,16 +58,18 @@ class World:
         self.status: dict[str, Any] = {}
         self.status_refusal: Exception | None = None
         self.status_writes = 0
+        self.events: list[tuple[str, str]] = []
         self.objects = store.Store()
         self.objects.put_pool(BODY)
         self.numbers = metrics.Metrics()
+        self.link = Link()
         api: Any = self
         self.one = controller.Controller(
             key=KEY,
             uid="u",
             api=api,
             objects=self.objects,
-            link=(link := Link()),  # type: ignore[arg-type]
+            link=(link := self.link),  # type: ignore[arg-type]
             gone=departures.Departures(
                 api=api,
                 objects=self.objects,
@@ -101,14 +105,16 @@ class World:
         return BODY
 
     async def create_event(self, namespace: str, body: dict[str, Any]) -> None:
-        pass
+        self.events.append((body["reason"], body["note"]))
 
 
 class Link:
-    """A dispatcher that is not there."""
+    """A dispatcher that is not there, or says one thing."""
 
-    def demand(self, name: str, *, uid: str) -> None:
-        return None
+    load: demand.Demand | None = None
+
+    def demand(self, name: str, *, uid: str) -> demand.Demand | None:
+        return self.load
 
     def known_for(self, name: str) -> float:
         return 0.0
@@ -185,3 +191,23 @@ async def test_a_status_that_cannot_be_written_does_not_stop_scaling() -> None:
     assert world.creations == 1
     assert world.status_writes == 1
     assert world.outcomes("failed") == 1
+
+
+async def test_a_deleted_pool_that_can_be_had_back_is_told_once() -> None:
+    world = World()
+    world.refusal = None
+    message = fleet_service_pb2.PoolDemand(pool="namespaces/team/pools/p", uid="u")
+    world.link.load = demand.merge(None, message, first=True)
+    await world.turn()
+    assert [reason for reason, _ in world.events] == ["ScaledUp"]
+    message.restorable_tasks, message.restorable_uid = 3, "u-before"
+    message.restorable_until.FromJsonString("2026-03-04T05:06:07Z")
+    for left in (3, 2):
+        message.restorable_tasks = left
+        world.link.load = demand.merge(world.link.load, message, first=False)
+        await world.turn()
+    (note,) = [note for reason, note in world.events if reason == "TasksRestorable"]
+    assert note == (
+        "The deleted pool of this name (u-before) keeps 3 tasks until 2026-03-04 05:06 UTC:"
+        " 'penstock restore p' moves them into this one"
+    )

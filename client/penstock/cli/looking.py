@@ -1,13 +1,15 @@
 """`pools` and `workers`: what there is, and how it does."""
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import click
 
 import penstock
 from penstock.cli import connection, output
 
+NOTES_MAX = 20
+"""Notes below one table."""
 POOLS: tuple[output.Column[penstock.PoolInfo], ...] = (
     output.Column("NAMESPACE", lambda pool: pool.namespace),
     output.Column("POOL", lambda pool: pool.id),
@@ -46,8 +48,31 @@ def pools(client: penstock.SyncClient, namespace: str | None, output: str) -> No
 
 
 def show_pools(found: Iterable[penstock.PoolInfo], *, form: str) -> None:
-    """Print pools."""
-    output.write(found, columns=POOLS, form=form, name=lambda pool: pool.name)
+    """Print pools; below a table, which of them have tasks of a deleted one to restore."""
+    notes: list[str] = []
+
+    def noted() -> Iterator[penstock.PoolInfo]:
+        for pool in found:
+            if pool.restorable_tasks and len(notes) < NOTES_MAX:
+                notes.append(_restorable(pool))
+            yield pool
+
+    output.write(noted(), columns=POOLS, form=form, name=lambda pool: pool.name)
+    if form == "table":
+        for note in notes:
+            click.echo(note, err=True)
+
+
+def _restorable(pool: penstock.PoolInfo) -> str:
+    left = output.span(
+        None
+        if pool.restorable_until is None
+        else (pool.restorable_until - dt.datetime.now(dt.UTC)).total_seconds()
+    )
+    return (
+        f"a deleted pool {pool.namespace}/{pool.id} keeps {pool.restorable_tasks} tasks for another"
+        f" {left}: 'penstock restore {pool.namespace}/{pool.id}' moves them into this one"
+    )
 
 
 @click.command("workers")

@@ -357,6 +357,9 @@ class PoolDemand(_message.Message):
     UID_FIELD_NUMBER: _builtins.int
     CONFIG_ERROR_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
+    RESTORABLE_TASKS_FIELD_NUMBER: _builtins.int
+    RESTORABLE_UID_FIELD_NUMBER: _builtins.int
+    RESTORABLE_UNTIL_FIELD_NUMBER: _builtins.int
     pool: _builtins.str
     observed_generation: _builtins.int
     """Of the configuration in force."""
@@ -368,6 +371,9 @@ class PoolDemand(_message.Message):
     """`workers` is the whole table and replaces what was known. The dispatcher MUST set it in a pool's first message of a
     stream, and again in the first one after each upsert that names the pool to this stream for the first time.
     """
+    restorable_tasks: _builtins.int
+    """As those of Pool: what a deleted pool of this name still holds."""
+    restorable_uid: _builtins.str
     @_builtins.property
     def stats(self) -> _pool_service_pb2.PoolStats: ...
     @_builtins.property
@@ -378,6 +384,8 @@ class PoolDemand(_message.Message):
     def config_error(self) -> _status_pb2.Status:
         """Set when the last configuration was refused; the earlier one is still in force."""
 
+    @_builtins.property
+    def restorable_until(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -390,10 +398,13 @@ class PoolDemand(_message.Message):
         uid: _builtins.str = ...,
         config_error: _status_pb2.Status | None = ...,
         complete: _builtins.bool = ...,
+        restorable_tasks: _builtins.int = ...,
+        restorable_uid: _builtins.str = ...,
+        restorable_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config_error", b"config_error", "stats", b"stats"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config_error", b"config_error", "restorable_until", b"restorable_until", "stats", b"stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "config_error", b"config_error", "observed_generation", b"observed_generation", "pool", b"pool", "pool_epoch", b"pool_epoch", "runnable_slots", b"runnable_slots", "stats", b"stats", "uid", b"uid", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "config_error", b"config_error", "observed_generation", b"observed_generation", "pool", b"pool", "pool_epoch", b"pool_epoch", "restorable_tasks", b"restorable_tasks", "restorable_uid", b"restorable_uid", "restorable_until", b"restorable_until", "runnable_slots", b"runnable_slots", "stats", b"stats", "uid", b"uid", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epenstock/v1/pool_service.proto\x12\x0bpenstock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfd\x01\n\x04Pool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.penstock.v1.Pool.State\x12%\n\x05stats\x18\x03 \x01(\x0b\x32\x16.penstock.v1.PoolStats\x12\x0b\n\x03uid\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\x03\x12\x13\n\x0bmax_pending\x18\x06 \x01(\x03\x12\x0f\n\x07\x64rained\x18\x07 \x01(\x08\"Q\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07RUNNING\x10\x01\x12\n\n\x06PAUSED\x10\x02\x12\x0c\n\x08\x44RAINING\x10\x03\x12\n\n\x06\x43LOSED\x10\x04\"\xaf\x05\n\tPoolStats\x12\x0f\n\x07pending\x18\x01 \x01(\x03\x12\x0f\n\x07\x64\x65layed\x18\x02 \x01(\x03\x12\x11\n\tin_flight\x18\x03 \x01(\x03\x12\x0f\n\x07waiters\x18\x04 \x01(\x03\x12\x15\n\rdead_lettered\x18\x05 \x01(\x03\x12\x37\n\x13oldest_pending_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x61rrival_rate\x18\x07 \x01(\x01\x12\x17\n\x0f\x63ompletion_rate\x18\x08 \x01(\x01\x12\x36\n\x13mean_execution_time\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11rate_limit_tokens\x18\n \x01(\x01\x12\x33\n\x10rate_limited_for\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bslots_total\x18\x0c \x01(\x05\x12\x12\n\nslots_used\x18\r \x01(\x05\x12J\n\x13pending_by_priority\x18\x0e \x03(\x0b\x32-.penstock.v1.PoolStats.PendingByPriorityEntry\x12\x31\n\x0e\x65stimated_wait\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rpending_bytes\x18\x10 \x01(\x03\x12\x16\n\x0e\x61\x63\x63\x65pted_total\x18\x11 \x01(\x03\x12\x15\n\rrefused_total\x18\x12 \x01(\x03\x12\x17\n\x0fsucceeded_total\x18\x13 \x01(\x03\x12\x14\n\x0c\x66\x61iled_total\x18\x14 \x01(\x03\x1a\x38\n\x16PendingByPriorityEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x1e\n\x0eGetPoolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"I\n\x10ListPoolsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"N\n\x11ListPoolsResponse\x12 \n\x05pools\x18\x01 \x03(\x0b\x32\x11.penstock.v1.Pool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x10PausePoolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"!\n\x11ResumePoolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\\\n\x10\x44rainPoolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\"\n\x12UndrainPoolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x10PurgePoolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\">\n\x11PurgePoolResponse\x12\x13\n\x0bpurge_count\x18\x01 \x01(\x03\x12\x14\n\x0cpurge_sample\x18\x02 \x03(\t\"\xd0\x03\n\x06Worker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.penstock.v1.Worker.State\x12\x0f\n\x07pod_uid\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\t\x12\x13\n\x0bslots_total\x18\x05 \x01(\x05\x12\x12\n\nslots_used\x18\x06 \x01(\x05\x12\r\n\x05tasks\x18\x07 \x03(\t\x12\x37\n\x13last_heartbeat_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63onnect_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bsdk_version\x18\n \x01(\t\x12\x33\n\x0fidle_since_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0ereservation_id\x18\x0c \x01(\t\x12\x0c\n\x04gone\x18\r \x01(\x08\"X\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\t\n\x05READY\x10\x01\x12\x08\n\x04\x42USY\x10\x02\x12\x0c\n\x08\x44RAINING\x10\x03\x12\x0b\n\x07\x44RAINED\x10\x04\x12\x08\n\x04LOST\x10\x05\"[\n\x12ListWorkersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\"T\n\x13ListWorkersResponse\x12$\n\x07workers\x18\x01 \x03(\x0b\x32\x13.penstock.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"^\n\x12\x44rainWorkerRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x03 \x01(\t\"$\n\x14UndrainWorkerRequest\x12\x0c\n\x04name\x18\x01 \x01(\t2\xc2\x05\n\x0bPoolService\x12\x39\n\x07GetPool\x12\x1b.penstock.v1.GetPoolRequest\x1a\x11.penstock.v1.Pool\x12J\n\tListPools\x12\x1d.penstock.v1.ListPoolsRequest\x1a\x1e.penstock.v1.ListPoolsResponse\x12=\n\tPausePool\x12\x1d.penstock.v1.PausePoolRequest\x1a\x11.penstock.v1.Pool\x12?\n\nResumePool\x12\x1e.penstock.v1.ResumePoolRequest\x1a\x11.penstock.v1.Pool\x12=\n\tDrainPool\x12\x1d.penstock.v1.DrainPoolRequest\x1a\x11.penstock.v1.Pool\x12\x41\n\x0bUndrainPool\x12\x1f.penstock.v1.UndrainPoolRequest\x1a\x11.penstock.v1.Pool\x12J\n\tPurgePool\x12\x1d.penstock.v1.PurgePoolRequest\x1a\x1e.penstock.v1.PurgePoolResponse\x12P\n\x0bListWorkers\x12\x1f.penstock.v1.ListWorkersRequest\x1a .penstock.v1.ListWorkersResponse\x12\x43\n\x0b\x44rainWorker\x12\x1f.penstock.v1.DrainWorkerRequest\x1a\x13.penstock.v1.Worker\x12G\n\rUndrainWorker\x12!.penstock.v1.UndrainWorkerRequest\x1a\x13.penstock.v1.Workerb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epenstock/v1/pool_service.proto\x12\x0bpenstock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x02\n\x04Pool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.penstock.v1.Pool.State\x12%\n\x05stats\x18\x03 \x01(\x0b\x32\x16.penstock.v1.PoolStats\x12\x0b\n\x03uid\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\x03\x12\x13\n\x0bmax_pending\x18\x06 \x01(\x03\x12\x0f\n\x07\x64rained\x18\x07 \x01(\x08\x12\x18\n\x10restorable_tasks\x18\x08 \x01(\x03\x12\x16\n\x0erestorable_uid\x18\t \x01(\t\x12\x34\n\x10restorable_until\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Q\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07RUNNING\x10\x01\x12\n\n\x06PAUSED\x10\x02\x12\x0c\n\x08\x44RAINING\x10\x03\x12\n\n\x06\x43LOSED\x10\x04\"\xaf\x05\n\tPoolStats\x12\x0f\n\x07pending\x18\x01 \x01(\x03\x12\x0f\n\x07\x64\x65layed\x18\x02 \x01(\x03\x12\x11\n\tin_flight\x18\x03 \x01(\x03\x12\x0f\n\x07waiters\x18\x04 \x01(\x03\x12\x15\n\rdead_lettered\x18\x05 \x01(\x03\x12\x37\n\x13oldest_pending_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x61rrival_rate\x18\x07 \x01(\x01\x12\x17\n\x0f\x63ompletion_rate\x18\x08 \x01(\x01\x12\x36\n\x13mean_execution_time\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11rate_limit_tokens\x18\n \x01(\x01\x12\x33\n\x10rate_limited_for\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bslots_total\x18\x0c \x01(\x05\x12\x12\n\nslots_used\x18\r \x01(\x05\x12J\n\x13pending_by_priority\x18\x0e \x03(\x0b\x32-.penstock.v1.PoolStats.PendingByPriorityEntry\x12\x31\n\x0e\x65stimated_wait\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rpending_bytes\x18\x10 \x01(\x03\x12\x16\n\x0e\x61\x63\x63\x65pted_total\x18\x11 \x01(\x03\x12\x15\n\rrefused_total\x18\x12 \x01(\x03\x12\x17\n\x0fsucceeded_total\x18\x13 \x01(\x03\x12\x14\n\x0c\x66\x61iled_total\x18\x14 \x01(\x03\x1a\x38\n\x16PendingByPriorityEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x1e\n\x0eGetPoolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"I\n\x10ListPoolsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"N\n\x11ListPoolsResponse\x12 \n\x05pools\x18\x01 \x03(\x0b\x32\x11.penstock.v1.Pool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x10PausePoolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"!\n\x11ResumePoolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\\\n\x10\x44rainPoolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\"\n\x12UndrainPoolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x10PurgePoolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\">\n\x11PurgePoolResponse\x12\x13\n\x0bpurge_count\x18\x01 \x01(\x03\x12\x14\n\x0cpurge_sample\x18\x02 \x03(\t\"K\n\x12RestorePoolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_uid\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\x82\x01\n\x13RestorePoolResponse\x12\x16\n\x0erestored_count\x18\x01 \x01(\x03\x12\x17\n\x0frestored_sample\x18\x02 \x03(\t\x12\x10\n\x08\x66rom_uid\x18\x03 \x01(\t\x12\x11\n\tremaining\x18\x04 \x01(\x03\x12\x15\n\rskipped_count\x18\x05 \x01(\x03\"\xd0\x03\n\x06Worker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.penstock.v1.Worker.State\x12\x0f\n\x07pod_uid\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\t\x12\x13\n\x0bslots_total\x18\x05 \x01(\x05\x12\x12\n\nslots_used\x18\x06 \x01(\x05\x12\r\n\x05tasks\x18\x07 \x03(\t\x12\x37\n\x13last_heartbeat_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63onnect_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bsdk_version\x18\n \x01(\t\x12\x33\n\x0fidle_since_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0ereservation_id\x18\x0c \x01(\t\x12\x0c\n\x04gone\x18\r \x01(\x08\"X\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\t\n\x05READY\x10\x01\x12\x08\n\x04\x42USY\x10\x02\x12\x0c\n\x08\x44RAINING\x10\x03\x12\x0b\n\x07\x44RAINED\x10\x04\x12\x08\n\x04LOST\x10\x05\"[\n\x12ListWorkersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\"T\n\x13ListWorkersResponse\x12$\n\x07workers\x18\x01 \x03(\x0b\x32\x13.penstock.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"^\n\x12\x44rainWorkerRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x03 \x01(\t\"$\n\x14UndrainWorkerRequest\x12\x0c\n\x04name\x18\x01 \x01(\t2\x94\x06\n\x0bPoolService\x12\x39\n\x07GetPool\x12\x1b.penstock.v1.GetPoolRequest\x1a\x11.penstock.v1.Pool\x12J\n\tListPools\x12\x1d.penstock.v1.ListPoolsRequest\x1a\x1e.penstock.v1.ListPoolsResponse\x12=\n\tPausePool\x12\x1d.penstock.v1.PausePoolRequest\x1a\x11.penstock.v1.Pool\x12?\n\nResumePool\x12\x1e.penstock.v1.ResumePoolRequest\x1a\x11.penstock.v1.Pool\x12=\n\tDrainPool\x12\x1d.penstock.v1.DrainPoolRequest\x1a\x11.penstock.v1.Pool\x12\x41\n\x0bUndrainPool\x12\x1f.penstock.v1.UndrainPoolRequest\x1a\x11.penstock.v1.Pool\x12J\n\tPurgePool\x12\x1d.penstock.v1.PurgePoolRequest\x1a\x1e.penstock.v1.PurgePoolResponse\x12P\n\x0bRestorePool\x12\x1f.penstock.v1.RestorePoolRequest\x1a .penstock.v1.RestorePoolResponse\x12P\n\x0bListWorkers\x12\x1f.penstock.v1.ListWorkersRequest\x1a .penstock.v1.ListWorkersResponse\x12\x43\n\x0b\x44rainWorker\x12\x1f.penstock.v1.DrainWorkerRequest\x1a\x13.penstock.v1.Worker\x12G\n\rUndrainWorker\x12!.penstock.v1.UndrainWorkerRequest\x1a\x13.penstock.v1.Workerb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,43 +36,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POOLSTATS_PENDINGBYPRIORITYENTRY']._loaded_options = None
   _globals['_POOLSTATS_PENDINGBYPRIORITYENTRY']._serialized_options = b'8\001'
   _globals['_POOL']._serialized_start=113
-  _globals['_POOL']._serialized_end=366
-  _globals['_POOL_STATE']._serialized_start=285
-  _globals['_POOL_STATE']._serialized_end=366
-  _globals['_POOLSTATS']._serialized_start=369
-  _globals['_POOLSTATS']._serialized_end=1056
-  _globals['_POOLSTATS_PENDINGBYPRIORITYENTRY']._serialized_start=1000
-  _globals['_POOLSTATS_PENDINGBYPRIORITYENTRY']._serialized_end=1056
-  _globals['_GETPOOLREQUEST']._serialized_start=1058
-  _globals['_GETPOOLREQUEST']._serialized_end=1088
-  _globals['_LISTPOOLSREQUEST']._serialized_start=1090
-  _globals['_LISTPOOLSREQUEST']._serialized_end=1163
-  _globals['_LISTPOOLSRESPONSE']._serialized_start=1165
-  _globals['_LISTPOOLSRESPONSE']._serialized_end=1243
-  _globals['_PAUSEPOOLREQUEST']._serialized_start=1245
-  _globals['_PAUSEPOOLREQUEST']._serialized_end=1293
-  _globals['_RESUMEPOOLREQUEST']._serialized_start=1295
-  _globals['_RESUMEPOOLREQUEST']._serialized_end=1328
-  _globals['_DRAINPOOLREQUEST']._serialized_start=1330
-  _globals['_DRAINPOOLREQUEST']._serialized_end=1422
-  _globals['_UNDRAINPOOLREQUEST']._serialized_start=1424
-  _globals['_UNDRAINPOOLREQUEST']._serialized_end=1458
-  _globals['_PURGEPOOLREQUEST']._serialized_start=1460
-  _globals['_PURGEPOOLREQUEST']._serialized_end=1523
-  _globals['_PURGEPOOLRESPONSE']._serialized_start=1525
-  _globals['_PURGEPOOLRESPONSE']._serialized_end=1587
-  _globals['_WORKER']._serialized_start=1590
-  _globals['_WORKER']._serialized_end=2054
-  _globals['_WORKER_STATE']._serialized_start=1966
-  _globals['_WORKER_STATE']._serialized_end=2054
-  _globals['_LISTWORKERSREQUEST']._serialized_start=2056
-  _globals['_LISTWORKERSREQUEST']._serialized_end=2147
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=2149
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=2233
-  _globals['_DRAINWORKERREQUEST']._serialized_start=2235
-  _globals['_DRAINWORKERREQUEST']._serialized_end=2329
-  _globals['_UNDRAINWORKERREQUEST']._serialized_start=2331
-  _globals['_UNDRAINWORKERREQUEST']._serialized_end=2367
-  _globals['_POOLSERVICE']._serialized_start=2370
-  _globals['_POOLSERVICE']._serialized_end=3076
+  _globals['_POOL']._serialized_end=470
+  _globals['_POOL_STATE']._serialized_start=389
+  _globals['_POOL_STATE']._serialized_end=470
+  _globals['_POOLSTATS']._serialized_start=473
+  _globals['_POOLSTATS']._serialized_end=1160
+  _globals['_POOLSTATS_PENDINGBYPRIORITYENTRY']._serialized_start=1104
+  _globals['_POOLSTATS_PENDINGBYPRIORITYENTRY']._serialized_end=1160
+  _globals['_GETPOOLREQUEST']._serialized_start=1162
+  _globals['_GETPOOLREQUEST']._serialized_end=1192
+  _globals['_LISTPOOLSREQUEST']._serialized_start=1194
+  _globals['_LISTPOOLSREQUEST']._serialized_end=1267
+  _globals['_LISTPOOLSRESPONSE']._serialized_start=1269
+  _globals['_LISTPOOLSRESPONSE']._serialized_end=1347
+  _globals['_PAUSEPOOLREQUEST']._serialized_start=1349
+  _globals['_PAUSEPOOLREQUEST']._serialized_end=1397
+  _globals['_RESUMEPOOLREQUEST']._serialized_start=1399
+  _globals['_RESUMEPOOLREQUEST']._serialized_end=1432
+  _globals['_DRAINPOOLREQUEST']._serialized_start=1434
+  _globals['_DRAINPOOLREQUEST']._serialized_end=1526
+  _globals['_UNDRAINPOOLREQUEST']._serialized_start=1528
+  _globals['_UNDRAINPOOLREQUEST']._serialized_end=1562
+  _globals['_PURGEPOOLREQUEST']._serialized_start=1564
+  _globals['_PURGEPOOLREQUEST']._serialized_end=1627
+  _globals['_PURGEPOOLRESPONSE']._serialized_start=1629
+  _globals['_PURGEPOOLRESPONSE']._serialized_end=1691
+  _globals['_RESTOREPOOLREQUEST']._serialized_start=1693
+  _globals['_RESTOREPOOLREQUEST']._serialized_end=1768
+  _globals['_RESTOREPOOLRESPONSE']._serialized_start=1771
+  _globals['_RESTOREPOOLRESPONSE']._serialized_end=1901
+  _globals['_WORKER']._serialized_start=1904
+  _globals['_WORKER']._serialized_end=2368
+  _globals['_WORKER_STATE']._serialized_start=2280
+  _globals['_WORKER_STATE']._serialized_end=2368
+  _globals['_LISTWORKERSREQUEST']._serialized_start=2370
+  _globals['_LISTWORKERSREQUEST']._serialized_end=2461
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=2463
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=2547
+  _globals['_DRAINWORKERREQUEST']._serialized_start=2549
+  _globals['_DRAINWORKERREQUEST']._serialized_end=2643
+  _globals['_UNDRAINWORKERREQUEST']._serialized_start=2645
+  _globals['_UNDRAINWORKERREQUEST']._serialized_end=2681
+  _globals['_POOLSERVICE']._serialized_start=2684
+  _globals['_POOLSERVICE']._serialized_end=3472
 # @@protoc_insertion_point(module_scope)

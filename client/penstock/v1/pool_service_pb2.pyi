@@ -55,6 +55,9 @@ class Pool(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     MAX_PENDING_FIELD_NUMBER: _builtins.int
     DRAINED_FIELD_NUMBER: _builtins.int
+    RESTORABLE_TASKS_FIELD_NUMBER: _builtins.int
+    RESTORABLE_UID_FIELD_NUMBER: _builtins.int
+    RESTORABLE_UNTIL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """namespaces/{namespace}/pools/{pool}"""
     state: Global___Pool.State.ValueType
@@ -63,8 +66,13 @@ class Pool(_message.Message):
     max_pending: _builtins.int
     drained: _builtins.bool
     """DRAINING, and nothing is left: nothing runs, and nothing waits, unless the pool is paused as well: then its queue is kept."""
+    restorable_tasks: _builtins.int
+    """Tasks that RestorePool may move into this pool; and the deleted pool of this name that holds them, and until when."""
+    restorable_uid: _builtins.str
     @_builtins.property
     def stats(self) -> Global___PoolStats: ...
+    @_builtins.property
+    def restorable_until(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -75,10 +83,13 @@ class Pool(_message.Message):
         generation: _builtins.int = ...,
         max_pending: _builtins.int = ...,
         drained: _builtins.bool = ...,
+        restorable_tasks: _builtins.int = ...,
+        restorable_uid: _builtins.str = ...,
+        restorable_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["stats", b"stats"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["restorable_until", b"restorable_until", "stats", b"stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drained", b"drained", "generation", b"generation", "max_pending", b"max_pending", "name", b"name", "state", b"state", "stats", b"stats", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drained", b"drained", "generation", b"generation", "max_pending", b"max_pending", "name", b"name", "restorable_tasks", b"restorable_tasks", "restorable_uid", b"restorable_uid", "restorable_until", b"restorable_until", "state", b"state", "stats", b"stats", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -404,6 +415,70 @@ class PurgePoolResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PurgePoolResponse: _TypeAlias = PurgePoolResponse  # noqa: Y015
+
+@_typing.final
+class RestorePoolRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FROM_UID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Of the pool that gets the tasks, and of the deleted one."""
+    from_uid: _builtins.str
+    """Of the deleted pool; empty = the one deleted last that has tasks to restore."""
+    validate_only: _builtins.bool
+    """A preview: count and sample only."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        from_uid: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_uid", b"from_uid", "name", b"name", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestorePoolRequest: _TypeAlias = RestorePoolRequest  # noqa: Y015
+
+@_typing.final
+class RestorePoolResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTORED_COUNT_FIELD_NUMBER: _builtins.int
+    RESTORED_SAMPLE_FIELD_NUMBER: _builtins.int
+    FROM_UID_FIELD_NUMBER: _builtins.int
+    REMAINING_FIELD_NUMBER: _builtins.int
+    SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
+    restored_count: _builtins.int
+    from_uid: _builtins.str
+    remaining: _builtins.int
+    """What stays in the deleted pool: tasks that run or may still run, dead letters that would not be kept, and those of `skipped_count`."""
+    skipped_count: _builtins.int
+    """Not moved, because the pool has a task of that name already, or knows its request id: it was submitted again."""
+    @_builtins.property
+    def restored_sample(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the first of them, at most 100."""
+
+    def __init__(
+        self,
+        *,
+        restored_count: _builtins.int = ...,
+        restored_sample: _abc.Iterable[_builtins.str] | None = ...,
+        from_uid: _builtins.str = ...,
+        remaining: _builtins.int = ...,
+        skipped_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_uid", b"from_uid", "remaining", b"remaining", "restored_count", b"restored_count", "restored_sample", b"restored_sample", "skipped_count", b"skipped_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestorePoolResponse: _TypeAlias = RestorePoolResponse  # noqa: Y015
 
 @_typing.final
 class Worker(_message.Message):

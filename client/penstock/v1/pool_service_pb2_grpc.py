@@ -69,6 +69,11 @@ class PoolServiceStub:
                 request_serializer=penstock_dot_v1_dot_pool__service__pb2.PurgePoolRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_pool__service__pb2.PurgePoolResponse.FromString,
                 _registered_method=True)
+        self.RestorePool = channel.unary_unary(
+                '/penstock.v1.PoolService/RestorePool',
+                request_serializer=penstock_dot_v1_dot_pool__service__pb2.RestorePoolRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_pool__service__pb2.RestorePoolResponse.FromString,
+                _registered_method=True)
         self.ListWorkers = channel.unary_unary(
                 '/penstock.v1.PoolService/ListWorkers',
                 request_serializer=penstock_dot_v1_dot_pool__service__pb2.ListWorkersRequest.SerializeToString,
@@ -135,6 +140,16 @@ class PoolServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RestorePool(self, request, context):
+        """Undoes an accidental delete: tasks that wait in a deleted pool, and its dead letters, go over to the pool that has its name
+        by now, with their names, times, attempts and request ids. The bound does not refuse them; they come after what the pool has
+        admitted, in their own order. A part at a time, each task whole or not at all: after a call that ended early, and when tasks
+        that ran wait again, the same call moves the rest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListWorkers(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -190,6 +205,11 @@ def add_PoolServiceServicer_to_server(servicer, server):
                     servicer.PurgePool,
                     request_deserializer=penstock_dot_v1_dot_pool__service__pb2.PurgePoolRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_pool__service__pb2.PurgePoolResponse.SerializeToString,
+            ),
+            'RestorePool': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestorePool,
+                    request_deserializer=penstock_dot_v1_dot_pool__service__pb2.RestorePoolRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_pool__service__pb2.RestorePoolResponse.SerializeToString,
             ),
             'ListWorkers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListWorkers,
@@ -396,6 +416,33 @@ class PoolService:
             '/penstock.v1.PoolService/PurgePool',
             penstock_dot_v1_dot_pool__service__pb2.PurgePoolRequest.SerializeToString,
             penstock_dot_v1_dot_pool__service__pb2.PurgePoolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestorePool(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PoolService/RestorePool',
+            penstock_dot_v1_dot_pool__service__pb2.RestorePoolRequest.SerializeToString,
+            penstock_dot_v1_dot_pool__service__pb2.RestorePoolResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,12 @@ class PoolServiceStub:
     UndrainPool: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.UndrainPoolRequest, _pool_service_pb2.Pool]
     PurgePool: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.PurgePoolRequest, _pool_service_pb2.PurgePoolResponse]
     """Deletes tasks that wait, a part at a time: a call that ends early has deleted some of them."""
+    RestorePool: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.RestorePoolRequest, _pool_service_pb2.RestorePoolResponse]
+    """Undoes an accidental delete: tasks that wait in a deleted pool, and its dead letters, go over to the pool that has its name
+    by now, with their names, times, attempts and request ids. The bound does not refuse them; they come after what the pool has
+    admitted, in their own order. A part at a time, each task whole or not at all: after a call that ended early, and when tasks
+    that ran wait again, the same call moves the rest.
+    """
     ListWorkers: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.ListWorkersRequest, _pool_service_pb2.ListWorkersResponse]
     DrainWorker: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.DrainWorkerRequest, _pool_service_pb2.Worker]
     UndrainWorker: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.UndrainWorkerRequest, _pool_service_pb2.Worker]
@@ -62,6 +68,12 @@ class PoolServiceAsyncStub(PoolServiceStub):
     UndrainPool: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.UndrainPoolRequest, _pool_service_pb2.Pool]  # type: ignore[assignment]
     PurgePool: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.PurgePoolRequest, _pool_service_pb2.PurgePoolResponse]  # type: ignore[assignment]
     """Deletes tasks that wait, a part at a time: a call that ends early has deleted some of them."""
+    RestorePool: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.RestorePoolRequest, _pool_service_pb2.RestorePoolResponse]  # type: ignore[assignment]
+    """Undoes an accidental delete: tasks that wait in a deleted pool, and its dead letters, go over to the pool that has its name
+    by now, with their names, times, attempts and request ids. The bound does not refuse them; they come after what the pool has
+    admitted, in their own order. A part at a time, each task whole or not at all: after a call that ended early, and when tasks
+    that ran wait again, the same call moves the rest.
+    """
     ListWorkers: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.ListWorkersRequest, _pool_service_pb2.ListWorkersResponse]  # type: ignore[assignment]
     DrainWorker: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.DrainWorkerRequest, _pool_service_pb2.Worker]  # type: ignore[assignment]
     UndrainWorker: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.UndrainWorkerRequest, _pool_service_pb2.Worker]  # type: ignore[assignment]
@@ -120,6 +132,18 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_pool_service_pb2.PurgePoolResponse, _abc.Awaitable[_pool_service_pb2.PurgePoolResponse]]:
         """Deletes tasks that wait, a part at a time: a call that ends early has deleted some of them."""
+
+    @_abc_1.abstractmethod
+    def RestorePool(
+        self,
+        request: _pool_service_pb2.RestorePoolRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pool_service_pb2.RestorePoolResponse, _abc.Awaitable[_pool_service_pb2.RestorePoolResponse]]:
+        """Undoes an accidental delete: tasks that wait in a deleted pool, and its dead letters, go over to the pool that has its name
+        by now, with their names, times, attempts and request ids. The bound does not refuse them; they come after what the pool has
+        admitted, in their own order. A part at a time, each task whole or not at all: after a call that ended early, and when tasks
+        that ran wait again, the same call moves the rest.
+        """
 
     @_abc_1.abstractmethod
     def ListWorkers(

@@ -2,7 +2,7 @@
 
 from penstock.v1 import fleet_service_pb2, pool_service_pb2
 from penstock_dispatcher.convert import times, worker_side
-from penstock_dispatcher.core import demand
+from penstock_dispatcher.core import demand, restoring
 from penstock_dispatcher.core import pool as pools
 
 _State = pool_service_pb2.Pool.State
@@ -47,9 +47,11 @@ def state_of(pool: pools.Pool) -> "_State.ValueType":
     return pool_service_pb2.Pool.RUNNING if pool.dispatching else pool_service_pb2.Pool.PAUSED
 
 
-def pool_view(pool: pools.Pool, now: int) -> pool_service_pb2.Pool:
-    """The pool with its statistics."""
-    return pool_service_pb2.Pool(
+def pool_view(
+    pool: pools.Pool, now: int, *, restorable: pools.Pool | None = None
+) -> pool_service_pb2.Pool:
+    """The pool with its statistics. `restorable`: the deleted pool that has tasks for it."""
+    shown = pool_service_pb2.Pool(
         name=pool.name,
         state=state_of(pool),
         stats=stats_view(pool.stats(now)),
@@ -58,13 +60,28 @@ def pool_view(pool: pools.Pool, now: int) -> pool_service_pb2.Pool:
         max_pending=pool.config.max_pending,
         drained=pool.drained,
     )
+    _add_restorable(shown, restorable)
+    return shown
+
+
+def _add_restorable(
+    shown: pool_service_pb2.Pool | fleet_service_pb2.PoolDemand, closed: pools.Pool | None
+) -> None:
+    if closed is not None:
+        shown.restorable_tasks = restoring.restorable(closed)
+        shown.restorable_uid = closed.config.uid
+        shown.restorable_until.CopyFrom(times.timestamp(closed.purge_time))
 
 
 def demand_view(
-    pool: pools.Pool, snapshot: demand.Demand, epoch: int
+    pool: pools.Pool,
+    snapshot: demand.Demand,
+    epoch: int,
+    *,
+    restorable: pools.Pool | None = None,
 ) -> fleet_service_pb2.PoolDemand:
     """A demand snapshot; the caller adds a configuration error."""
-    return fleet_service_pb2.PoolDemand(
+    shown = fleet_service_pb2.PoolDemand(
         pool=pool.name,
         observed_generation=snapshot.generation,
         stats=stats_view(snapshot.stats),
@@ -76,3 +93,5 @@ def demand_view(
         pool_epoch=epoch,
         uid=pool.config.uid,
     )
+    _add_restorable(shown, restorable)
+    return shown

@@ -6,7 +6,7 @@ the backlog, and nobody is told, before its record's number has been reported by
 nothing of workers.
 
 Counts: a task waits while it lies in the backlog, is being committed, or is held back after a
-restart. The bounds of admission (see `bounds`) are on those.
+restart. The bounds of admission (see `bounds`) are on those. `sequence` is the newest one.
 """
 
 from collections.abc import Iterable
@@ -71,7 +71,7 @@ class Ledger:
         self.ended = retention.Retention()
         self.tokens = tokens
         self.forecast = outlook
-        self._sequence = 0
+        self.sequence = 0
         self._awaiting = awaiting.Awaiting()
         self._arrivals = arrivals.Arrivals()
 
@@ -130,12 +130,12 @@ class Ledger:
     def _accept(
         self, wanted: tasks.Submission, config: settings.PoolSettings, now: int
     ) -> admission.Admission:
-        self._sequence += 1
+        self.sequence += 1
         expire_time = wanted.expire_time or (now + config.ttl_ns if config.ttl_ns else 0)
         task = tasks.Task(
             id=wanted.task_id,
             uid=wanted.uid,
-            sequence=self._sequence,
+            sequence=self.sequence,
             type=wanted.type,
             priority=config.default_priority if wanted.priority is None else wanted.priority,
             body=wanted.body,
@@ -345,7 +345,7 @@ class Ledger:
         for those whose time has not come: nobody can have been given them.
         """
         self.tasks[task.id] = task
-        self._sequence = max(self._sequence, task.sequence)
+        self.sequence = max(self.sequence, task.sequence)
         if task.terminal:
             self._retain(task, config)
             return
@@ -363,4 +363,4 @@ class Ledger:
         for request_id, request in requests:
             self.requests.restore(request_id, request)
             # Its key in the journal is in use, even if its task is deleted.
-            self._sequence = max(self._sequence, request.sequence)
+            self.sequence = max(self.sequence, request.sequence)

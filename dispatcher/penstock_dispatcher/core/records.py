@@ -170,6 +170,26 @@ class TaskDeleted(NamedTuple):
     task_id: str
 
 
+class TaskMoved(NamedTuple):
+    """A task of a deleted pool goes over to `pool_uid`: its row there begins, with what had become
+    of it, and the one in the other pool ends. One record, so that no crash comes between.
+    """
+
+    pool_uid: str
+    accepted: TaskAccepted
+    change: TaskRequeued | TaskEnded | None
+    checkpoint: TaskCheckpointed | None
+    deleted: TaskDeleted
+
+    @property
+    def parts(
+        self,
+    ) -> tuple[TaskAccepted | TaskRequeued | TaskEnded | TaskCheckpointed | TaskDeleted, ...]:
+        """What it says, each of one pool; to be written all or none."""
+        became = (each for each in (self.change, self.checkpoint) if each is not None)
+        return self.accepted, *became, self.deleted
+
+
 class RequestForgotten(NamedTuple):
     """An idempotency key is past its time."""
 
@@ -248,6 +268,7 @@ Record = (
     | TaskCheckpointed
     | TaskEnded
     | TaskDeleted
+    | TaskMoved
     | RequestForgotten
     | SessionOpened
     | SessionClosed

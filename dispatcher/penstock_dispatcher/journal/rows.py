@@ -225,10 +225,7 @@ class RowWriter:
     def task_ended(self, record: records.TaskEnded) -> None:
         """Replaces what became of it before. No attempt will need a checkpoint."""
         key = self._key(record.pool_uid, record.sequence)
-        if key in self._checkpointed:
-            self._checkpointed.remove(key)
-            self._checkpoints.pop(key, None)
-            self._stale_checkpoints.append(key)
+        self._drop_checkpoint(key)
         self._change(
             key,
             record.state.value,
@@ -244,9 +241,23 @@ class RowWriter:
             record.result_content_type,
         )
 
+    def _drop_checkpoint(self, key: int) -> None:
+        if key in self._checkpointed:
+            self._checkpointed.remove(key)
+            self._checkpoints.pop(key, None)
+            self._stale_checkpoints.append(key)
+
     def task_deleted(self, record: records.TaskDeleted) -> None:
         """Both rows end; a request id stays."""
-        self._deleted.append(self._key(record.pool_uid, record.sequence))
+        key = self._key(record.pool_uid, record.sequence)
+        self._drop_checkpoint(key)
+        self._deleted.append(key)
+
+    def task_moved(self, record: records.TaskMoved) -> None:
+        """Each part in its pool; the transaction holds them together."""
+        for part in record.parts:
+            if part.pool_uid in self._pools:
+                _WRITERS[type(part)](self, part)
 
     def request_forgotten(self, record: records.RequestForgotten) -> None:
         """Wherever the id lies."""
@@ -344,6 +355,7 @@ _WRITERS: Final[dict[type, _Writer]] = {
     records.TaskCheckpointed: RowWriter.task_checkpointed,
     records.TaskEnded: RowWriter.task_ended,
     records.TaskDeleted: RowWriter.task_deleted,
+    records.TaskMoved: RowWriter.task_moved,
     records.RequestForgotten: RowWriter.request_forgotten,
     records.SessionOpened: RowWriter.session_opened,
     records.SessionClosed: RowWriter.session_closed,

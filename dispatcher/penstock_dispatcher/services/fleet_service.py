@@ -17,7 +17,7 @@ from penstock.v1 import fleet_service_pb2
 from penstock_dispatcher import demand_feed, errors, pump
 from penstock_dispatcher.convert import times, worker_side
 from penstock_dispatcher.core import pool as pools
-from penstock_dispatcher.core import workers
+from penstock_dispatcher.core import restoring, workers
 from penstock_dispatcher.services import answering
 
 _log = logging.getLogger(__name__)
@@ -192,6 +192,7 @@ class _Sync:
         self._listed.add(config.uid)
         self._named.add(config.uid)
         earlier = self._pump.registry.by_name.get(config.name)
+        known = config.uid in self._pump.registry.by_uid
         try:
             pool = self._pump.registry.configure(config)
         except errors.Refusal as refusal:
@@ -201,6 +202,20 @@ class _Sync:
             self._pump.mark(pool)
             if earlier is not None and earlier is not pool:
                 self._pump.mark(earlier)  # it is closed by now
+            if not known:
+                self._tell_restorable(pool)
+
+    def _tell_restorable(self, pool: pools.Pool) -> None:
+        closed = self._pump.registry.restorable(pool)
+        if closed is not None:
+            _log.warning(
+                "pool %s (%s) was created anew: the deleted one (%s) still has %d tasks, which"
+                " 'penstock restore' moves into it",
+                pool.name,
+                pool.config.uid,
+                closed.config.uid,
+                restoring.restorable(closed),
+            )
 
     def _keep(self, uid: str) -> None:
         self._named.add(uid)

@@ -10,7 +10,7 @@ from penstock_dispatcher import auth, errors, pump
 from penstock_dispatcher.convert import names, pool_view, times, worker_side
 from penstock_dispatcher.core import afterlife, workers
 from penstock_dispatcher.core import pool as pools
-from penstock_dispatcher.services import answering, bulk, listing
+from penstock_dispatcher.services import answering, bulk, listing, restoring
 
 _log = logging.getLogger(__name__)
 
@@ -31,12 +31,16 @@ class PoolService:
         auth.check_namespace(names.namespace_of(name))
         return pool
 
+    def _view(self, pool: pools.Pool) -> pool_service_pb2.Pool:
+        restorable = self._pump.registry.restorable(pool)
+        return pool_view.pool_view(pool, self._pump.now(), restorable=restorable)
+
     @answering.answered
     async def GetPool(  # noqa: N802
         self, request: pool_service_pb2.GetPoolRequest, _: Any
     ) -> pool_service_pb2.Pool:
         """One pool."""
-        return pool_view.pool_view(self._pool(request.name, "name"), self._pump.now())
+        return self._view(self._pool(request.name, "name"))
 
     @answering.answered
     async def ListPools(  # noqa: N802
@@ -57,12 +61,7 @@ class PoolService:
             matches=matches,
             size=listing.page_size(request.page_size),
         )
-        now = self._pump.now()
-
-        def view(pool: pools.Pool) -> pool_service_pb2.Pool:
-            return pool_view.pool_view(pool, now)
-
-        shown = listing.fitting(found, view)
+        shown = listing.fitting(found, self._view)
         if len(shown) < len(found):
             following = found[len(shown)]
         return pool_service_pb2.ListPoolsResponse(
@@ -92,7 +91,7 @@ class PoolService:
         pool.pause(paused)
         self._pump.mark(pool)
         await self._pump.everything_durable()
-        return pool_view.pool_view(pool, self._pump.now())
+        return self._view(pool)
 
     @answering.answered
     async def DrainPool(  # noqa: N802
@@ -113,7 +112,7 @@ class PoolService:
                         raise errors.no_pool(request.name)
         except TimeoutError:
             pass  # the answer is the pool as it is now
-        return pool_view.pool_view(pool, self._pump.now())
+        return self._view(pool)
 
     @answering.answered
     async def UndrainPool(  # noqa: N802
@@ -122,7 +121,7 @@ class PoolService:
         """Take DrainPool back. What waits for it is answered."""
         pool = self._pool(request.name, "name")
         await self._drain(pool, draining=False)
-        return pool_view.pool_view(pool, self._pump.now())
+        return self._view(pool)
 
     async def _drain(self, pool: pools.Pool, *, draining: bool) -> None:
         pool.drain(draining)
@@ -144,6 +143,17 @@ class PoolService:
         )
         found = await bulk.run(self._pump, pool, chosen, verb, preview=not request.force)
         return pool_service_pb2.PurgePoolResponse(purge_count=found.count, purge_sample=found.names)
+
+    # ------------------------------------------------------------ restoring
+
+    @answering.answered
+    async def RestorePool(  # noqa: N802
+        self, request: pool_service_pb2.RestorePoolRequest, _: Any
+    ) -> pool_service_pb2.RestorePoolResponse:
+        """Move what waits in a deleted pool into the one that has its name."""
+        pool = self._pool(request.name, "name")
+        self._pump.check_admission()
+        return await restoring.restore(self._pump, pool, request)
 
     # ------------------------------------------------------------ workers
 

@@ -142,7 +142,9 @@ class TaskService:
             async with asyncio.timeout(seconds):
                 while not task.terminal:
                     await self._pump.waiters.wait(task)
-                    if self._pump.registry.by_uid.get(pool.config.uid) is not pool:
+                    gone = self._pump.registry.by_uid.get(pool.config.uid) is not pool
+                    # It may have moved into another pool, and have ended there.
+                    if gone and not task.terminal:
                         raise errors.no_task(request.name)
         except TimeoutError:
             pass  # the answer is the task as it is now

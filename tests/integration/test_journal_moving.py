@@ -1,0 +1,73 @@
+"""The SQLite journal keeps a task that moved in one of both pools, with what had become of it."""
+
+import pathlib
+
+import pytest
+
+from penstock_dispatcher.core import idempotency, records
+from penstock_dispatcher.core import task as tasks
+from penstock_dispatcher.journal import interface, sqlite
+
+OLD, NEW = "uid-old", "uid-new"
+POOLS = [records.PoolConfigured(uid, "namespaces/a/pools/b", b"") for uid in (OLD, NEW)]
+ACCEPTED = records.TaskAccepted(
+    OLD, "t1", "u1", 5, "noop", 0, b"body", 4, 1_000, 0, 50, 4, "r1", 7, 9
+)
+FAILURE = tasks.Failure(2, "OSError", "no")
+TRIED = records.TaskRequeued(OLD, 5, "t1", 1, 2, 30, FAILURE)
+THERE = ACCEPTED._replace(pool_uid=NEW, sequence=1, token_min=77)
+DEAD = records.TaskEnded(
+    NEW, 1, "t1", tasks.TaskState.DEAD_LETTERED, 3, 1, 10, 20, 10, "pod-1", FAILURE, b"", ""
+)
+HALF = records.TaskCheckpointed(OLD, 5, "t1", b"half")
+MOVED = records.TaskMoved(
+    NEW,
+    THERE,
+    TRIED._replace(pool_uid=NEW, sequence=1),
+    HALF._replace(pool_uid=NEW, sequence=1),
+    records.TaskDeleted(OLD, 5, "t1"),
+)
+
+
+async def loaded(
+    folder: pathlib.Path, *batches: list[records.Record]
+) -> tuple[interface.Opened, list[interface.StoredTask]]:
+    """What the next run finds after these."""
+    journal = sqlite.SqliteJournal(folder / "data", reserve_bytes=0)
+    await journal.open()
+    for batch in batches:
+        await journal.append(batch)
+    await journal.close()
+    journal = sqlite.SqliteJournal(folder / "data", reserve_bytes=0)
+    opened, found = await journal.open(), await journal.load_tasks(-1)
+    await journal.close()
+    return opened, list(found)
+
+
+@pytest.mark.parametrize("split", [0, 1, 2, 3])
+@pytest.mark.parametrize("change", [MOVED.change, DEAD, None])
+async def test_it_is_where_it_went_as_it_was(
+    tmp_path: pathlib.Path, split: int, change: records.TaskRequeued | records.TaskEnded | None
+) -> None:
+    batch: list[records.Record] = [ACCEPTED, TRIED, HALF, MOVED._replace(change=change)]
+    opened, (found,) = await loaded(tmp_path, [*POOLS, *batch[:split]], batch[split:])
+    assert (found.accepted, found.change) == (THERE, change)
+    assert found.checkpoint == (b"" if change is DEAD else b"half")
+    old, new = opened.pools
+    assert old.requests == (("r1", idempotency.Request(5, "t1", 7, 1_000)),)
+    assert (new.requests, new.sequence_max) == ((), 1)
+
+
+async def test_what_became_of_it_afterwards_counts(tmp_path: pathlib.Path) -> None:
+    later = records.TaskRequeued(NEW, 1, "t1", 2, 2, 60, None)
+    _, (found,) = await loaded(tmp_path, [*POOLS, ACCEPTED, MOVED, later])
+    assert found.change == later
+
+
+async def test_a_pool_that_is_forgotten_takes_nothing_of_it_along(tmp_path: pathlib.Path) -> None:
+    gone = records.PoolPurged(OLD)
+    for number, batches in enumerate(
+        ([[*POOLS, ACCEPTED, MOVED, gone]], [[*POOLS, ACCEPTED], [gone, MOVED]])
+    ):
+        _, (found,) = await loaded(tmp_path / str(number), *batches)
+        assert found.accepted == THERE
