@@ -2,9 +2,10 @@
 
 import dataclasses
 import random
+from collections.abc import Iterable
 
 from penstock.v1 import task_pb2
-from penstock_dispatcher.core import admission, units
+from penstock_dispatcher.core import admission, settings, units
 from penstock_dispatcher.core import task as tasks
 from rig import simulated
 
@@ -45,6 +46,14 @@ def call(number: int, rng: random.Random, *, timed: bool) -> Call:
         delay_ns=rng.choice([0, 0, 5, 60]) * units.SECOND if timed else 0,
         patience_ns=rng.choice([0, 0, 30, 300]) * units.SECOND if timed else 0,
     )
+
+
+def key_has_room(
+    fairness_key: str, waiting: Iterable[tasks.Task], config: settings.PoolSettings
+) -> bool:
+    """One more of that key is within its bound, as far as keys are concerned."""
+    bound = config.max_pending_per_key
+    return not bound or sum(task.fairness_key == fairness_key for task in waiting) < bound
 
 
 class Clients:
@@ -98,6 +107,7 @@ class Clients:
         waiting = [task for task in book.tasks.values() if task.place is not tasks.Place.NOWHERE]
         size = sum(task.size for task in waiting) + one.wanted.size
         fits = len(waiting) < config.max_pending and size <= config.max_pending_bytes
+        fits = fits and key_has_room(one.wanted.fairness_key, waiting, config)
         shut = server.pool.closed_time or server.pool.draining
         known = book.requests.find(one.wanted.request_id, now) is not None
         wanted = self._submission(one, now)

@@ -104,25 +104,26 @@ class OperatedWorld(simulation.World):
             self._put_in_force(self.config)
 
     def _configure(self) -> None:
+        self._put_in_force(self._another_config())
+
+    def _another_config(self) -> settings.PoolSettings:
         rng = self.rng
         rate = settings.RateLimit(
             tasks=rng.randint(1, 5), period_ns=units.SECOND, burst=rng.randint(1, 6)
         )
-        self._put_in_force(
-            dataclasses.replace(
-                self.config,
-                generation=self.config.generation + 1,
-                suspended=rng.random() < 0.2,
-                max_pending=rng.choice([2, 3, 10, 1000]),
-                max_pending_bytes=rng.choice([15, 21, 2**28]),
-                rate_limit=rng.choice([None, rate]),
-                max_in_flight=rng.choice([0, 1, 2]),
-                default_priority=rng.choice([0, 7]),
-                max_worker_losses=rng.choice([1, 3, 100]),
-                retry=settings.RetryPolicy(
-                    max_attempts=rng.choice([1, 2, 5]), initial_backoff_ns=units.SECOND
-                ),
-            )
+        return dataclasses.replace(
+            self.config,
+            generation=self.config.generation + 1,
+            suspended=rng.random() < 0.2,
+            max_pending=rng.choice([2, 3, 10, 1000]),
+            max_pending_bytes=rng.choice([15, 21, 2**28]),
+            rate_limit=rng.choice([None, rate]),
+            max_in_flight=rng.choice([0, 1, 2]),
+            default_priority=rng.choice([0, 7]),
+            max_worker_losses=rng.choice([1, 3, 100]),
+            retry=settings.RetryPolicy(
+                max_attempts=rng.choice([1, 2, 5]), initial_backoff_ns=units.SECOND
+            ),
         )
 
     def _put_in_force(self, config: settings.PoolSettings) -> None:

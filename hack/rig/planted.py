@@ -9,18 +9,24 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from penstock_dispatcher.convert import frames
 from penstock_dispatcher.core import (
     backlog,
     bounds,
+    control,
     fleet,
+    key_rates,
+    lanes,
     leases,
     ledger,
     pool,
+    ready,
     reservations,
     turn,
     waiting_room,
+    workers,
 )
-from rig import operated, simulated, simulation, slips
+from rig import keyed, keyed_slips, operated, simulated, simulation, slips
 
 Replace = Callable[[Any], Any]
 """The method as it is → the one with the bug."""
@@ -50,6 +56,7 @@ WORLDS: Final[dict[str, Play]] = {
     "gentle": _world(simulation.World, gentle=True),
     "crowded": _world(simulation.World, crowded=True),
     "operated": _world(operated.OperatedWorld),
+    "keyed": _world(keyed.KeyedWorld),
 }
 
 
@@ -300,5 +307,93 @@ BUGS: Final = (
         leases.LeaseTable,
         "extend_all",
         slips.no_excuse,
+    ),
+    Bug(
+        "a restart forgets checkpoints",
+        "keyed",
+        ("what is loaded is what was there", "an attempt begins with the newest"),
+        ledger.Ledger,
+        "restore",
+        keyed_slips.forget_checkpoints,
+    ),
+    Bug(
+        "a checkpoint does not go along with the next attempt's lease",
+        "keyed",
+        ("a worker gets the checkpoint",),
+        frames,
+        "assignment",
+        keyed_slips.assign_without_checkpoint,
+    ),
+    Bug(
+        "other terms of a task are not written",
+        "keyed",
+        ("has terms that nobody asked for", "what is loaded is what was there"),
+        control,
+        "update",
+        keyed_slips.unwritten_update,
+    ),
+    Bug(
+        "one more than maxInFlight of a key runs",
+        "keyed",
+        ("at most maxInFlight of each key",),
+        lanes.Lanes,
+        "_look_at_lane",
+        keyed_slips.one_more_of_a_key,
+    ),
+    Bug(
+        "a restart refills the buckets of keys",
+        "keyed",
+        ("the rate of each key is exact",),
+        key_rates.KeyRates,
+        "__init__",
+        keyed_slips.full_again,
+    ),
+    Bug(
+        "one too many of a key is admitted while records are being committed",
+        "keyed",
+        ("the bound is exact",),
+        bounds,
+        "no_room",
+        keyed_slips.key_full_but_one,
+    ),
+    Bug(
+        "a caller whose key has room again is not let in",
+        "keyed",
+        ("nobody waits while there is room",),
+        waiting_room.WaitingRoom,
+        "_best",
+        keyed_slips.forget_freed_keys,
+    ),
+    Bug(
+        "a task of several slots counts as one where it is placed",
+        "keyed",
+        ("a worker has a slot for each that it holds",),
+        workers.WorkerTable,
+        "pick",
+        keyed_slips.one_slot_each,
+    ),
+    Bug(
+        "a key stays parked when one of it has ended",
+        "keyed",
+        ("waits, and could run", "not over"),
+        lanes.Lanes,
+        "wake",
+        keyed_slips.never_unpark,
+    ),
+    Bug(
+        "tasks do not age",
+        "keyed",
+        ("the best task first",),
+        ready,
+        "rank",
+        keyed_slips.never_age,
+    ),
+    Bug(
+        "a turn comes before a higher priority",
+        "keyed",
+        ("the best task first",),
+        lanes.Lanes,
+        "_place",
+        keyed_slips.turns_before_priorities,
     ),
 )

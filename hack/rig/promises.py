@@ -7,7 +7,7 @@ core's own counts are what is judged.
 
 import collections
 
-from penstock.v1 import task_pb2
+from penstock.v1 import task_pb2, worker_service_pb2
 from penstock_dispatcher import loading
 from penstock_dispatcher.core import effects, settings, units
 from penstock_dispatcher.core import task as tasks
@@ -41,13 +41,23 @@ class Promises:
         self._shut_out: set[str] = set()
         self._runs: collections.Counter[str] = collections.Counter()
         self._ended: dict[str, tasks.TaskState] = {}
+        self._checkpoints: dict[str, list[bytes]] = collections.defaultdict(list)
+        """Of each task, by uid, in the order in which they have arrived."""
+        self._given: dict[str, bytes] = {}
+        """By lease id: what the attempt was to begin with."""
         self._rate = rate_window.RateWindow(config.rate_limit, now=now)
 
     # ------------------------------------------------------------ what is seen
 
-    def saw_start(self, name: str) -> None:
+    def saw_start(self, assignment: worker_service_pb2.Assignment) -> None:
         """A worker has started a task."""
-        self._runs[name.rpartition("/")[2]] += 1
+        lease, checkpoint = assignment.lease, assignment.checkpoint
+        self._runs[lease.task.rpartition("/")[2]] += 1
+        assert checkpoint == self._given[lease.lease_id], "a worker gets the checkpoint"
+
+    def saw_checkpoint(self, lease_id: str, checkpoint: bytes) -> None:
+        """One has arrived, and counts."""
+        self._checkpoints[self._lease_of[lease_id][0]].append(checkpoint)
 
     def saw_config(self, config: settings.PoolSettings, now: int) -> None:
         """The operator's configuration is in force."""
@@ -89,13 +99,29 @@ class Promises:
             "what was cancelled never starts again"
         )
         assert call.wanted.body == task.body, "what runs is what was wanted"
-        assert task.priority == (call.wanted.priority or task.priority), "a task keeps its priority"
+        self._check_terms(task, call)
+        self._check_checkpoint(task)
         assert task.sequence in self._disk.accepted_ever, "nothing runs before it is durable"
         assert one.time >= task.not_before, "delayed tasks wait for their time"
         assert task.attempt > 1 or one.time < (task.expire_time or units.NEVER), "in time or never"
         self._rate.started(one.time)
         if not server.loading:
             self._check_order(one, server)
+
+    def _check_terms(self, task: tasks.Task, call: clients.Call) -> None:
+        assert task.priority == (call.wanted.priority or task.priority), "a task keeps its priority"
+
+    def _check_checkpoint(self, task: tasks.Task) -> None:
+        assert task.lease is not None
+        self._given[task.lease.id] = task.checkpoint
+        arrived = [b"", *self._checkpoints[task.uid]]
+        assert task.checkpoint in arrived, "a checkpoint is the task's own"
+        written = self._disk.checkpoint(task.sequence)
+        # The same one may have arrived twice: its last time counts.
+        arrived.reverse()
+        assert arrived.index(task.checkpoint) <= arrived.index(written), (
+            "an attempt begins with the newest durable checkpoint, or a newer one"
+        )
 
     def _check_order(self, one: simulated.Assigned, server: simulated.Server) -> None:
         rank = (-one.task.priority, one.task.sequence)
@@ -136,6 +162,7 @@ class Promises:
         """A task that failed was queued again: from now on another outcome may be seen."""
         self._ended.pop(task.uid, None)
         self._newest[task.uid] = self._token + 1
+        self._checkpoints.pop(task.uid, None)
 
     # ------------------------------------------------------------ after every step
 
@@ -147,6 +174,11 @@ class Promises:
         left = config.max_pending_bytes - book.waiting_bytes
         for waiter in server.waiting:
             fits = book.waiting < config.max_pending and waiter.wanted.size <= left
+            key = waiter.wanted.fairness_key
+            if fits and config.max_pending_per_key:
+                there = book.tasks.values()
+                waiting = [task for task in there if task.place is not tasks.Place.NOWHERE]
+                fits = clients.key_has_room(key, waiting, config)
             assert not fits, "nobody waits while there is room"
         assert len(room) == len(server.waiting) <= config.max_waiters, "waiters are those who wait"
         assert room.payload_bytes == sum(each.wanted.size for each in server.waiting), (
@@ -161,7 +193,7 @@ class Promises:
             if task.place is not nowhere:
                 waiting += 1
                 waiting_bytes += task.size
-                runnable += task.not_before <= now
+                runnable += task.slots if task.not_before <= now else 0
                 apart = task.lease is None and task.state not in terminal
             else:
                 over += task.state in terminal
@@ -265,4 +297,5 @@ def _durable(task: tasks.Task, waiting: set[str]) -> tuple[object, ...]:
         task.expire_time,
         task.cancelling and not task.terminal,
         task.result,
+        task.checkpoint,
     )

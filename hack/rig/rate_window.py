@@ -9,10 +9,13 @@ from penstock_dispatcher.core import settings, units
 
 
 class RateWindow:
-    """Starts of one pool, while its limit changes. All limits have a period of one second."""
+    """Starts of one pool, or of one key of it (`whose`), while its limit changes. All limits have
+    a period of one second.
+    """
 
-    def __init__(self, limit: settings.RateLimit | None, *, now: int) -> None:
+    def __init__(self, limit: settings.RateLimit | None, *, now: int, whose: str = "") -> None:
         self._limit = limit
+        self._whose = whose
         self._at = now
         self._earned = 0
         """By the rate, since the beginning."""
@@ -54,4 +57,4 @@ class RateWindow:
         self._begin_window(self._limit.burst)
         self._spent += units.SECOND
         assert self._least is not None
-        assert self._spent - self._earned <= self._least, "the rate is exact"
+        assert self._spent - self._earned <= self._least, f"the rate{self._whose} is exact"

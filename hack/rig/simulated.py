@@ -17,6 +17,7 @@ from penstock_dispatcher.convert import frames, times, worker_side
 from penstock_dispatcher.core import (
     admission,
     afterlife,
+    control,
     effects,
     idempotency,
     leases,
@@ -55,6 +56,9 @@ class Eyes(Protocol):
     def saw_heard(self, lease_id: str, now: int) -> None:
         """A worker has named a lease."""
 
+    def saw_checkpoint(self, lease_id: str, checkpoint: bytes) -> None:
+        """An attempt's checkpoint has arrived, and counts."""
+
     def saw_drained(self, pod_uids: list[str]) -> None:
         """These pods are known, durably, to get nothing any more."""
 
@@ -82,6 +86,7 @@ class Server:
         self.recorded: dict[str, int] = {}
         """Leases whose outcome this process has recorded → the number of its record."""
         self.loading = True
+        self.turned_at = 0
         self._now = now
         self._log = records.RecordLog()
         self._eyes = eyes
@@ -151,6 +156,17 @@ class Server:
             self.answers.append((task.lsn, answer))
         self.turn()
 
+    def update(self, task: tasks.Task, wanted: control.Terms, answer: Callable[[], None]) -> bool:
+        """One call for a task as it may be seen, if it may be changed; it is answered when that
+        cannot be lost.
+        """
+        if task.lsn > self.durable_lsn or not control.changeable(task):
+            return False
+        control.update(self.pool.book, task, wanted, self._now())
+        self.answers.append((task.lsn, answer))
+        self.turn()
+        return True
+
     def when_durable(self, answer: Callable[[], None]) -> None:
         """One more call has had its effect; it is answered when everything so far is durable."""
         self.answers.append((self._log.last, answer))
@@ -184,7 +200,10 @@ class Server:
                 fleet.heartbeat(link.session_id, frame.heartbeat.lease_ids, now)
             case "progress":
                 told, checkpoint = worker_side.progress_of(frame.progress, now)
+                before = self._log.last
                 fleet.progress(link.session_id, frame.progress.lease_id, told, checkpoint)
+                if self._log.last > before:
+                    self._eyes.saw_checkpoint(frame.progress.lease_id, checkpoint)
             case "drain_started":
                 fleet.stopping(link.session_id)
             case "drained":
@@ -246,7 +265,8 @@ class Server:
 
     def turn(self) -> None:
         """Carry effects out; tell clients what is durable."""
-        for effect in self.pool.take_effects(self.durable_lsn, self._now()):
+        self.turned_at = self._now()
+        for effect in self.pool.take_effects(self.durable_lsn, self.turned_at):
             self._carry(effect)
         self.neighbour.turn(self.durable_lsn, self._now())
         self.unsynced += self._log.take()

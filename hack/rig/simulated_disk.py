@@ -121,6 +121,10 @@ class Disk:
             for sequence, (accepted, change) in self._tasks.items()
         ]
 
+    def checkpoint(self, sequence: int) -> bytes:
+        """What the task's next attempt begins with after a crash; empty = from the beginning."""
+        return self._checkpoints.get(sequence, b"")
+
     def sessions(self) -> dict[str, str]:
         """Sessions that may run something: session id → pod UID."""
         return dict(self._sessions)

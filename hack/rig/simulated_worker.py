@@ -38,7 +38,7 @@ class WorkerProcess:
         *,
         slots: int,
         revision: str,
-        on_start: Callable[[str], None],
+        on_start: Callable[[worker_service_pb2.Assignment], None],
         types: tuple[str, ...] = (),
     ) -> None:
         self.pod_uid = pod_uid
@@ -95,6 +95,10 @@ class WorkerProcess:
         self._obey(self.session.received(frame, now / units.SECOND))
         return True
 
+    def save(self, lease_id: str, checkpoint: bytes) -> None:
+        """An attempt saves what the next one shall begin with."""
+        self.session.progressed(lease_id, task_pb2.Progress(checkpoint=checkpoint))
+
     def end(self, lease_id: str, outcome: worker_service_pb2.TaskOutcome) -> None:
         """An attempt ends."""
         del self.running[lease_id]
@@ -109,7 +113,10 @@ class WorkerProcess:
                     assert lease.lease_id not in self.running
                     assert not self.session.drained, "a drained worker starts nothing more"
                     self.running[lease.lease_id] = command.assignment.task
-                    self._on_start(lease.task)
+                    taken = sum(max(1, task.slots) for task in self.running.values())
+                    room = self.session.identity.slots
+                    assert taken <= room, "a worker runs what it has slots for"
+                    self._on_start(command.assignment)
                 case session.Stop():
                     if command.lease_id in self.running:
                         self.stopped.add(command.lease_id)

@@ -39,6 +39,8 @@ class Scenario:
 class World(streams.Streams):
     """One history. `run` plays it to its end; any broken promise is an AssertionError."""
 
+    judge = promises.Promises
+
     def __init__(self, seed: int, scenario: Scenario) -> None:
         self.rng = random.Random(seed)
         self.scenario = scenario
@@ -57,7 +59,7 @@ class World(streams.Streams):
         )
         self.workers: list[simulated_worker.WorkerProcess] = []
         self.links: list[simulated_worker.Link] = []
-        self.promises = promises.Promises(self.config, self.disk, self.clients, now=self.now)
+        self.promises = self.judge(self.config, self.disk, self.clients, now=self.now)
         self.names = 0
         self.faults = True
         self._begin()

@@ -1,5 +1,5 @@
 """Seeds of the simulated worlds: what is promised, and what may go wrong, stand in
-`rig.simulation`, `rig.operated` and `rig.fleet_simulation`.
+`rig.simulation`, `rig.operated`, `rig.keyed` and `rig.fleet_simulation`.
 
 PENSTOCK_SIM_SEEDS  how many seeds of each scenario (500)
 PENSTOCK_SIM_SEED   only this one
@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from rig import fleet_simulation, operated, simulation
+from rig import fleet_simulation, keyed, operated, simulation
 
 SEEDS = int(os.environ.get("PENSTOCK_SIM_SEEDS", "500"))
 ONLY = os.environ.get("PENSTOCK_SIM_SEED")
@@ -21,9 +21,10 @@ SCENARIOS: dict[str, tuple[type[simulation.World], simulation.Scenario]] = {
     "crowded": (simulation.World, simulation.Scenario(crowded=True)),
     "operated": (operated.OperatedWorld, simulation.Scenario()),
     "operated, crowded": (operated.OperatedWorld, simulation.Scenario(crowded=True)),
+    "keyed": (keyed.KeyedWorld, simulation.Scenario()),
 }
-SHARES = {"operated, crowded": 5}
-"""Of these, one in so many: another one of the same kind plays them all."""
+SHARES = {"operated, crowded": 5, "keyed": 2}
+"""Of these, one in so many: another one of the same kind plays them all, or they take longer."""
 
 
 def seeds(count: int = SEEDS) -> list[int]:
