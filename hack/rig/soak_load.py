@@ -9,6 +9,7 @@ those are kept for a day, so that memory would grow as it should.
 import asyncio
 import collections
 import contextlib
+import gc
 import random
 import time
 from typing import Any
@@ -50,7 +51,8 @@ class Load:
         self._address = address
         self._submitted = asyncio.Event()
         self._channels = [self._channel() for _ in range(STREAMS + WORKERS + 1)]
-        self._parts: list[asyncio.Task[None]] = []
+        self._clients: list[asyncio.Task[None]] = []
+        self._workers: list[asyncio.Task[None]] = []
 
     def _channel(self) -> grpc.aio.Channel:
         return grpc.aio.insecure_channel(self._address, options=dispatchers.CHANNEL_OPTIONS)
@@ -59,27 +61,34 @@ class Load:
         """Everything begins."""
         stubs = [wire.Stubs(channel) for channel in self._channels]
         client = stubs[-1]
+        working = [self._work(stubs[STREAMS + n], f"pod-{n}") for n in range(WORKERS)]
         work = [
-            *(self._work(stubs[STREAMS + n], f"pod-{n}") for n in range(WORKERS)),
             *(self._stream(stubs[n]) for n in range(STREAMS)),
             *(self._wait(client) for _ in range(WAITS)),
             *(self._watch(client, brief=n == 0) for n in range(WATCHES)),
             self._look(client),
             self._cancel(client),
         ]
-        self._parts = [asyncio.create_task(each) for each in work]
+        self._workers = [asyncio.create_task(each) for each in working]
+        self._clients = [asyncio.create_task(each) for each in work]
+
+    async def stop_clients(self) -> None:
+        """Nothing is submitted any more; workers go on."""
+        await _end(self._clients)
 
     async def stop(self) -> None:
         """Everything ends."""
-        for part in self._parts:
-            part.cancel()
-        await asyncio.gather(*self._parts, return_exceptions=True)
+        await _end(self._clients)
+        await _end(self._workers)
         for channel in self._channels:
             await channel.close()
+        # A connection stays for as long as somebody knows a call of it.
+        self._channels.clear()
+        gc.collect()
 
     def check(self) -> None:
         """Raises what a part has ended with: none may."""
-        for part in self._parts:
+        for part in (*self._clients, *self._workers):
             if part.done():
                 part.result()
                 raise AssertionError("a part of the load has ended")
@@ -253,8 +262,9 @@ class Load:
             await stubs.tasks.ListTasks(request, timeout=30)
             with self._expected(grpc.StatusCode.NOT_FOUND):
                 await stubs.get(await self._some_task())
-            await stubs.submit(payload=b"single")
-            self.counts["submitted"] += 1
+            with self._expected(grpc.StatusCode.RESOURCE_EXHAUSTED):
+                await stubs.submit(payload=b"single")
+                self.counts["submitted"] += 1
 
     async def _cancel(self, stubs: wire.Stubs) -> None:
         while True:
@@ -274,3 +284,10 @@ class Load:
             if error.code() not in codes:
                 raise
             self.faults[error.code().name] += 1
+
+
+async def _end(parts: list[asyncio.Task[None]]) -> None:
+    for part in parts:
+        part.cancel()
+    await asyncio.gather(*parts, return_exceptions=True)
+    parts.clear()

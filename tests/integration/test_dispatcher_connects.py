@@ -86,8 +86,13 @@ async def connect(address: str, count: int, *, first: int) -> None:
     numbers = iter(range(first, first + count))
 
     async def one(stubs: wire.Stubs, number: int) -> None:
-        with contextlib.suppress(asyncio.CancelledError, asyncio.InvalidStateError):
+        try:
             await USES[number % len(USES)](stubs, number)
+        except (asyncio.CancelledError, asyncio.InvalidStateError):
+            pass  # it was cut off while it was under way
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.CANCELLED:
+                raise
 
     async def channels() -> None:
         while mine := [

@@ -20,6 +20,7 @@ SAMPLE_SECONDS_MIN = 1.0
 SLOPE_MIB_PER_HOUR_MAX = 1.0
 DESCRIPTORS_SLACK, THREADS_SLACK, CALLS_SLACK = 4, 2, 4
 DRAIN_SECONDS_MAX = 120.0
+UNFINISHED = ("pending", "delayed", "in_flight")
 
 Series = dict[str, list[tuple[float, float]]]
 
@@ -40,7 +41,7 @@ async def sample(process: dispatchers.DispatcherProcess) -> dict[str, float]:
         "descriptors": found.descriptors,
         "threads": found.threads,
         "open calls": found.open_calls,
-        "pending": metrics["penstock_pool_pending"],
+        "unfinished": sum(metrics[f"penstock_pool_{name}"] for name in UNFINISHED),
         "lag ms": metrics["penstock_dispatcher_loop_lag_seconds"] * 1000,
     }
 
@@ -69,14 +70,18 @@ async def run(load: soak_load.Load, process: dispatchers.DispatcherProcess) -> S
     return series
 
 
-async def drained(process: dispatchers.DispatcherProcess) -> dict[str, float]:
+async def drained(load: soak_load.Load, process: dispatchers.DispatcherProcess) -> dict[str, float]:
     """What is left when everything has ended and its retention is over."""
+    await load.stop_clients()
+    async with asyncio.timeout(DRAIN_SECONDS_MAX):
+        while (await sample(process))["unfinished"]:
+            await asyncio.sleep(1.0)
+    await load.stop()
     deadline = time.monotonic() + DRAIN_SECONDS_MAX
     floor = compaction.FLOOR_BYTES / figures.MIB
     while True:
         found = await sample(process)
-        idle = found["pending"] == 0 and found["open calls"] == 0
-        if (idle and found["file MiB"] <= floor) or time.monotonic() > deadline:
+        if (found["open calls"] == 0 and found["file MiB"] <= floor) or time.monotonic() > deadline:
             return found
         await asyncio.sleep(1.0)
 
@@ -118,9 +123,9 @@ async def test_nothing_grows_at_half_of_peak(
         load.per_second = most * SHARE_OF_PEAK
         print(f"peak {most:.0f} tasks/s; {MINUTES:g} minutes at {load.per_second:.0f}", flush=True)
         series = await run(load, dispatcher_process)
+        left = await drained(load, dispatcher_process)
     finally:
         await load.stop()
-    left = await drained(dispatcher_process)
     print("\n" + ", ".join(f"{name} {count}" for name, count in sorted(load.counts.items())))
     print("answers that were expected: " + (str(dict(load.faults)) or "none"))
     for name, values in series.items():
