@@ -5,6 +5,7 @@ this length can say is part of what it says (`rig.soak_judge`).
 """
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import Sequence
@@ -63,14 +64,16 @@ async def run(load: soak_load.Load, process: dispatchers.DispatcherProcess) -> S
         found = await sample(process)
         for name, value in found.items():
             series.setdefault(name, []).append((at, value))
-        rate = (load.counts["ended"] - ended) / max(at, 1e-9)
+        rate = (load.counts["ended"] - ended) / max(at, 1.0)
         told = ", ".join(f"{name} {value:.1f}" for name, value in found.items())
         print(f"{at:7.0f} s  {rate:6.0f} tasks/s  {told}", flush=True)
         await asyncio.sleep(every - (time.monotonic() - began - at))
     return series
 
 
-async def drained(load: soak_load.Load, process: dispatchers.DispatcherProcess) -> dict[str, float]:
+async def drained(
+    load: soak_load.Load, process: dispatchers.DispatcherProcess, before: dict[str, float]
+) -> dict[str, float]:
     """What is left when everything has ended and its retention is over."""
     await load.stop_clients()
     async with asyncio.timeout(DRAIN_SECONDS_MAX):
@@ -80,8 +83,14 @@ async def drained(load: soak_load.Load, process: dispatchers.DispatcherProcess) 
     deadline = time.monotonic() + DRAIN_SECONDS_MAX
     floor = compaction.FLOOR_BYTES / figures.MIB
     while True:
+        gc.collect()  # our own ends of the connections
         found = await sample(process)
-        if (found["open calls"] == 0 and found["file MiB"] <= floor) or time.monotonic() > deadline:
+        settled = (
+            found["open calls"] == 0
+            and found["descriptors"] <= before["descriptors"] + DESCRIPTORS_SLACK
+            and found["file MiB"] <= floor
+        )
+        if settled or time.monotonic() > deadline:
             return found
         await asyncio.sleep(1.0)
 
@@ -123,7 +132,7 @@ async def test_nothing_grows_at_half_of_peak(
         load.per_second = most * SHARE_OF_PEAK
         print(f"peak {most:.0f} tasks/s; {MINUTES:g} minutes at {load.per_second:.0f}", flush=True)
         series = await run(load, dispatcher_process)
-        left = await drained(load, dispatcher_process)
+        left = await drained(load, dispatcher_process, before)
     finally:
         await load.stop()
     print("\n" + ", ".join(f"{name} {count}" for name, count in sorted(load.counts.items())))
