@@ -74,6 +74,23 @@ class Verdict:
     text: str
 
 
+FLOORS = 24
+"""Stretches of the window whose lowest values are judged."""
+
+
+def floors(samples: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """The lowest sample of each stretch: what is alive at the moment comes and goes on top of what
+    stays.
+    """
+    begin, end = samples[0][0], samples[-1][0]
+    stretches: dict[int, tuple[float, float]] = {}
+    for one in samples:
+        at = min(FLOORS - 1, int((one[0] - begin) / max(1e-9, end - begin) * FLOORS))
+        if at not in stretches or one[1] < stretches[at][1]:
+            stretches[at] = one
+    return list(stretches.values())
+
+
 LONG_SECONDS = 15 * 60.0
 """A shorter run judges gross growth only."""
 GROSS_SHARE = 0.25
@@ -83,7 +100,7 @@ GROSS_SHARE = 0.25
 def judge_memory(samples: Sequence[tuple[float, float]], *, slope_max: float) -> Verdict:
     """Of resident memory in MiB over seconds; `slope_max` in MiB an hour."""
     kept = after_warm_up(samples)
-    found = trend(kept, step=MEMORY_STEP_MIB)
+    found = trend(floors(kept), step=MEMORY_STEP_MIB)
     said = (
         f"{found.slope_per_hour:+.2f} MiB/h over the last {found.seconds / 60:.1f} min"
         f" (noise {found.noise:.2f} MiB; less than {found.resolution_per_hour:.2f} MiB/h could"

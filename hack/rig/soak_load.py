@@ -23,10 +23,11 @@ from rig import dispatchers, wire
 RETENTION_SECONDS = 5.0
 STREAMS, WORKERS, SLOTS = 2, 4, 400
 BATCH = 50
-WAITS, WATCHES = 10, 3
+WAITS, WATCHES = 10, 2
+BETWEEN_WATCHES_SECONDS = 4.0
 LONG_SHARE, FAILED_SHARE, FATAL_SHARE = 0.01, 0.03, 0.01
 LONG_SECONDS = 3.0
-SIZES = (100,) * 90 + (2_000,) * 9 + (100_000,)
+SIZES = (100,) * 90 + (2_000,) * 9 + (30_000,)
 RECENT = 200
 CONFIG = wire.pool_config(
     max_pending=20_000,
@@ -254,6 +255,8 @@ class Load:
                             self.counts["events"] += 1
             finally:
                 call.cancel()
+            # Every event costs us as much as a task does.
+            await asyncio.sleep(BETWEEN_WATCHES_SECONDS)
 
     async def _look(self, stubs: wire.Stubs) -> None:
         while True:

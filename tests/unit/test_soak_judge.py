@@ -28,7 +28,7 @@ def series(
     ]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(
     ("minutes", "per_hour", "noise", "failed", "said"),
     [
@@ -38,7 +38,8 @@ def series(
         (20, 0.0, 0.1, False, "a longer run must show"),
         (20, 12.0, 0.1, True, "it grows"),
         (20, 60.0, 2.0, True, "it grows"),
-        (20, 12.0, 2.0, False, "a longer run must show"),
+        (20, 3.0, 2.0, False, "a longer run must show"),
+        (20, 0.0, 5.0, False, "a longer run must show"),
     ],
 )
 def test_growth_is_told_from_noise(
