@@ -10,7 +10,7 @@ export PYTHON
 BIN := .venv/bin
 CLUSTER := $(PYTHON) hack/cluster
 
-.PHONY: help setup proto verify lint types unit check sim test cluster cluster-down images demo demo-kubernetes bench lock clean
+.PHONY: help setup proto verify lint types unit check sim test soak cluster cluster-down images demo demo-kubernetes bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,9 @@ sim: setup ## Pools under simulated faults: make sim SEEDS=10000; PENSTOCK_SIM_S
 
 test: ## Everything, on a real cluster too: one command from a fresh clone
 	@$(PYTHON) hack/run_tests.py
+
+soak: setup ## kill -9 200 times (SOAK_KILLS), then 20 minutes (SOAK_MINUTES) at half of peak: does anything grow?
+	@$(BIN)/pytest -q -s --timeout 0 tests/soak
 
 cluster: ## Start the test cluster (or take the given one) and load the images
 	@$(CLUSTER) up
