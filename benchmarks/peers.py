@@ -10,7 +10,6 @@ medians over `--rounds` are shown. Exit status 1 = a system could not be measure
 """
 
 import argparse
-import json
 import os
 import pathlib
 import signal
@@ -20,10 +19,12 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import peers_rounds
+import peers_servers
 import peers_systems
 import rich.console
 import rich.progress
 import rich.table
+from json_files import write_json
 from peers_rounds import Figures
 from peers_systems import System
 from report import ClusterError
@@ -151,7 +152,7 @@ def document(chosen: list[Measured], load: peers_rounds.Load) -> dict[str, Any]:
     return {
         "cores": len(os.sched_getaffinity(0)),
         "load": asdict(load),
-        "redis": _redis_version(),
+        "redis": peers_servers.redis_version(),
         "systems": [
             {
                 "name": each.system.name,
@@ -166,13 +167,6 @@ def document(chosen: list[Measured], load: peers_rounds.Load) -> dict[str, Any]:
             for each in chosen
         ],
     }
-
-
-def _redis_version() -> str | None:
-    try:
-        return peers_systems.redis_version()
-    except ClusterError:
-        return None
 
 
 def main() -> int:
@@ -200,9 +194,7 @@ def main() -> int:
     for title, how in {each.system.title: each.system.how for each in chosen}.items():
         console.print(f"{title}: {how}.")
     if given.json:
-        given.json.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(document(chosen, load), indent=1)
-        (given.json / "peers.json").write_text(text + "\n")
+        write_json(given.json, "peers", document(chosen, load))
     failed = [each for each in chosen if each.problem]
     for each in failed:
         print(f"not measured: {each.system.title}: {each.problem}", file=sys.stderr)

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -77,6 +78,16 @@ def redis() -> str:
     found = packages.find("redis-server")
     assert found is not None
     return found
+
+
+def redis_version() -> str | None:
+    """Of the server that is installed; None = there is none."""
+    redis = packages.find("redis-server")
+    if redis is None:
+        return None
+    said = subprocess.run([redis, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"v=(\S+)", said)
+    return found[1] if found else None
 
 
 def nats() -> str:

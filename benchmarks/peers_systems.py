@@ -1,7 +1,6 @@
 """The systems that are measured side by side, each as its own documentation would have it."""
 
 import re
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -130,15 +129,6 @@ def systems() -> list[System]:
             nats,
         ),
     ]
-
-
-def redis_version() -> str:
-    """Of the server that is installed."""
-    said = subprocess.run(
-        [peers_servers.redis(), "--version"], capture_output=True, text=True, check=True
-    ).stdout
-    found = re.search(r"v=(\S+)", said)
-    return found[1] if found else "unknown"
 
 
 def _pinned(package: str) -> str:
