@@ -32,17 +32,19 @@ from report import ClusterError
 CORES = 2
 #: figure → its heading, and whether more of it is better
 HEADINGS = {
-    "end_to_end": ("tasks/s", True),
-    "one_by_one": ("submits/s", True),
-    "many": ("in bulk/s", True),
-    "p50_ms": ("p50 ms", False),
-    "p99_ms": ("p99 ms", False),
-    "memory_mib": ("MiB", False),
+    "end_to_end": ("tasks\n/s", True),
+    "one_by_one": ("submits\n/s", True),
+    "many": ("in bulk\n/s", True),
+    "p50_ms": ("p50\nms", False),
+    "p99_ms": ("p99\nms", False),
+    "memory_mib": ("memory\nMiB", False),
 }
-LEGEND = """\
-tasks/s: submitted in bulk, until the last has run. submits/s: one after the other, each awaited. \
-in bulk/s: the best way from one process. p50, p99: from the submission to the handler's start, at \
-200/s. MiB: server and worker after the run. synced: when what was accepted is on disk."""
+LEGEND = (
+    "tasks: submitted in bulk, until the last has run. submits: one after the other, each awaited."
+    " in bulk: the best way from one process. p50, p99: from the submission to the handler's"
+    " start, at 200 a second. memory: server and worker after the run. synced: when what was"
+    " accepted is on disk."
+)
 
 
 @dataclass(slots=True)
@@ -190,7 +192,8 @@ def main() -> int:
     prepare(chosen)
     measure(chosen, given.rounds, load)
     console = rich.console.Console()
-    console.print(figures_table(chosen), "", ratios_table(chosen), "", LEGEND, "")
+    for part in (figures_table(chosen), "", ratios_table(chosen), "", LEGEND, ""):
+        console.print(part)
     for title, how in {each.system.title: each.system.how for each in chosen}.items():
         console.print(f"{title}: {how}.")
     if given.json:

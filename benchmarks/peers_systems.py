@@ -69,7 +69,7 @@ PENSTOCK = (
     ),
     System(
         "penstock-wire",
-        "Penstock, plain wire",
+        "Penstock, wire",
         FSYNC,
         "SubmitTask, StreamSubmitTasks in batches of 100; one Work stream with a credit of 1,000",
         peers_rounds.penstock_wire,
@@ -121,10 +121,10 @@ def systems() -> list[System]:
         ),
         *_both(
             "nats",
-            f"NATS JetStream {_nats_pinned()}",
+            f"NATS {_nats_pinned()}",
             MINUTES,
-            f"nats-py {_pinned('nats-py')}, uvloop; work-queue stream in files, durable pull"
-            " consumer, explicit ack, fetch of 500 (latency: 1); publish, and publish_async",
+            f"JetStream, nats-py {_pinned('nats-py')}, uvloop; work-queue stream in files, durable"
+            " pull consumer, explicit ack, fetch of 500 (latency: 1); publish, and publish_async",
             NATS,
             nats,
         ),
