@@ -87,7 +87,7 @@ def measure(chosen: list[Measured], rounds: int, load: peers_rounds.Load) -> Non
         step = progress.add_task("", total=len(able) * rounds)
         for number in range(rounds):
             for each in able:
-                progress.update(step, description=f"round {number + 1}: {each.system.title}")
+                progress.update(step, description=f"round {number + 1}: {each.system.name}")
                 if not each.problem:
                     _one_round(each, load)
                 progress.advance(step)
@@ -154,7 +154,7 @@ def document(chosen: list[Measured], load: peers_rounds.Load) -> dict[str, Any]:
     return {
         "cores": len(os.sched_getaffinity(0)),
         "load": asdict(load),
-        "redis": peers_servers.redis_version(),
+        "servers": peers_servers.versions(),
         "systems": [
             {
                 "name": each.system.name,
@@ -196,11 +196,13 @@ def main() -> int:
         console.print(part)
     for title, how in {each.system.title: each.system.how for each in chosen}.items():
         console.print(f"{title}: {how}.")
+    for name, version in peers_servers.versions().items():
+        console.print(f"{name}: {version}.")
     if given.json:
         write_json(given.json, "peers", document(chosen, load))
     failed = [each for each in chosen if each.problem]
     for each in failed:
-        print(f"not measured: {each.system.title}: {each.problem}", file=sys.stderr)
+        print(f"not measured: {each.system.name}: {each.problem}", file=sys.stderr)
     return 1 if failed else 0
 
 

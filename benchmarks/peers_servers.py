@@ -80,20 +80,27 @@ def redis() -> str:
     return found
 
 
-def redis_version() -> str | None:
-    """Of the server that is installed; None = there is none."""
-    redis = packages.find("redis-server")
-    if redis is None:
-        return None
-    said = subprocess.run([redis, "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"v=(\S+)", said)
-    return found[1] if found else None
-
-
 def nats() -> str:
     """The NATS server's path, built from its Go module; `ClusterError` says what it needs."""
     builds.ensure(["nats-server"])
     return str(builds.program("nats-server"))
+
+
+def versions() -> dict[str, str]:
+    """Of the servers that are here, by their own word."""
+    found = {"redis-server": packages.find("redis-server"), "nats-server": _built("nats-server")}
+    return {name: _version(path) for name, path in found.items() if path is not None}
+
+
+def _built(name: str) -> str | None:
+    path = builds.program(name)
+    return None if path is None else str(path)
+
+
+def _version(path: str) -> str:
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"v=?(\d[\w.]*)", said)
+    return found[1] if found else said.strip()
 
 
 # ------------------------------------------------------------ servers
