@@ -20,8 +20,8 @@ import random
 from collections.abc import Callable
 
 from penstock.v1 import worker_service_pb2
-from penstock_dispatcher.core import afterlife, control, settings, units
-from rig import clients, promises, simulated, simulated_disk
+from penstock_dispatcher.core import afterlife, settings, units
+from rig import changing, clients, promises, simulated, simulated_disk
 
 Outcome = worker_service_pb2.TaskOutcome
 TURNS_TO_END_MAX = 5_000
@@ -208,25 +208,8 @@ class World:
                 self.promises.saw_redriven(task.id)
 
     def _update(self) -> None:
-        """Somebody changes when a task may start, by when it must, and what comes before it."""
-        if self.server is None or not self.server.pool.book.tasks:
-            return
-        task = self.rng.choice(list(self.server.pool.book.tasks.values()))
-        before = control.terms_of(task)
-        second = units.SECOND
-        wanted = dataclasses.replace(
-            before,
-            priority=self.rng.randint(-2, 2),
-            schedule_time=self.rng.choice(
-                [before.schedule_time, 0, self.now + self.rng.randint(-5, 20) * second]
-            ),
-            expire_time=self.rng.choice(
-                [before.expire_time, 0, self.now + self.rng.randint(1, 60) * second]
-            ),
-        )
-        number = self.promises.next_number()
-        if self.server.update(task, wanted, lambda: self.promises.saw_terms(task.id, number)):
-            self.promises.asked_for(task.id, before, wanted, number)
+        if self.server is not None:
+            changing.update(self.server, self.promises, self.rng, self.now)
 
     def _submit_next_door(self) -> None:
         if self.server is not None:
