@@ -125,7 +125,8 @@ async def watching(
 
 def keep(samples: Sequence[timeline.Sample], path: pathlib.Path, *, files: int) -> None:
     """Keep what `make picture` draws."""
-    title = f"make demo: {files:,} files in {BURSTS} bursts through {WORKERS_MIN} to {WORKERS_MAX} workers"
+    sizes = f"{WORKERS_MIN} to {WORKERS_MAX} workers"
+    title = f"make demo: {files:,} files in {BURSTS} bursts through {sizes}"
     circumstances = (
         f"recorded {dt.datetime.now(dt.UTC):%Y-%m-%d} on {len(os.sched_getaffinity(0))} cores, "
         f"penstock {metadata.version('penstock')}"

@@ -133,9 +133,9 @@ def render(run: recording.Recording) -> str:
     fleet = Panel(tops[1], ticks(max(each.wanted for each in samples)), end)
     speed = Panel(tops[2], ticks(max(rate)), end)
     height = tops[2] + PANEL + BOTTOM
+    size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-        f'width="{WIDTH}" height="{height}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
         f"<title>{saxutils.escape(run.title)}</title>",
         f"<style>\n{STYLE}\n</style>",
         f'<rect class="card" x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1}" rx="6"/>',
