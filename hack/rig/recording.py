@@ -49,5 +49,5 @@ def load(path: pathlib.Path) -> Recording:
     )
 
 
-def _rounded(value: float) -> float:
-    return round(value, 3) if isinstance(value, float) else value
+def _rounded(value: int | float) -> int | float:  # noqa: PYI041 - counts stay whole numbers
+    return value if isinstance(value, int) else round(value, 3)

@@ -211,6 +211,6 @@ def test_a_type_that_no_worker_knows_is_told_to_who_waits(home: pathlib.Path) ->
         assert done.returncode == 124, done
         said, end = done.stderr.splitlines()
         assert "no worker of the pool has a handler for 'cuont', only for count" in said
-        assert "is PENDING" in end
+        assert "was not over after 5 s: it is PENDING" in end
     finally:
         fleet.end()

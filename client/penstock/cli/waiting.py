@@ -33,8 +33,15 @@ def until_over(
     except errors.WaitTimeout as late:
         if late.task is not None and (said := _why(client, late.task)):
             click.echo(f"penstock: {said}", err=True)
-    left = None if timeout is None else timeout - SILENT_SECONDS
-    return client.wait(task, pool=pool, timeout=left)
+    if timeout is None:
+        return client.wait(task, pool=pool)
+    try:
+        return client.wait(task, pool=pool, timeout=timeout - SILENT_SECONDS)
+    except errors.WaitTimeout as late:
+        state = "" if late.task is None else f": it is {late.task.state.value}"
+        name = task if isinstance(task, str) else task.name
+        said = f"{name} was not over after {timeout:g} s{state}"
+        raise errors.WaitTimeout(said, task=late.task) from None
 
 
 def _why(client: penstock.SyncClient, task: penstock.Task) -> str | None:
