@@ -10,7 +10,7 @@ export PYTHON
 BIN := .venv/bin
 CLUSTER := $(PYTHON) hack/cluster
 
-.PHONY: help setup proto verify lint types unit check sim test soak cluster cluster-down images demo demo-kubernetes bench bench-peers bench-cluster lock clean
+.PHONY: help setup proto verify lint types unit check sim test soak cluster cluster-down images demo demo-kubernetes picture bench bench-peers bench-cluster lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -68,6 +68,10 @@ demo: setup ## The standard library through a local fleet of 1 to 8 workers: abo
 
 demo-kubernetes: setup ## The standard library through a pool of pods, with a timeline of queue and replicas
 	@$(BIN)/python hack/demo_kubernetes.py
+
+picture: setup ## Run the demo again and draw the README's picture from what it recorded
+	@$(BIN)/python hack/demo_local.py --record docs/images/fleet.json
+	@$(BIN)/python hack/render_fleet.py
 
 # JSON=folder keeps the figures as files there.
 BENCH_OPTIONS = $(if $(JSON),--json $(JSON)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick)

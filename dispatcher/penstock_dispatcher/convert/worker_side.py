@@ -244,6 +244,7 @@ def worker_view(
         sdk_version=worker.sdk_version,
         reservation_id=worker.reservation_id,
         gone=gone,
+        task_types=sorted(worker.task_types),
     )
     for lease in list(worker.leases.values())[:TASKS_SHOWN_MAX]:
         shown.tasks.append(f"{pool_name}/tasks/{lease.task.id}")
