@@ -11,11 +11,12 @@ import os
 import pathlib
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from typing import Final
 
 from penstock.v1 import fleet_service_pb2
-from penstock_dispatcher import auth, errors, server
+from penstock_dispatcher import auth, errors, garbage, server
 from penstock_dispatcher.journal import interface
 
 SWITCH_SECONDS: Final = 0.0005
@@ -93,7 +94,11 @@ async def _serve(settings: server.Settings, pools: Sequence[fleet_service_pb2.Po
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await server.run(settings, pools=pools, stop=stop)
+    collecting = asyncio.create_task(garbage.Collector(now=time.monotonic()).run(), name="garbage")
+    try:
+        await server.run(settings, pools=pools, stop=stop)
+    finally:
+        collecting.cancel()
 
 
 def main(

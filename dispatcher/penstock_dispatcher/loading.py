@@ -5,6 +5,7 @@ so that nothing is held twice. The loop runs between pages: health checks are an
 """
 
 import logging
+import sys
 
 from google.protobuf import duration_pb2, message
 
@@ -18,7 +19,7 @@ from penstock_dispatcher.journal import interface
 
 _log = logging.getLogger(__name__)
 
-_Requests = list[tuple[str, idempotency.Request]]
+_Requests = list[tuple[str, idempotency.Known]]
 
 
 async def load(journal: interface.Journal, pump_: pump.Pump) -> interface.Opened:
@@ -42,9 +43,10 @@ async def load(journal: interface.Journal, pump_: pump.Pump) -> interface.Opened
         for entry in page:
             accepted = entry.accepted
             pool = made[accepted.pool_uid]
-            pool.book.restore(task_of(entry, pool.config), pool.config, pump_.now())
-            if accepted.request_id:
-                requests[accepted.pool_uid].append((accepted.request_id, _request(accepted)))
+            task = task_of(entry, pool.config)
+            pool.book.restore(task, pool.config, pump_.now())
+            if task.request_id:
+                requests[accepted.pool_uid].append((task.request_id, task))
     for uid, pool in made.items():
         _finish(pool, stored[uid], requests[uid], pump_)
         registry.add(pool, stored[uid].configured.config)
@@ -88,16 +90,10 @@ def _cut(part: message.Message) -> list[str]:
     return cut
 
 
-def _request(accepted: records.TaskAccepted) -> idempotency.Request:
-    return idempotency.Request(
-        accepted.sequence, accepted.task_id, accepted.fingerprint, accepted.create_time
-    )
-
-
 def _finish(
     pool: pools.Pool, stored: interface.StoredPool, requests: _Requests, pump_: pump.Pump
 ) -> None:
-    requests.sort(key=lambda entry: entry[1].time)
+    requests.sort(key=lambda entry: entry[1].create_time)
     pool.restore(
         stored=(),
         requests=requests,
@@ -117,7 +113,7 @@ def task_of(entry: interface.StoredTask, config: settings.PoolSettings) -> tasks
         id=accepted.task_id,
         uid=accepted.uid,
         sequence=accepted.sequence,
-        type=accepted.type,
+        type=sys.intern(accepted.type),
         priority=accepted.priority,
         body=accepted.body,
         size=accepted.size,
@@ -128,9 +124,10 @@ def task_of(entry: interface.StoredTask, config: settings.PoolSettings) -> tasks
         retry=_retry(accepted.body, config),
         request_id=accepted.request_id,
         state=tasks.TaskState.PENDING,
+        fingerprint=accepted.fingerprint,
         fencing_token=accepted.token_min,
-        fairness_key=accepted.fairness_key,
-        concurrency_key=accepted.concurrency_key,
+        fairness_key=sys.intern(accepted.fairness_key),
+        concurrency_key=sys.intern(accepted.concurrency_key),
         slots=accepted.slots,
     )
     if change is None:

@@ -58,8 +58,7 @@ class Clients:
 
     def _submission(self, one: Call, now: int) -> tasks.Submission:
         self._names += 1
-        return dataclasses.replace(
-            one.wanted,
+        return one.wanted._replace(
             task_id=f"t{self._names}",
             not_before=now + one.delay_ns if one.delay_ns else 0,
             expire_time=now + one.patience_ns if one.patience_ns else 0,

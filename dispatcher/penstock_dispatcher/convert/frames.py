@@ -6,6 +6,7 @@ ready-made pieces, without a message object for it. The tests read everything ba
 generated code.
 """
 
+import functools
 from collections.abc import Iterable
 from typing import Final
 
@@ -42,6 +43,26 @@ def varint(number: int) -> bytes:
     return bytes(digits)
 
 
+@functools.lru_cache(maxsize=1024)
+def _varint_again(number: int) -> bytes:
+    """The same, for numbers that come again and again."""
+    return varint(number)
+
+
+def _varint_of_token(token: int) -> bytes:
+    """Tokens grow one by one: all but their last 14 bits come again."""
+    if token < 1 << 14:
+        return varint(token)
+    return bytes((token & 127 | 128, token >> 7 & 127 | 128)) + _varint_again(token >> 14)
+
+
+@functools.lru_cache(maxsize=1024)
+def _deadline(ns: int) -> bytes:
+    """The field with its tag; what is assigned in one turn mostly has the same one."""
+    seconds, nanos = divmod(ns, units.SECOND)
+    return _sized(_DEADLINE, _TIME_SECONDS + varint(seconds) + _TIME_NANOS + varint(nanos))
+
+
 def _sized(tag: bytes, content: bytes) -> bytes:
     return b"".join((tag, varint(len(content)), content))
 
@@ -51,7 +72,6 @@ def assignment(pool_prefix: bytes, task: tasks.Task, lease: leases.Lease) -> byt
     name = pool_prefix + task.id.encode()
     attempt = varint(task.attempt)
     named = _sized(_TASK_NAME, name)
-    body = b"".join((task.body, named, _TASK_ATTEMPT, attempt))
     lease_id = lease.id.encode()
     held = b"".join(
         (
@@ -60,27 +80,27 @@ def assignment(pool_prefix: bytes, task: tasks.Task, lease: leases.Lease) -> byt
             varint(len(lease_id)),
             lease_id,
             _LEASE_TOKEN,
-            varint(lease.token),
+            _varint_of_token(lease.token),
             _LEASE_ATTEMPT,
             attempt,
         )
     )
-    seconds, nanos = divmod(lease.start_time + task.execution_timeout_ns, units.SECOND)
-    deadline = b"".join((_TIME_SECONDS, varint(seconds), _TIME_NANOS, varint(nanos)))
+    body_size = _varint_again(len(task.body) + len(named) + len(_TASK_ATTEMPT) + len(attempt))
     content = b"".join(
         (
             _ITEM,
-            varint(len(body)),
-            body,
+            body_size,
+            task.body,
+            named,
+            _TASK_ATTEMPT,
+            attempt,
             _LEASE,
             varint(len(held)),
             held,
-            _DEADLINE,
-            varint(len(deadline)),
-            deadline,
+            _deadline(lease.start_time + task.execution_timeout_ns),
         )
     )
-    return _sized(_ITEM, content)
+    return _ITEM + varint(len(content)) + content
 
 
 def assignments(items: Iterable[bytes]) -> bytes:

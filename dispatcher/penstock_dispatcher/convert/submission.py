@@ -8,6 +8,7 @@ it: what is kept beside the payload is what was checked, some 50 KiB at most.
 import hashlib
 import itertools
 import secrets
+import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -28,6 +29,15 @@ TRACE_BYTES_MAX: Final = 1024
 
 # Numbers of the fields that a caller may set; everything else is the dispatcher's.
 _SUBMITTED: Final = frozenset(range(4, 17))
+_FIELDS: Final = task_pb2.Task.DESCRIPTOR.fields_by_name
+_NAMES: Final = {field.number: name for name, field in _FIELDS.items()}
+_PRIORITY: Final = _FIELDS["priority"].number
+_SCHEDULE_TIME: Final = _FIELDS["schedule_time"].number
+_EXPIRE_TIME: Final = _FIELDS["expire_time"].number
+_EXECUTION_TIMEOUT: Final = _FIELDS["execution_timeout"].number
+_RETRY_POLICY: Final = _FIELDS["retry_policy"].number
+_UNCHECKED: Final = frozenset(_FIELDS[name].number for name in ("type", "payload", "priority"))
+"""Fields that need no look of their own, or have had it."""
 _WAIT: Final = task_service_pb2.SubmitTaskRequest.WAIT
 _Bad = Callable[[str, str], None]
 _ADMISSIONS: Final = frozenset(task_service_pb2.SubmitTaskRequest.Admission.values())
@@ -54,9 +64,10 @@ def submission(
     changed.
     """
     task = request.task
-    found = _violations(request, task, config)
+    present = {field.number for field, _ in task.ListFields()}
+    found = _violations(request, task, present, config)
     retry = None
-    if task.HasField("retry_policy"):
+    if _RETRY_POLICY in present:
         retry = pool_config.retry_policy(task.retry_policy, config.retry)
         found.extend(
             settings.Violation(f"task.{bad.field}", bad.description)
@@ -64,31 +75,32 @@ def submission(
         )
     if found:
         raise errors.invalid_fields(found)
-    for field, _ in task.ListFields():
-        if field.number not in _SUBMITTED:
-            task.ClearField(field.name)  # type: ignore[arg-type]
+    for number in present - _SUBMITTED:
+        task.ClearField(_NAMES[number])  # type: ignore[arg-type]
     # They were checked by nobody, and would be kept and counted nowhere.
     task.DiscardUnknownFields()
     # Deterministic: the fingerprint of the same task must be the same, whatever order its maps had.
     body = task.SerializeToString(deterministic=True)
     made = ids.next()
+    task_id, request_id = request.task_id, request.request_id
     return tasks.Submission(
-        task_id=request.task_id or made,
+        task_id=task_id or made,
         uid=made,
-        type=task.type,
+        type=sys.intern(task.type),  # there are few of them, and many tasks
         body=body,
         size=len(task.payload),
-        priority=task.priority if task.HasField("priority") else None,
-        not_before=times.time_ns(task.schedule_time) if task.HasField("schedule_time") else 0,
-        expire_time=times.time_ns(task.expire_time) if task.HasField("expire_time") else 0,
+        priority=task.priority if _PRIORITY in present else None,
+        not_before=times.time_ns(task.schedule_time) if _SCHEDULE_TIME in present else 0,
+        expire_time=times.time_ns(task.expire_time) if _EXPIRE_TIME in present else 0,
         execution_timeout_ns=times.duration_ns(task.execution_timeout)
-        if task.HasField("execution_timeout")
+        if _EXECUTION_TIMEOUT in present
         else 0,
         retry=retry,
-        request_id=request.request_id,
-        fingerprint=_fingerprint(body, request.task_id) if request.request_id else 0,
-        fairness_key=task.fairness_key,
-        concurrency_key=task.concurrency_key,
+        request_id=request_id,
+        fingerprint=_fingerprint(body, task_id) if request_id else 0,
+        # There are fewer of them than tasks.
+        fairness_key=sys.intern(task.fairness_key),
+        concurrency_key=sys.intern(task.concurrency_key),
         slots=task.slots or 1,
     )
 
@@ -113,8 +125,10 @@ def wait_ns(request: task_service_pb2.SubmitTaskRequest, config: settings.PoolSe
 def _violations(
     request: task_service_pb2.SubmitTaskRequest,
     task: task_pb2.Task,
+    present: set[int],
     config: settings.PoolSettings,
 ) -> list[settings.Violation]:
+    """`present`: numbers of the task's fields that are set; most tasks have few."""
     found: list[settings.Violation] = []
 
     def bad(field: str, description: str) -> None:
@@ -132,6 +146,12 @@ def _violations(
         _check_max_wait(request, config, bad)
     if request.HasField("max_queue_time"):
         bad("max_queue_time", "must be unset: this dispatcher does not predict starts yet")
+    if not present <= _UNCHECKED:
+        _check_task(task, bad)
+    return found
+
+
+def _check_task(task: task_pb2.Task, bad: _Bad) -> None:
     if task.labels:
         _check_labels(task, bad)
     if len(task.fairness_key.encode()) > KEY_BYTES_MAX:
@@ -151,7 +171,6 @@ def _violations(
     _check_times(task, bad)
     if task.HasField("retry_policy"):
         pool_config.check_retry_policy(task.retry_policy, "task.retry_policy", bad)
-    return found
 
 
 def _check_labels(task: task_pb2.Task, bad: _Bad) -> None:

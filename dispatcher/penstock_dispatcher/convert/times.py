@@ -63,6 +63,11 @@ def timestamp(ns: int) -> timestamp_pb2.Timestamp:
     return timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos)
 
 
+def set_timestamp(field: timestamp_pb2.Timestamp, ns: int) -> None:
+    """Set a field in place."""
+    field.seconds, field.nanos = divmod(ns, units.SECOND)
+
+
 def timestamp_if(ns: int) -> timestamp_pb2.Timestamp | None:
     """A Timestamp, or None for 0 (never), which leaves the field unset."""
     return timestamp(ns) if ns else None

@@ -125,12 +125,12 @@ def outcome_of(ended: worker_service_pb2.TaskOutcome) -> outcome.Outcome:
                     retryable=False,
                 )
             return outcome.Outcome(
-                lease_id=lease_id,
-                token=token,
-                kind=_Kind.COMPLETED,
-                execution_time_ns=execution_ns,
-                result=completed.result,
-                content_type=completed.content_type,
+                lease_id,
+                token,
+                _Kind.COMPLETED,
+                execution_ns,
+                completed.result,
+                completed.content_type,
             )
         case "failed":
             failed = ended.failed

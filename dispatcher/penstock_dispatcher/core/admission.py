@@ -7,7 +7,7 @@ until it is back under. See `bounds`.
 
 import dataclasses
 import enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.core import units
@@ -38,8 +38,7 @@ NO_ROOM: Final = frozenset({AdmissionReason.QUEUE_FULL, AdmissionReason.KEY_QUEU
 """Refusals of what will fit once others have left: a caller can wait for that."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """`task` is set when accepted, and when a duplicate's task is still known. `lsn`: be silent
     until it is durable.
 

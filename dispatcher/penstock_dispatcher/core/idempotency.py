@@ -4,24 +4,27 @@ A repeated submission is told the task that the first one made, even if that tas
 The key in the journal is the sequence number of that task, so a remembered one stays in use.
 """
 
-import dataclasses
-from typing import Final
+from typing import Final, NamedTuple
 
 from penstock_dispatcher.core import records, units
+from penstock_dispatcher.core import task as tasks
 
 RETENTION_NS: Final = 86_400 * units.SECOND
 REQUESTS_MAX: Final = 1_000_000
 """Kept in a pool; beyond it the oldest go first."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Request:
-    """The task that a request id made, what was asked, and when (nanoseconds since the epoch)."""
+class Request(NamedTuple):
+    """Of a task that is deleted: what its request id asked, and when (nanoseconds since the epoch)."""
 
     sequence: int
-    task_id: str
+    id: str
     fingerprint: int
-    time: int
+    create_time: int
+
+
+Known = Request | tasks.Task
+"""A task that is there knows all that by itself."""
 
 
 class Requests:
@@ -30,32 +33,39 @@ class Requests:
     def __init__(self, *, pool_uid: str, log: records.RecordLog) -> None:
         self._pool_uid = pool_uid
         self._log = log
-        self._known: dict[str, Request] = {}
+        self._known: dict[str, Known] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def find(self, request_id: str, now: int) -> Request | None:
+    def find(self, request_id: str, now: int) -> Known | None:
         """What was asked under this id, unless that was too long ago. An empty id is none."""
         known = self._known.get(request_id) if request_id else None
-        return known if known is not None and now - known.time < RETENTION_NS else None
+        return known if known is not None and now - known.create_time < RETENTION_NS else None
 
-    def remember(self, request_id: str, request: Request) -> None:
+    def remember(self, request_id: str, request: Known) -> None:
         """Keep one; its record is the accepted task's."""
         self.restore(request_id, request)
         if len(self._known) > REQUESTS_MAX:
             self._forget(next(iter(self._known)))
 
-    def restore(self, request_id: str, request: Request) -> None:
+    def restore(self, request_id: str, request: Known) -> None:
         """Take one as the journal kept it; to be called oldest first."""
         self._known.pop(request_id, None)  # an expired one, so that the order stays that of time
         self._known[request_id] = request
+
+    def outlive(self, task: tasks.Task) -> None:
+        """The task is deleted; its request id is known on."""
+        if self._known.get(task.request_id) is task:
+            self._known[task.request_id] = Request(
+                task.sequence, task.id, task.fingerprint, task.create_time
+            )
 
     def sweep(self, now: int, *, limit: int) -> None:
         """Forget what is past its retention, at most `limit` a call."""
         for _ in range(min(limit, len(self._known))):
             request_id, request = next(iter(self._known.items()))
-            if now - request.time < RETENTION_NS:
+            if now - request.create_time < RETENTION_NS:
                 break
             self._forget(request_id)
 
@@ -63,7 +73,7 @@ class Requests:
         """When the oldest is past its retention; NEVER = there is none."""
         if not self._known:
             return units.NEVER
-        return next(iter(self._known.values())).time + RETENTION_NS
+        return next(iter(self._known.values())).create_time + RETENTION_NS
 
     def _forget(self, request_id: str) -> None:
         request = self._known.pop(request_id)

@@ -61,14 +61,12 @@ class LazyHeap(Generic[_Entry]):
 
     def pop(self) -> _Entry:
         """Take out what `head` has just returned."""
-        entry = heapq.heappop(self._entries)
-        self.died()
-        return entry
+        self._count -= 1
+        return heapq.heappop(self._entries)
 
     def died(self) -> None:
         """One entry, wherever it lies, does not count any more."""
         self._count -= 1
-        self.head()
-        if self.dead > self._count + DEAD_ENTRIES_FREE:
+        if len(self._entries) > 2 * self._count + DEAD_ENTRIES_FREE:
             self._entries = [entry for entry in self._entries if self._alive(entry)]
             heapq.heapify(self._entries)

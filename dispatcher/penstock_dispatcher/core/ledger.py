@@ -13,13 +13,13 @@ from collections.abc import Iterable
 
 from penstock_dispatcher.core import (
     admission,
+    arrivals,
     awaiting,
     backlog,
     bounds,
     effects,
     idempotency,
     key_counts,
-    lazy_heap,
     leases,
     rates,
     records,
@@ -62,7 +62,7 @@ class Ledger:
         self.tokens = tokens
         self._sequence = 0
         self._awaiting = awaiting.Awaiting()
-        self._by_sequence: lazy_heap.LazyHeap[lazy_heap.Stay] = lazy_heap.LazyHeap(lazy_heap.waits)
+        self._arrivals = arrivals.Arrivals()
 
     @property
     def waiting(self) -> int:
@@ -102,9 +102,7 @@ class Ledger:
         rate = self.completions.per_second(now)
         return admission.retry_after_ns(drained_per_second=rate, places=places)
 
-    def _repeated(
-        self, wanted: tasks.Submission, known: idempotency.Request
-    ) -> admission.Admission:
+    def _repeated(self, wanted: tasks.Submission, known: idempotency.Known) -> admission.Admission:
         if known.fingerprint != wanted.fingerprint:
             return self._refuse(
                 _Reason.REQUEST_ID_REUSED,
@@ -112,9 +110,9 @@ class Ledger:
                 message=f"request_id {wanted.request_id} was used for another task:"
                 " use a new one for a new task",
             )
-        task = self.tasks.get(known.task_id)
+        task = self.tasks.get(known.id)
         return admission.Admission(
-            _Reason.DUPLICATE, known.task_id, lsn=0 if task is None else task.lsn, task=task
+            _Reason.DUPLICATE, known.id, lsn=0 if task is None else task.lsn, task=task
         )
 
     def _refuse(
@@ -142,6 +140,7 @@ class Ledger:
             retry=wanted.retry or config.retry,
             request_id=wanted.request_id,
             state=tasks.TaskState.DELAYED if wanted.not_before > now else tasks.TaskState.PENDING,
+            fingerprint=wanted.fingerprint,
             fencing_token=self.tokens.newest + 1,
             fairness_key=wanted.fairness_key,
             concurrency_key=wanted.concurrency_key,
@@ -149,11 +148,8 @@ class Ledger:
         )
         self.tasks[task.id] = task
         if task.request_id:
-            self.requests.remember(
-                task.request_id,
-                idempotency.Request(task.sequence, task.id, wanted.fingerprint, now),
-            )
-        task.lsn = self.log.append(records.accepted(self.pool_uid, task, wanted.fingerprint))
+            self.requests.remember(task.request_id, task)
+        task.lsn = self.log.append(records.accepted(self.pool_uid, task))
         self.accepted_total += 1
         self.arrivals.add(now)
         self.commit_then_queue(task, effects.TaskChanged(task, None, task.state))
@@ -171,7 +167,7 @@ class Ledger:
     def _came(self, task: tasks.Task) -> None:
         self.waiting_bytes += task.size
         self.by_key.add(task.fairness_key)
-        self._by_sequence.push((task.sequence, task.sequence, task.ticket, task))
+        self._arrivals.came(task)
 
     def tell_when_durable(self, lsn: int, effect: effects.Effect) -> None:
         """Hold the effect back until record `lsn`, and everything that others wait for already, is
@@ -215,7 +211,7 @@ class Ledger:
         task.place = _Place.NOWHERE
         self.waiting_bytes -= task.size
         self.by_key.remove(task.fairness_key)
-        self._by_sequence.died()
+        self._arrivals.left(task)
 
     def release_held(self, config: settings.PoolSettings, now: int) -> None:
         """Nothing of before can still be running: what was held back is ready, or is over if that
@@ -255,8 +251,8 @@ class Ledger:
 
     def oldest_create_time(self) -> int:
         """When the oldest waiting task came, 0 = none waits."""
-        head = self._by_sequence.head()
-        return 0 if head is None else head[3].create_time
+        oldest = self._arrivals.oldest()
+        return 0 if oldest is None else oldest.create_time
 
     # ------------------------------------------------------------ ending
 
@@ -333,6 +329,7 @@ class Ledger:
     def delete(self, task: tasks.Task) -> None:
         """Forget a task that is not kept for its retention any more."""
         del self.tasks[task.id]
+        self.requests.outlive(task)
         self.log.append(records.TaskDeleted(self.pool_uid, task.sequence, task.id))
 
     def sweep(self, now: int, limit: int = 1000) -> None:
@@ -365,7 +362,7 @@ class Ledger:
         self.held[task.id] = task
         self.held_slots += task.slots
 
-    def restore_requests(self, requests: Iterable[tuple[str, idempotency.Request]]) -> None:
+    def restore_requests(self, requests: Iterable[tuple[str, idempotency.Known]]) -> None:
         """Take idempotency keys as the journal kept them, oldest first."""
         for request_id, request in requests:
             self.requests.restore(request_id, request)

@@ -5,10 +5,9 @@ it down. Attempts and worker losses are charged apart: a failed attempt counts a
 policy, a lost worker against the pool's cap of losses, and a hand-back against nothing.
 """
 
-import dataclasses
 import enum
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from penstock_dispatcher.core import ledger, retry, settings
 from penstock_dispatcher.core import task as tasks
@@ -29,8 +28,7 @@ class OutcomeKind(enum.Enum):
     CANCELLED = "cancelled"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One outcome frame. `retry_delay_ns` None = the policy decides."""
 
     lease_id: str

@@ -14,7 +14,6 @@ Two latches stop dispatch: `suspended` (the manifest) and `paused` (the API). A 
 draining (the API) or closed (its manifest is gone) admits nothing, and works off what it has.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
 from penstock_dispatcher.core import (
@@ -154,7 +153,7 @@ class Pool:
         answer = self.room.admit(wanted, self.config, now)
         if answer.reason is _Reason.QUEUE_FULL and self.room:
             delay_ns = self.room.retry_after_ns(now)
-            return dataclasses.replace(answer, retry_after_ns=delay_ns)
+            return answer._replace(retry_after_ns=delay_ns)
         return answer
 
     def submit_or_wait(
@@ -321,7 +320,7 @@ class Pool:
         self,
         *,
         stored: Iterable[tasks.Task],
-        requests: Iterable[tuple[str, idempotency.Request]],
+        requests: Iterable[tuple[str, idempotency.Known]],
         sessions: Iterable[tuple[str, str]],
         tombstones: Iterable[str],
         paused: bool,

@@ -40,8 +40,9 @@ class TaskAccepted(NamedTuple):
     slots: int = 1
 
 
-def accepted(pool_uid: str, task: tasks.Task, fingerprint: int) -> TaskAccepted:
+def accepted(pool_uid: str, task: tasks.Task) -> TaskAccepted:
     """The record of a task that was just made."""
+    # By position: by name it takes three times as long.
     return TaskAccepted(
         pool_uid,
         task.id,
@@ -56,7 +57,7 @@ def accepted(pool_uid: str, task: tasks.Task, fingerprint: int) -> TaskAccepted:
         task.expire_time,
         task.execution_timeout_ns,
         task.request_id,
-        fingerprint,
+        task.fingerprint,
         task.fencing_token,
         task.fairness_key,
         task.concurrency_key,

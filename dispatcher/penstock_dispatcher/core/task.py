@@ -8,7 +8,7 @@ must survive is mirrored by a journal record (see `records`), whose log sequence
 
 import dataclasses
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from penstock_dispatcher.core import settings
 
@@ -61,10 +61,9 @@ class Failure:
     status: bytes = b""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
+class Submission(NamedTuple):
     """A checked request to add a task. Times in nanoseconds, 0 = unset; `priority` None = the
-    pool's default.
+    pool's default. To be made by name.
 
     `fingerprint` tells whether two bodies under one `request_id` are the same; any stable 64-bit
     hash will do.
@@ -105,6 +104,8 @@ class Task:
     retry: settings.RetryPolicy
     request_id: str
     state: TaskState
+    fingerprint: int = 0
+    """Of what was asked, where there is a request id."""
     fairness_key: str = ""
     concurrency_key: str = ""
     slots: int = 1

@@ -137,24 +137,9 @@ class Submitting:
         decision: admission.Admission,
     ) -> task_service_pb2.SubmitTaskResponse:
         """The answer to a request that was admitted, once that is durable."""
-        if decision.reason is admission.AdmissionReason.DUPLICATE:
-            if decision.task is None:
-                shown = task_pb2.Task(name=f"{pool.name}/tasks/{decision.task_id}")
-            else:
-                shown = task_view.view(decision.task, pool.name, payload=False, result=False)
-            return task_service_pb2.SubmitTaskResponse(task=shown, deduplicated=True)
-        task = decision.task
-        assert task is not None, "an accepted task is there"
-        shown = _without_payload(request.task)
-        shown.name = f"{pool.name}/tasks/{task.id}"
-        shown.uid = task.uid
-        # As it was accepted: what became of it meanwhile, GetTask tells.
-        shown.state = (
-            task_pb2.Task.DELAYED if task.not_before > task.create_time else task_pb2.Task.PENDING
-        )
-        shown.priority = task.priority
-        shown.create_time.CopyFrom(times.timestamp(task.create_time))
-        return task_service_pb2.SubmitTaskResponse(task=shown)
+        response = task_service_pb2.SubmitTaskResponse()
+        _fill(response, pool, request, decision)
+        return response
 
     def outcomes(self, decided: Decided) -> task_service_pb2.BatchSubmitTasksResponse:
         """The answers to a batch, once it is durable."""
@@ -164,7 +149,7 @@ class Submitting:
             if isinstance(decision, errors.Refusal):
                 entry.error.CopyFrom(decision.status())
             elif decision.admitted:
-                entry.response.CopyFrom(self.answer(decided.pool, request, decision))
+                _fill(entry.response, decided.pool, request, decision)
             else:
                 entry.error.CopyFrom(refusal_of(decision, decided.pool).status())
         if response.ByteSize() > ANSWER_BYTES_MAX:
@@ -173,6 +158,34 @@ class Submitting:
                 if task.name:
                     task.CopyFrom(task_pb2.Task(name=task.name, uid=task.uid, state=task.state))
         return response
+
+
+def _fill(
+    response: task_service_pb2.SubmitTaskResponse,
+    pool: pools.Pool,
+    request: task_service_pb2.SubmitTaskRequest,
+    decision: admission.Admission,
+) -> None:
+    task = decision.task
+    if decision.reason is admission.AdmissionReason.DUPLICATE:
+        response.deduplicated = True
+        if task is None:
+            response.task.name = f"{pool.name}/tasks/{decision.task_id}"
+        else:
+            shown = task_view.view(task, pool.name, payload=False, result=False)
+            response.task.CopyFrom(shown)
+        return
+    assert task is not None, "an accepted task is there"
+    shown = response.task
+    shown.CopyFrom(_without_payload(request.task))
+    shown.name = f"{pool.name}/tasks/{task.id}"
+    shown.uid = task.uid
+    # As it was accepted: what became of it meanwhile, GetTask tells.
+    shown.state = (
+        task_pb2.Task.DELAYED if task.not_before > task.create_time else task_pb2.Task.PENDING
+    )
+    shown.priority = task.priority
+    times.set_timestamp(shown.create_time, task.create_time)
 
 
 def _without_payload(task: task_pb2.Task) -> task_pb2.Task:
