@@ -13,8 +13,9 @@ import pytest
 
 from rig import documents, processes, programs
 
-HOW_TO = pathlib.Path(__file__).resolve().parents[2] / "docs" / "how-to"
-CONTROL, DEADLINES = HOW_TO / "control.md", HOW_TO / "deadlines.md"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CONTROL = ROOT / "docs" / "how-to" / "control.md"
+DEADLINES = ROOT / "docs" / "how-to" / "deadlines.md"
 
 MANIFEST = """\
 apiVersion: penstock.dev/v1alpha1
@@ -168,8 +169,9 @@ def test_what_the_how_to_shows(
 ) -> None:
     """Every command of the page, in its order; the one that watches for ever is left out."""
     shown = [
-        documents.block(CONTROL, "sh", text)
-        for text in ("penstock update", "cancel --filter", "--retry-all")
+        documents.block(CONTROL, "sh", "penstock update"),
+        documents.block(CONTROL, "sh", "cancel --filter"),
+        documents.block(CONTROL, "sh", "--retry-all"),
     ]
     done = subprocess.run(
         ["bash", "-ec", "\n".join(shown)],
