@@ -82,7 +82,7 @@ def move(task: tasks.Task, *, closed: pools.Pool, pool: pools.Pool, now: int) ->
     deleted = records.TaskDeleted(closed.book.pool_uid, task.sequence, task.id)
     book.sequence += 1
     task.sequence = book.sequence
-    task.fencing_token = book.tokens.newest + 1
+    task.fencing_token = book.tokens.coming
     if task.retry == closed.config.retry:
         task.retry = pool.config.retry  # it has none of its own
     book.tasks[task.id] = task
