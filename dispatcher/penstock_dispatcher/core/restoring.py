@@ -133,7 +133,9 @@ def _change(task: tasks.Task, pool_uid: str) -> records.TaskRequeued | records.T
     kind: type[records.TaskEnded | records.TaskRequeued] = records.TaskRequeued
     if task.terminal:
         kind = records.TaskEnded
-    elif not (task.attempt or task.worker_losses or task.failure):
+    elif not (task.attempt or task.worker_losses or task.failure) and (
+        task.not_before == task.schedule_time
+    ):
         return None
     made: records.TaskEnded | records.TaskRequeued = _record(
         kind, task, pool_uid=pool_uid, task_id=task.id
