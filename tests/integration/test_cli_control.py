@@ -198,6 +198,25 @@ def test_a_type_is_followed_in_lines(
         watching.wait()
 
 
+def test_a_pool_is_held(standalone: programs.Standalone) -> None:
+    """The page's pause and drain; nothing waits, so the drain ends at once."""
+    shown = documents.block(CONTROL, "sh", "penstock pause").replace("thumbnails", "demo")
+    done = subprocess.run(
+        ["bash", "-ec", shown],
+        env={
+            **programs.environment(standalone.address, "demo"),
+            "PATH": f"{programs.BIN}:{os.environ['PATH']}",
+        },
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    states = [line.split()[2] for line in done.stdout.splitlines() if "demo" in line]
+    assert states == ["PAUSED", "RUNNING", "DRAINING", "RUNNING"]
+
+
 def test_what_the_how_to_shows(
     standalone: programs.Standalone, penstock: programs.Penstock, tmp_path: pathlib.Path
 ) -> None:
