@@ -12,10 +12,21 @@ from rig import documents, environment, installation, kube, processes
 
 ROOT = environment.ROOT
 FIRST_POOL = ROOT / "docs" / "tutorial" / "first-pool.md"
+UNDO = ROOT / "docs" / "how-to" / "undo-a-delete.md"
 INSTALL = ROOT / "docs" / "how-to" / "install.md"
 CHART = ROOT / "charts" / "penstock" / "README.md"
 PORT = "50051"
 SECONDS_MAX = 300.0
+# It takes tasks and starts none, so that they wait.
+THUMBNAILS = """\
+apiVersion: penstock.dev/v1alpha1
+kind: WorkerPool
+metadata: {name: thumbnails}
+spec:
+  suspend: true
+  scaling: {minReplicas: 0, maxReplicas: 1}
+  template: {spec: {containers: [{name: worker, image: "localhost/penstock/worker:dev"}]}}
+"""
 
 
 @pytest.fixture
@@ -25,7 +36,7 @@ def in_default(api: kube.Kube) -> Iterator[None]:
     yield
     run = ["--namespace=default", "--ignore-not-found"]
     if installation.has_resource(api):
-        api.kubectl("delete", "wpool", "hashing", *run)
+        api.kubectl("delete", "wpool", "hashing", "thumbnails", *run)
     api.kubectl("delete", "configmap", "tasks", *run)
     api.helm("uninstall", "penstock", "--namespace", "default", "--ignore-not-found")
     api.wait("its pods to go", lambda: not api.pods("default", kube.WORKERS), seconds=60)
@@ -85,6 +96,52 @@ def test_the_first_pool(
     said = bash("\n".join(parts), cluster, PENSTOCK_ADDRESS=f"127.0.0.1:{port}")
     assert "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824" in said
     assert "1000 succeeded, 0 did not" in said
+
+
+def test_a_delete_is_undone(
+    cluster: environment.Environment, api: kube.Kube, in_default: None, tmp_path: Path
+) -> None:
+    # Without a volume, which would bring what an earlier run has left there.
+    release = installation.Installation(api=api, namespace="default")
+    release.install("--set", "dispatcher.persistence.enabled=false")
+    (tmp_path / "workerpool.yaml").write_text(THUMBNAILS)
+    apply = documents.block(UNDO, "console", "kubectl apply")
+    look = documents.block(UNDO, "console", "--dry-run")
+    restore = documents.block(UNDO, "console", "penstock restore thumbnails\n")
+
+    def run(*parts: str) -> str:
+        # No fleet of this machine is found, only the cluster's dispatcher.
+        nothing = str(tmp_path / "state")
+        script = "\n".join([f"cd {tmp_path}", *parts])
+        return bash(script, cluster, XDG_STATE_HOME=nothing, PENSTOCK_KUBE="1")
+
+    submit = "penstock submit resize --pool thumbnails --payload cat.jpg -o name"
+    run(apply, f"until {submit} --request-id first; do sleep 1; done", submit, submit)
+    deleted = api.pool("default", "thumbnails")["metadata"]["uid"]
+    listing = "penstock list --pool thumbnails --state PENDING -o name"
+    names = [line for line in run(listing).splitlines() if line.startswith("namespaces/")]
+    assert len(names) == 3, names
+    told = "until penstock pools 2>&1 | grep keeps; do sleep 1; done"
+    said = run("kubectl delete wpool thumbnails", apply, told, listing, look)
+    promised = [
+        line.replace("4210", "3").replace("6e1c…", deleted)
+        for line in documents.block(UNDO, "text", "keeps").splitlines()
+        if "4210" in line
+    ]
+    assert len(promised) == 2
+    for line in promised:
+        assert line in said
+    # Before its restoring nothing waits in the new pool; the dry run shows what would.
+    assert [line for line in said.splitlines() if line in names] == names
+    restored = run(look.partition("penstock pools")[0], restore, listing)
+    assert f"3 tasks of the deleted pool {deleted} restored" in restored
+    assert [line for line in restored.splitlines() if line in names] == [*names, *names]
+
+    def event() -> bool:
+        events = api.events("default", "WorkerPool", "thumbnails")
+        return any(each.get("reason") == "TasksRestorable" for each in events)
+
+    api.wait("an Event TasksRestorable", event, seconds=60)
 
 
 def test_install_serve_other_namespaces_ask_for_tokens_upgrade_uninstall(

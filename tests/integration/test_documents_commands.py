@@ -1,13 +1,16 @@
 """Commands of the documents that need no cluster, run as they are shown."""
 
+import json
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import yaml
 
 from rig import documents, local_fleet, processes, programs
 
@@ -15,9 +18,24 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 LAPTOP = ROOT / "docs" / "tutorial" / "laptop.md"
 ANY_COMMAND = ROOT / "docs" / "how-to" / "run-any-command.md"
+KEYS = ROOT / "docs" / "how-to" / "keys-and-fairness.md"
 TROUBLESHOOT = ROOT / "docs" / "how-to" / "troubleshoot.md"
 EXAMPLE = ROOT / "examples" / "05-any-language"
 SECONDS_MAX = 100
+PAGES = """\
+apiVersion: penstock.dev/v1alpha1
+kind: WorkerPool
+metadata: {name: pages}
+spec:
+  delivery: {backoff: {initialSeconds: 0}}
+  template: {spec: {containers: [{name: worker, image: example, args: [exec, --, ./pages.sh]}]}}
+"""
+INDEX_PAGE = """\
+#!/bin/sh
+echo "$1" >>indexed
+if [ "$1" = 2 ] && [ ! -e failed ]; then touch failed; exit 3; fi
+while [ "$1" = 3 ] && [ ! -e seen ]; do sleep 0.1; done
+"""
 
 
 @pytest.fixture
@@ -122,6 +140,74 @@ def test_a_trap_tidies_up(variables: dict[str, str], tmp_path: pathlib.Path) -> 
         process.kill()
         process.wait()
     assert not work.exists()
+
+
+def test_a_script_goes_on_where_it_was(variables: dict[str, str], tmp_path: pathlib.Path) -> None:
+    """Its second page fails once, and its third one lasts until its progress has been seen."""
+    for name, text in (
+        ("pages.sh", documents.block(ANY_COMMAND, "sh", "pages.sh")),
+        ("index-page", INDEX_PAGE),
+    ):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "pool.yaml").write_text(PAGES)
+    begun = bash("penstock up -f pool.yaml --detach", variables=variables, folder=tmp_path)
+    assert begun.returncode == 0, begun
+    submit = "penstock submit index --payload 3 -o name"
+    task = bash(submit, variables=variables, folder=tmp_path).stdout.strip()
+
+    def shown() -> bool:
+        return (
+            "page 2 of 3"
+            in bash(f"penstock get {task}", variables=variables, folder=tmp_path).stdout
+        )
+
+    local_fleet.eventually(shown, seconds=60, what="the progress")
+    (tmp_path / "seen").touch()
+    done = bash(f"penstock wait {task} --timeout 60", variables=variables, folder=tmp_path)
+    assert done.returncode == 0, done
+    assert (tmp_path / "indexed").read_text().split() == ["1", "2", "2", "3"]
+
+
+def test_keys_on_the_command_line_and_in_a_file(
+    variables: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    """The page's submissions, to a pool with the page's own rules; aging excludes the first."""
+    spec: dict[str, Any] = {
+        "template": {"spec": {"containers": [{"name": "worker", "image": "example"}]}}
+    }
+    for shown in (
+        documents.block(KEYS, "yaml", "maxPendingPerKey"),
+        documents.block(KEYS, "yaml", "perKeyTasks"),
+        documents.block(KEYS, "yaml", "maxInFlightPerKey"),
+        documents.block(KEYS, "yaml", "slotsPerWorker"),
+    ):
+        for name, value in yaml.safe_load(shown)["spec"].items():
+            spec[name] = {**spec.get(name, {}), **value} if isinstance(value, dict) else value
+    kind = {"apiVersion": "penstock.dev/v1alpha1", "kind": "WorkerPool"}
+    (tmp_path / "pool.json").write_text(
+        json.dumps({**kind, "metadata": {"name": "ci"}, "spec": spec})
+    )
+    (tmp_path / "tasks.jsonl").write_text(documents.block(KEYS, "json", "fairness_key"))
+    standalone = programs.Standalone(tmp_path, tmp_path / "pool.json")
+    there = {**variables, "PENSTOCK_ADDRESS": standalone.address}
+    try:
+        script = "\n".join(
+            [
+                "penstock pools --request-timeout 30",
+                documents.block(KEYS, "sh", "penstock submit build"),
+                "penstock submit --pool ci -f tasks.jsonl",
+                "penstock list --pool ci -o json >listed",
+            ]
+        )
+        done = bash(script, variables=there, folder=tmp_path)
+    finally:
+        standalone.kill()
+    assert done.returncode == 0, done
+    one, other = map(json.loads, (tmp_path / "listed").read_text().splitlines())
+    for task in (one, other):
+        assert (task["fairness_key"], task["concurrency_key"]) == ("team-a", "repository-7")
+        assert (task["type"], task["slots"], task["state"]) == ("build", 2, "PENDING")
 
 
 def test_what_troubleshooting_looks_at(variables: dict[str, str], tmp_path: pathlib.Path) -> None:
