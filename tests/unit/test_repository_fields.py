@@ -183,7 +183,7 @@ SHOWN: dict[str, dict[str, str]] = {
     },
     "Worker": {
         "name pod_uid revision slots_total slots_used tasks last_heartbeat_time connect_time"
-        " sdk_version idle_since_time": "pool_fields::test_a_worker_is_shown_as_it_is",
+        " sdk_version idle_since_time task_types": "pool_fields::test_a_worker_is_shown_as_it_is",
         "state": "pool_fields::test_workers_are_found_by_state",
         "reservation_id": "pool_fields::test_a_worker_that_is_drained_finishes_and_nobody_waits",
         "gone": "pool_fields::test_the_operator_is_told_who_is_gone",
