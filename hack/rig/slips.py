@@ -152,8 +152,8 @@ def heed_only_pause(_: Any) -> Any:
 
 def last_again(right: Any) -> Any:
     def requeue(self: ledger.Ledger, task: tasks.Task, **named: Any) -> None:
-        self._sequence += 1
-        task.sequence = self._sequence
+        self.sequence += 1
+        task.sequence = self.sequence
         right(self, task, **named)
 
     return requeue

@@ -25,17 +25,15 @@ from penstock.v1 import (
     task_service_pb2,
     worker_service_pb2,
 )
-from penstock_dispatcher import errors, server, watches
+from penstock_dispatcher import errors, limits, server
 
 POOL = "namespaces/default/pools/demo"
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "reference" / "errors.md"
 ROW = re.compile(r"^\| `([A-Z_]+)` \| ([A-Z_]+) \| `(\w+)` \| .* \| (yes|no|your choice) \| .* \|$")
-ELSEWHERE = {
-    "KEY_QUEUE_FULL": "bounds for each fairness key",
-    "DEADLINE_UNREACHABLE": "max_queue_time",
-    "UNSCHEDULABLE": "slots of a task",
-}
-"""Rows of what is tested where it is made."""
+KEYED = "namespaces/default/pools/keyed"
+SECONDS_PER_TASK = 100
+QUEUE_SECONDS_MAX = 10
+"""That a task of the keyed pool would wait at most: less than its rate lets it."""
 
 _Tasks = task_service_pb2
 
@@ -70,7 +68,16 @@ class World:
 
 @pytest.fixture
 def pools(make_pool: Any) -> list[Any]:
-    return [make_pool(max_pending=3, max_payload_bytes=100, max_waiters=1)]
+    return [
+        make_pool(max_pending=3, max_payload_bytes=100, max_waiters=1),
+        make_pool(
+            name=KEYED,
+            uid="uid-keyed",
+            max_pending_per_key=1,
+            slots_per_worker=2,
+            rate_limit=(1, float(SECONDS_PER_TASK), 1),
+        ),
+    ]
 
 
 @pytest_asyncio.fixture
@@ -102,6 +109,25 @@ async def too_many_waiters(world: World) -> None:
 async def admission_timeout(world: World) -> None:
     await world.fill()
     await world.stubs.submit(max_wait={"nanos": 10_000_000})
+
+
+async def key_queue_full(world: World) -> None:
+    for _ in range(2):
+        await world.stubs.submit(parent=KEYED, fairness_key="tenant")
+
+
+async def unschedulable(world: World) -> None:
+    await world.stubs.submit(parent=KEYED, slots=3)
+
+
+async def deadline_unreachable(world: World) -> None:
+    """The only token is taken by a task that runs, and the next one comes too late."""
+    worker = await world.served.worker("pod-1", pool=KEYED)
+    await world.stubs.submit(parent=KEYED)
+    await worker.assigned()
+    request = _Tasks.SubmitTaskRequest(parent=KEYED, task=task_pb2.Task(type="noop"))
+    request.max_queue_time.FromSeconds(QUEUE_SECONDS_MAX)
+    await world.stubs.tasks.SubmitTask(request)
 
 
 async def payload_too_large(world: World) -> None:
@@ -192,7 +218,7 @@ async def too_many_streams(world: World) -> None:
         await call.initial_metadata()
         return call
 
-    for _ in range(watches.WATCHES_MAX):
+    for _ in range(limits.LIMITS["WatchTasks"].per_caller):
         await watch()
     await (await watch()).read()
 
@@ -314,6 +340,8 @@ CASES: dict[str, tuple[Callable[[World], Awaitable[None]], Details]] = {
     "QUEUE_FULL": (queue_full, {"QuotaFailure": POOL}),
     "TOO_MANY_WAITERS": (too_many_waiters, {}),
     "ADMISSION_TIMEOUT": (admission_timeout, {}),
+    "KEY_QUEUE_FULL": (key_queue_full, {"QuotaFailure": "tenant"}),
+    "DEADLINE_UNREACHABLE": (deadline_unreachable, {"ErrorInfo": ["estimated_wait"]}),
     "TOO_MANY_STREAMS": (too_many_streams, {}),
     "WATCH_TOO_SLOW": (watch_too_slow, {}),
     "PAYLOAD_TOO_LARGE": (payload_too_large, {"BadRequest": ["task.payload"]}),
@@ -337,6 +365,7 @@ CASES: dict[str, tuple[Callable[[World], Awaitable[None]], Details]] = {
         worker_state,
         {"PreconditionFailure": ("WORKER_STATE", f"{POOL}/workers/pod-1")},
     ),
+    "UNSCHEDULABLE": (unschedulable, {"PreconditionFailure": ("UNSCHEDULABLE", KEYED)}),
     "POOL_CLOSED": (pool_closed, {"PreconditionFailure": ("POOL_CLOSED", POOL)}),
     "ETAG_MISMATCH": (etag_mismatch, {}),
     "STARTING": (starting, {}),
@@ -354,6 +383,8 @@ def told(details: Details) -> Details:
     found: Details = {}
     for name, detail in details.items():
         match name:
+            case "ErrorInfo" if detail.metadata:
+                found[name] = sorted(detail.metadata)
             case "QuotaFailure":
                 (violation,) = detail.violations
                 found[name] = violation.subject
@@ -379,17 +410,21 @@ async def test_a_row_as_it_travels(reason: str, world: World, rich: Any) -> None
     assert error.message == caught.value.details(), "one text, in the status and in the details"
     assert error.message
     assert told(error.details) == details
-    if row.again == "yes":
-        delay_ms = error.details["RetryInfo"].retry_delay.ToNanoseconds() / 1e6
-        assert 50 <= delay_ms <= 30_000
-        assert 0 <= int(error.pushback_ms) - delay_ms < 1, "the same delay, rounded up"
-    else:
+    if row.again == "no":
         assert "RetryInfo" not in error.details
         assert error.pushback_ms == "-1"
+        return
+    delay_ms = error.details["RetryInfo"].retry_delay.ToNanoseconds() / 1e6
+    assert 0 <= int(error.pushback_ms) - delay_ms < 1, "the same delay, rounded up"
+    if row.again == "yes":
+        assert 50 <= delay_ms <= 30_000
+    else:
+        wait = float(error.details["ErrorInfo"].metadata["estimated_wait"].removesuffix("s"))
+        assert QUEUE_SECONDS_MAX < wait <= SECONDS_PER_TASK
+        assert delay_ms / 1e3 == pytest.approx(wait - QUEUE_SECONDS_MAX, abs=0.01), "the excess"
 
 
 def test_no_row_is_left_out() -> None:
     named = set(rows())
-    assert named == set(CASES) | set(ELSEWHERE)
-    assert not set(CASES) & set(ELSEWHERE)
+    assert named == set(CASES)
     assert {reason.name for reason in errors.Reason} <= named

@@ -552,7 +552,7 @@ class Worker(_message.Message):
 
     @_builtins.property
     def task_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Types of tasks it runs; empty = any."""
+        """Types of tasks it runs; empty = any. Not told in a demand message."""
 
     def __init__(
         self,
