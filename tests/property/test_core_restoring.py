@@ -3,6 +3,7 @@
 import dataclasses
 
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from penstock.v1 import task_pb2
@@ -95,6 +96,7 @@ def kept(twins: twin_pools.Twins) -> dict[str, Known]:
     return found
 
 
+@hypothesis_settings(deadline=None)
 @given(
     deleted(),
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 30)), max_size=5),

@@ -322,6 +322,19 @@ def test_a_request_id_past_its_time_is_none() -> None:
     assert (again.reason, again.task_id) == (Reason.DUPLICATE, "other")
 
 
+def test_the_oldest_is_the_one_that_was_made_first() -> None:
+    """In whichever pool it was."""
+    twins = deleted("a", "b")
+    twins.new.now += 50 * S
+    twins.new.submit("first")
+    twins.restore()
+    for both in (twins, twins.crashed()):
+        assert both.new.pool.book.oldest_create_time() == T0
+        for name in "ab":
+            both.new.pool.cancel(both.new.task(name), "", both.new.now)
+        assert both.new.pool.book.oldest_create_time() == T0 + 50 * S
+
+
 def test_it_expires_and_comes_due_where_it_is() -> None:
     twins = Twins()
     twins.old.submit("expires", expire_time=T0 + 5 * S)
