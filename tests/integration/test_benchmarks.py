@@ -21,6 +21,7 @@ def measured(folder: pathlib.Path, program: str, *options: str) -> tuple[int, ob
         timeout=RUN_SECONDS_MAX,
         check=False,
     )
+    print(done.stdout, done.stderr)  # shown where the test fails
     file = folder / "new" / f"{program}.json"
     assert file.exists(), done.stderr
     return done.returncode, json.loads(file.read_text())
