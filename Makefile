@@ -10,7 +10,7 @@ export PYTHON
 BIN := .venv/bin
 CLUSTER := $(PYTHON) hack/cluster
 
-.PHONY: help setup proto verify lint types unit check sim test cluster cluster-down images demo demo-kubernetes bench lock clean
+.PHONY: help setup proto verify lint types unit check sim test soak cluster cluster-down images demo demo-kubernetes picture bench bench-peers bench-cluster lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -34,7 +34,7 @@ lint: setup ## Style, formatting, and the layers between modules
 types: setup ## Check the types, strictly
 	@$(BIN)/mypy
 	@$(BIN)/mypy --config-file hack/mypy.ini hack/*.py
-	@MYPYPATH=hack $(BIN)/mypy --config-file hack/mypy.ini benchmarks/*.py
+	@MYPYPATH=hack:hack/cluster $(BIN)/mypy --config-file hack/mypy.ini benchmarks/*.py
 	@for program in hack/cluster hack/image; do $(BIN)/mypy --config-file hack/mypy.ini $$program; done
 
 unit: setup ## Run the unit tests
@@ -47,6 +47,9 @@ sim: setup ## Pools under simulated faults: make sim SEEDS=10000; PENSTOCK_SIM_S
 
 test: ## Everything, on a real cluster too: one command from a fresh clone
 	@$(PYTHON) hack/run_tests.py
+
+soak: setup ## kill -9 200 times (SOAK_KILLS), then 20 minutes (SOAK_MINUTES) at half of peak: does anything grow?
+	@$(BIN)/pytest -q -s --timeout 0 tests/soak
 
 cluster: ## Start the test cluster (or take the given one) and load the images
 	@$(CLUSTER) up
@@ -66,13 +69,28 @@ demo: setup ## The standard library through a local fleet of 1 to 8 workers: abo
 demo-kubernetes: setup ## The standard library through a pool of pods, with a timeline of queue and replicas
 	@$(BIN)/python hack/demo_kubernetes.py
 
-bench: setup ## From a submission to more pods, in milliseconds, on a real cluster
-	@$(BIN)/python benchmarks/scale_up.py
+picture: setup ## Run the demo again and draw the README's picture from what it recorded
+	@$(BIN)/python hack/demo_local.py --record docs/images/fleet.json
+	@$(BIN)/python hack/render_fleet.py
 
-lock: setup ## Resolve pyproject.toml again into requirements.lock (needs uv)
+# JSON=folder keeps the figures as files there.
+BENCH_OPTIONS = $(if $(JSON),--json $(JSON)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick)
+
+bench: setup ## How fast the dispatcher is, beside its targets: about 10 minutes; QUICK=1, ROUNDS=n, JSON=folder
+	@$(BIN)/python benchmarks/dispatcher.py $(BENCH_OPTIONS)
+
+bench-peers: setup ## The same load through Celery, Dramatiq, Taskiq and NATS: about 30 minutes; the same options
+	@$(BIN)/python benchmarks/peers.py $(BENCH_OPTIONS)
+
+bench-cluster: setup ## From a submission to more pods, in milliseconds, on a real cluster
+	@$(BIN)/python benchmarks/scale_up.py $(if $(JSON),--json $(JSON))
+
+lock: setup ## Resolve the requirements again, ours and those of the benchmarks' peers (needs uv)
 	@uv=$$(command -v uv || command -v $(BIN)/uv) || { echo "lock: install uv first: pip install uv"; exit 1; }; \
 	$$uv pip compile --universal --generate-hashes --no-emit-index-url --no-header -q \
-	  pyproject.toml --all-extras --group dev -o requirements.lock
+	  pyproject.toml --all-extras --group dev -o requirements.lock; \
+	$$uv pip compile --universal --generate-hashes --no-emit-index-url --no-header -q --python-version 3.11 \
+	  benchmarks/peers/requirements.in -o benchmarks/peers/requirements.txt
 
 clean: ## Remove what is generated in the tree; the caches outside of it stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -1,6 +1,6 @@
 """How fast the dispatcher is: everything in, durable (FULL sync), on this machine.
 
-    python benchmarks/dispatcher.py [--only NAME …] [--rounds 3] [--quick] [--json FILE]
+    python benchmarks/dispatcher.py [--only NAME …] [--rounds 3] [--quick] [--json FOLDER]
 
 Each row starts a dispatcher of its own as a process on loopback, with a journal in a folder of this
 machine's disk, and the processes of `roles` around it; all of them share this machine's cores. A
@@ -21,6 +21,7 @@ import rich.console
 import rich.progress
 import rich.table
 from harness import STEP_SECONDS_MAX, Bench, Row, bench, first_line, result
+from json_files import JSON_HELP, write_json
 from roles import common
 
 from penstock.v1 import pool_service_pb2, pool_service_pb2_grpc
@@ -349,7 +350,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
-    parser.add_argument("--json", type=pathlib.Path, help="also write the figures there")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FOLDER", help=JSON_HELP)
     given = parser.parse_args()
     console = rich.console.Console()
     rows: list[Row] = []
@@ -371,7 +372,7 @@ def main() -> int:
     console.print(table(rows, all_rounds))
     if given.json:
         shown = [{**asdict(row), "rounds": all_rounds[row.what]} for row in rows]
-        given.json.write_text(json.dumps(shown, indent=1) + "\n")
+        write_json(given.json, "dispatcher", shown)
     return 0 if all(row.reached for row in rows) else 1
 
 

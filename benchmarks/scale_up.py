@@ -1,6 +1,6 @@
 """From a submission to more pods: how long the way is, on a real cluster.
 
-    python benchmarks/scale_up.py [--bursts 20] [--json]
+    python benchmarks/scale_up.py [--bursts 20] [--json FOLDER]
 
 A pool of one idle worker gets a burst of tasks; three moments are taken, all on this machine's
 clock: the burst is submitted (the first call is about to be made), the Deployment's new replicas
@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT / "hack"))
 import rich.console  # noqa: E402
 import rich.progress  # noqa: E402
 import rich.table  # noqa: E402
+from json_files import JSON_HELP, write_json  # noqa: E402
 
 from rig import environment, installation, kube, pools  # noqa: E402
 
@@ -137,7 +138,7 @@ def main() -> int:
     """Measure and print; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--bursts", type=int, default=20)
-    parser.add_argument("--json", action="store_true", help="figures as JSON")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FOLDER", help=JSON_HELP)
     given = parser.parse_args()
     cluster = environment.ensure()
     api = kube.Kube(cluster.variables)
@@ -151,8 +152,8 @@ def main() -> int:
         "submit to first task on a new pod": summary([each.started_on_new_pod for each in bursts]),
     }
     if given.json:
-        print(json.dumps({"figures_ms": figures, "bursts": [asdict(each) for each in bursts]}))
-        return 0
+        all_bursts = [asdict(each) for each in bursts]
+        write_json(given.json, "scale_up", {"figures_ms": figures, "bursts": all_bursts})
     table = rich.table.Table(title=f"{given.bursts} bursts of {TASKS} tasks, milliseconds")
     table.add_column("")
     for name in ("min", "p50", "p95", "max"):

@@ -7,10 +7,13 @@ right, the fleet grew to 8 and shrank to 1 each time, and no worker was told to 
 something.
 """
 
+import argparse
 import asyncio
 import collections
 import contextlib
+import datetime as dt
 import importlib
+import os
 import pathlib
 import re
 import shutil
@@ -18,7 +21,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from importlib import metadata
 from typing import Any
 
 import rich.console
@@ -26,7 +30,7 @@ import yaml
 
 import penstock
 from penstock_operator.local import state
-from rig import local_fleet, screen, timeline
+from rig import local_fleet, recording, screen, timeline
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "01-dynamic-scaling"
@@ -35,6 +39,7 @@ IDLE_SECONDS = 2
 BURSTS = 3
 SHRINKS_SECONDS_MAX = 40.0
 RATE_SECONDS = 2.0
+REST_SECONDS = 1.0
 SCALED = re.compile(r"^ *([0-9.]+ s)  local-demo: (.* workers \(.*)$", re.MULTILINE)
 
 console = rich.console.Console(highlight=False, soft_wrap=True)
@@ -82,10 +87,11 @@ class Watch:
                 wanted=sum(len(names) for names in self._folder.remembered().values()),
                 ready=pool.slots_total,
                 terminating=0,
+                done=pool.succeeded_total,
             )
             self.samples.append(sample)
             self._sampled.set()
-            self._shown.show(sample, rate=self._rate(sample.seconds, pool.succeeded_total))
+            self._shown.show(sample, rate=self._rate(sample.seconds, sample.done))
             await asyncio.sleep(timeline.SAMPLE_SECONDS)
 
     def _rate(self, now: float, done: int) -> float:
@@ -117,8 +123,20 @@ async def watching(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def bursts(fleet: local_fleet.LocalFleet) -> list[str]:
-    """The three bursts; returns what was not as it should be."""
+def keep(samples: Sequence[timeline.Sample], path: pathlib.Path, *, files: int) -> None:
+    """Keep what `make picture` draws."""
+    sizes = f"{WORKERS_MIN} to {WORKERS_MAX} workers"
+    title = f"make demo: {files:,} files in {BURSTS} bursts through {sizes}"
+    circumstances = (
+        f"recorded {dt.datetime.now(dt.UTC):%Y-%m-%d} on {len(os.sched_getaffinity(0))} cores, "
+        f"penstock {metadata.version('penstock')}"
+    )
+    kept = recording.Recording(title, circumstances, tuple(samples))
+    path.write_text(recording.dump(kept), encoding="utf-8")
+
+
+async def bursts(fleet: local_fleet.LocalFleet, kept: pathlib.Path | None) -> list[str]:
+    """The three bursts; returns what was not as it should be. `kept` gets the timeline."""
     sys.path.insert(0, str(EXAMPLE))
     driver: Any = importlib.import_module("driver")
     pieces: Any = importlib.import_module("pieces")
@@ -140,14 +158,18 @@ async def bursts(fleet: local_fleet.LocalFleet) -> list[str]:
                     most = max(sample.ready for sample in watch.samples[seen:])
                     if most != WORKERS_MAX:
                         wrong.append(f"burst {number + 1} grew the fleet to {most}")
+                # The timeline ends with a fleet that is small, not with its last step.
+                await asyncio.sleep(REST_SECONDS)
         say("Queue and workers")
         console.print(timeline.plot(watch.samples), markup=False)
+        if kept is not None:
+            keep(watch.samples, kept, files=len(paths))
         for line in tally.lines(seconds=busy):
             console.print(f"    {line}", markup=False)
     return [*wrong, *tally.failures[: driver.FAILURES_SHOWN_MAX]]
 
 
-def demonstrate(folder: pathlib.Path) -> list[str]:
+def demonstrate(folder: pathlib.Path, kept: pathlib.Path | None) -> list[str]:
     """Everything; returns what was not as it should be."""
     fleet = local_fleet.LocalFleet(folder, manifest_in(folder), app_dir=EXAMPLE)
     say(f"A local fleet of {WORKERS_MIN} to {WORKERS_MAX} workers")
@@ -157,7 +179,7 @@ def demonstrate(folder: pathlib.Path) -> list[str]:
     try:
         fleet.start()
         console.print(f"    ready after {time.monotonic() - begun:.1f} s")
-        wrong = asyncio.run(bursts(fleet))
+        wrong = asyncio.run(bursts(fleet, kept))
         told = fleet.terminated()
         fleet.send(signal.SIGINT)
         if (status := fleet.wait()) != 0:
@@ -175,11 +197,14 @@ def demonstrate(folder: pathlib.Path) -> list[str]:
 
 def main() -> int:
     """Return 0 when everything was as it should be."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--record", type=pathlib.Path, metavar="FILE", help="keep the timeline")
+    kept = parser.parse_args().record
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     begun = time.monotonic()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="penstock-demo-"))
     try:
-        wrong = demonstrate(folder)
+        wrong = demonstrate(folder, kept)
     except (local_fleet.NotYetError, TimeoutError, penstock.PenstockError) as error:
         wrong = [f"{type(error).__name__}: {error}"]
     finally:

@@ -39,6 +39,8 @@ So `export PENSTOCK_ADDRESS=… PENSTOCK_POOL=…`, or `PENSTOCK_KUBE=1`, once i
 ## Completion
 
 `eval "$(penstock completion bash)"` in `~/.bashrc`; zsh and fish are below.
+`kubectl penstock` completes by itself when kubectl does: it asks `kubectl_complete-penstock`,
+which is installed beside it and has to be on `PATH` as well.
 
 ## Exit status
 

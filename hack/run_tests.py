@@ -151,7 +151,8 @@ def run_pytest(run: Run, scratch: Path) -> None:
     ]
     try:
         for tests in reversed(both):
-            run.exit_code = run.exit_code or _await(tests)
+            code = _await(tests)  # of both, or what one of them said would be lost
+            run.exit_code = run.exit_code or code
     except SystemExit:  # we got SIGTERM, which reached only us
         for tests in both:
             tests.process.terminate()

@@ -85,7 +85,9 @@ class PoolInfo:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerInfo:
-    """One worker at one moment. `tasks` are names of what it runs, at most 100."""
+    """One worker at one moment. `tasks` are names of what it runs, at most 100; `task_types` are
+    those it has handlers for, empty = any.
+    """
 
     name: str
     state: WorkerState
@@ -98,6 +100,7 @@ class WorkerInfo:
     connect_time: dt.datetime | None
     idle_since_time: dt.datetime | None
     sdk_version: str
+    task_types: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -238,4 +241,5 @@ def worker_from_wire(message: pool_service_pb2.Worker) -> WorkerInfo:
             else None
         ),
         sdk_version=message.sdk_version,
+        task_types=tuple(message.task_types),
     )

@@ -38,6 +38,10 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 )
 
 
+class NoPoolError(ValueError):
+    """No pool is named, and there is no default."""
+
+
 class Token:
     """The bearer token, as call metadata. A file is read again when its time or size changes."""
 
@@ -93,7 +97,7 @@ class Settings:
         if pool is not None:
             return _names.pool(pool)
         if self.pool is None:
-            raise ValueError("which pool? Name one, or set PENSTOCK_POOL")
+            raise NoPoolError("which pool? Name one, or set PENSTOCK_POOL")
         return self.pool
 
     def task_name(self, task: _task.Task | str, pool: str | None) -> str:

@@ -140,6 +140,7 @@ class DemandFeed:
             return None
         complete = first or uid in self._whole or uid not in self._sent
         snapshot = pool.demand(now, complete=complete)
+        complete = snapshot.complete
         signature = _signature(snapshot, None if refusal is None else refusal.status.message)
         at, before = self._sent.get(uid, (0, ()))
         if not complete and signature == before and not snapshot.workers and now - at < REFRESH_NS:

@@ -15,10 +15,11 @@ import gc
 import time
 from typing import Final
 
-YOUNG_OBJECTS: Final = 20_000
-"""Looked at about a millisecond at a time."""
-YOUNG_ROUNDS: Final = 10
-"""Rounds of the youngest before those that survived one are looked at again."""
+YOUNG_OBJECTS: Final = 10_000
+"""Looked at in about a millisecond."""
+YOUNG_ROUNDS: Final = 2
+"""Rounds of the youngest before those that survived one are looked at again, all at once: some
+milliseconds."""
 NEVER_ROUNDS: Final = 2**30
 FULL_SECONDS_MIN: Final = 60.0
 FULL_SHARE_MAX: Final = 0.002

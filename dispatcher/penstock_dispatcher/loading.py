@@ -127,8 +127,8 @@ def task_of(entry: interface.StoredTask, config: settings.PoolSettings) -> tasks
         fingerprint=accepted.fingerprint,
         schedule_time=accepted.not_before,
         fencing_token=accepted.token_min,
-        fairness_key=accepted.fairness_key,
-        concurrency_key=accepted.concurrency_key,
+        fairness_key=sys.intern(accepted.fairness_key),
+        concurrency_key=sys.intern(accepted.concurrency_key),
         slots=accepted.slots,
     )
     task.keep_checkpoint(entry.checkpoint)

@@ -84,15 +84,12 @@ class Pump:
         self._last_beat = clock.now()
         self._carry: dict[type, _Carry] = {
             effects.Welcomed: self._welcome,
-            effects.Assigned: self._assign,
             effects.CancelRequested: self._cancel,
             effects.LeasesLost: self._lose,
-            effects.OutcomeAcked: self._ack,
             effects.DrainRequested: self._drain,
             effects.DrainRevoked: self._undrain,
             effects.SessionReplaced: self._replace,
             effects.WaiterAnswered: self._answer_waiter,
-            effects.TaskChanged: self._task_changed,
         }
 
     # ------------------------------------------------------------ gate
@@ -180,8 +177,7 @@ class Pump:
                 continue  # purged: its streams end, and say so
             if pool.room and self.storage_full():
                 self.callers.turn_away(pool.room, errors.storage())
-            for effect in pool.take_effects(durable_lsn, now):
-                self._carry[type(effect)](pool, effect)
+            self._carry_out(pool, pool.take_effects(durable_lsn, now))
             if pool.awaits_journal:
                 self._awaiting[pool] = None
             if self.drains and (pool.drained or not pool.draining):
@@ -200,6 +196,24 @@ class Pump:
 
     # ------------------------------------------------------------ effects
 
+    def _carry_out(self, pool: pools.Pool, taken: list[effects.Effect]) -> None:
+        """In order. There are five for each task that comes and goes: the three common kinds are
+        handled here, without a call for each.
+        """
+        uid, listened_to = pool.config.uid, bool(self.watches) or bool(self.waiters)
+        for effect in taken:
+            if type(effect) is effects.TaskChanged:
+                if listened_to:
+                    self._task_changed(pool, effect)
+            elif type(effect) is effects.Assigned:
+                if (box := self.outboxes.get((uid, effect.session_id))) is not None:
+                    box.assign(effect.task, effect.lease)
+            elif type(effect) is effects.OutcomeAcked:
+                if (box := self.outboxes.get((uid, effect.session_id))) is not None:
+                    box.ack(effect.lease_id, effect.accepted)
+            else:
+                self._carry[type(effect)](pool, effect)
+
     def _welcome(self, pool: pools.Pool, effect: effects.Welcomed) -> None:
         box = self.outboxes.get((pool.config.uid, effect.session_id))
         if box is None:
@@ -215,16 +229,6 @@ class Pump:
             cancel_grace=times.duration(config.cancel_grace_ns),
         )
         box.welcome(worker_service_pb2.WorkResponse(welcome=welcome))
-
-    def _assign(self, pool: pools.Pool, effect: effects.Assigned) -> None:
-        box = self.outboxes.get((pool.config.uid, effect.session_id))
-        if box is not None:
-            box.assign(effect.task, effect.lease)
-
-    def _ack(self, pool: pools.Pool, effect: effects.OutcomeAcked) -> None:
-        box = self.outboxes.get((pool.config.uid, effect.session_id))
-        if box is not None:
-            box.ack(effect.lease_id, effect.accepted)
 
     def _send(
         self, pool: pools.Pool, session_id: str, frame: worker_service_pb2.WorkResponse

@@ -79,6 +79,7 @@ TOOLS = {
         Tool("kube-score", "kube-score", "github.com/zegl/kube-score/cmd/kube-score", 18),
         Tool("ghz", "ghz", "github.com/bojand/ghz/cmd/ghz", 60),
         Tool("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", 87),
+        Tool("nats-server", "nats-server", "github.com/nats-io/nats-server/v2", 30),
     )
 }
 

@@ -88,6 +88,7 @@ class DispatcherProcess:
         self.http_address = f"127.0.0.1:{processes.free_port()}"
         self.log = folder / "dispatcher.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.program = ["-m", "penstock_dispatcher"]
         self.arguments: list[str] = []
 
     def start(self, *, wait: bool = True) -> None:
@@ -96,7 +97,7 @@ class DispatcherProcess:
             self.process = subprocess.Popen(
                 [
                     sys.executable,
-                    *("-m", "penstock_dispatcher", "--listen", self.address),
+                    *(*self.program, "--listen", self.address),
                     *("--http", self.http_address, "--data", str(self.folder / "data")),
                     *self.arguments,
                 ],

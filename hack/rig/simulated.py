@@ -19,7 +19,6 @@ from penstock_dispatcher.core import (
     afterlife,
     control,
     effects,
-    idempotency,
     leases,
     records,
     settings,
@@ -102,13 +101,9 @@ class Server:
             fresh=disk.epoch == 1,
         )
         stored = [loading.task_of(entry, config) for entry in disk.stored_tasks()]
-        there = {task.sequence: task for task in stored}
         self.pool.restore(
             stored=stored,
-            requests=[
-                (request_id, there.get(accepted.sequence) or _request(accepted))
-                for request_id, accepted in disk.requests.items()
-            ],
+            requests=disk.known(stored),
             sessions=disk.sessions().items(),
             tombstones=disk.tombstones(),
             paused=disk.latched.paused,
@@ -331,9 +326,3 @@ class Server:
             case _:
                 raise AssertionError(f"no frame is known for {effect}")
         return frame.SerializeToString()
-
-
-def _request(accepted: records.TaskAccepted) -> idempotency.Request:
-    return idempotency.Request(
-        accepted.sequence, accepted.task_id, accepted.fingerprint, accepted.create_time
-    )

@@ -8,7 +8,8 @@ written is remembered too, for those who were told of it.
 import itertools
 from collections.abc import Iterable
 
-from penstock_dispatcher.core import records
+from penstock_dispatcher.core import idempotency, records
+from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import interface
 
 Change = records.TaskRequeued | records.TaskCancelling | records.TaskEnded
@@ -67,6 +68,7 @@ class Disk:
                 self._checkpoints[record.sequence] = record.checkpoint
             case records.TaskDeleted():
                 del self._tasks[record.sequence]
+                self._checkpoints.pop(record.sequence, None)
             case records.RequestForgotten():
                 self.requests.pop(record.request_id, None)
             case records.SessionOpened():
@@ -125,6 +127,15 @@ class Disk:
         """What the task's next attempt begins with after a crash; empty = from the beginning."""
         return self._checkpoints.get(sequence, b"")
 
+    def known(self, stored: Iterable[tasks.Task]) -> list[tuple[str, idempotency.Known]]:
+        """What was asked under each request id, oldest first; a task that is there is kept."""
+        there = {task.sequence: task for task in stored}
+        found = [
+            (request_id, there.get(accepted.sequence) or _request(accepted))
+            for request_id, accepted in self.requests.items()
+        ]
+        return sorted(found, key=lambda entry: entry[1].create_time)
+
     def sessions(self) -> dict[str, str]:
         """Sessions that may run something: session id → pod UID."""
         return dict(self._sessions)
@@ -132,3 +143,9 @@ class Disk:
     def tombstones(self) -> dict[str, None]:
         """Drained pods."""
         return self._tombstones
+
+
+def _request(accepted: records.TaskAccepted) -> idempotency.Request:
+    return idempotency.Request(
+        accepted.sequence, accepted.task_id, accepted.fingerprint, accepted.create_time
+    )

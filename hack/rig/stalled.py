@@ -12,8 +12,8 @@ WORKERS = 1_000
 SLOTS = 10
 PAYLOAD_BYTES = 1_000
 BATCH = 500
-WARM_ROUNDS = 2
-ROUNDS = 4
+WARM_ROUNDS = 5
+ROUNDS = 8
 OTHER_POOL = "namespaces/default/pools/other"
 CONFIGS = (
     # Stalled workers keep what they hold for as long as this lasts.
@@ -104,7 +104,8 @@ async def measure(
         await submit_many(stubs, workers * SLOTS)
         await _stats(http, "in_flight", workers * SLOTS)
         async with beside, apart:
-            # Bursts of tasks leave the allocator with room that it keeps.
+            # Bursts of tasks leave the allocator with room that it keeps, and the heap of leases
+            # with as many that are over as there are others.
             for _ in range(WARM_ROUNDS):
                 await pass_by()
             held = await phase()

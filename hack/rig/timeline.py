@@ -28,6 +28,8 @@ class Sample:
     wanted: int
     ready: int
     terminating: int
+    #: Tasks of the pool that have succeeded so far; 0 where nobody counts them.
+    done: int = 0
 
 
 @dataclass(frozen=True, slots=True)

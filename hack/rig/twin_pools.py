@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 from penstock_dispatcher import loading
-from penstock_dispatcher.core import idempotency, leases, records, restoring
+from penstock_dispatcher.core import leases, records, restoring
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
 from rig import pool_bench, simulated_disk
@@ -55,11 +55,11 @@ class Twins:
         for bench, before in ((after.old, self.old), (after.new, self.new)):
             bench.now = before.now
             bench.disk.sync(after.written)
+            entries = bench.disk.stored_tasks()
+            stored = [loading.task_of(entry, bench.pool.config) for entry in entries]
             bench.pool.restore(
-                stored=[
-                    loading.task_of(entry, bench.pool.config) for entry in bench.disk.stored_tasks()
-                ],
-                requests=_requests(bench.disk),
+                stored=stored,
+                requests=bench.disk.known(stored),
                 sessions=bench.disk.sessions().items(),
                 tombstones=(),
                 paused=False,
@@ -67,16 +67,3 @@ class Twins:
                 now=bench.now,
             )
         return after
-
-
-def _requests(disk: simulated_disk.Disk) -> list[tuple[str, idempotency.Request]]:
-    """Remembered also where the task is gone."""
-    accepted = [each for each in disk.synced if isinstance(each, records.TaskAccepted)]
-    return [
-        (
-            each.request_id,
-            idempotency.Request(each.sequence, each.task_id, each.fingerprint, each.create_time),
-        )
-        for each in sorted(accepted, key=lambda each: each.create_time)
-        if each.request_id
-    ]

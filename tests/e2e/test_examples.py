@@ -1,12 +1,14 @@
-"""Examples 02 to 04 as their READMEs tell them, from outside, with pods for workers."""
+"""Examples 02 to 05 as their READMEs tell them, from outside, with pods for workers."""
 
 import base64
+import hashlib
+import json
 import os
 import re
 import subprocess
 import sys
 
-from rig import installation, pools
+from rig import installation, pools, programs
 
 DRIVER_SECONDS_MAX = 200
 
@@ -57,3 +59,33 @@ def test_what_a_full_queue_refuses_is_accounted_for(make_pool: pools.Maker, addr
     for answer in ("retry", "store", "drop", "alert"):
         assert re.search(rf"^{answer} +20 offered, [1-9]", said, re.MULTILINE), said
     assert "every task that was accepted ran once" in said
+
+
+def test_a_shell_script_and_a_perl_program_are_the_workers(
+    make_pool: pools.Maker, address: str
+) -> None:
+    pool = make_pool.from_file(installation.manifest("05-any-language"))
+    penstock = programs.penstock(address, pool=f"{pool.namespace}/{pool.name}")
+
+    def result(*arguments: str) -> str:
+        done = penstock("submit", *arguments, "--wait", "--timeout", "90", "-o", "json")
+        assert done.returncode == 0, done.stderr + done.stdout
+        return str(json.loads(done.stdout)["result"])
+
+    assert (
+        result("words", "--payload", "to be or not to be", "--label", "top=2") == "2\tbe\n2\tto\n"
+    )
+    shown = installation.manifest("05-any-language")
+    expected = hashlib.sha256(shown.read_bytes()).hexdigest()
+    assert result("checksum", "--payload-file", str(shown)) == f"{expected}\n"
+    assert result("wait", "--payload", "1").startswith("waited 1 s, attempt 1 of ")
+    given_up = penstock("submit", "words", "--payload-file", "/bin/sh", "--wait", "-o", "json")
+    assert given_up.returncode == 1, given_up.stderr
+    task = json.loads(given_up.stdout)
+    assert (task["state"], task["attempt"], task["error"]["reason"]) == (
+        "DEAD_LETTERED",
+        1,
+        "EXIT_65",
+    )
+    names = {pod["metadata"]["name"] for pod in pool.pods()}
+    assert task["worker"].rpartition("/")[2] in names

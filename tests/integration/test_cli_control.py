@@ -13,8 +13,9 @@ import pytest
 
 from rig import documents, processes, programs
 
-HOW_TO = pathlib.Path(__file__).resolve().parents[2] / "docs" / "how-to"
-CONTROL, DEADLINES = HOW_TO / "control.md", HOW_TO / "deadlines.md"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CONTROL = ROOT / "docs" / "how-to" / "control.md"
+DEADLINES = ROOT / "docs" / "how-to" / "deadlines.md"
 
 MANIFEST = """\
 apiVersion: penstock.dev/v1alpha1
@@ -163,13 +164,67 @@ def test_tasks_are_followed_over_a_restart(
         watching.wait()
 
 
+def test_a_type_is_followed_in_lines(
+    standalone: programs.Standalone, penstock: programs.Penstock
+) -> None:
+    """The command that the page watches with, until Ctrl-C."""
+    watching = subprocess.Popen(
+        ["bash", "-c", f"exec {documents.block(CONTROL, 'sh', 'penstock watch')}"],
+        env={
+            **programs.environment(standalone.address, "demo"),
+            "PATH": f"{programs.BIN}:{os.environ['PATH']}",
+        },
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=processes.hear_interrupts,  # noqa: PLW1509 - no threads that matter here
+    )
+    assert watching.stdout is not None
+    try:
+        line, names = "", []
+        while not line:  # it may not watch yet when the first ones come
+            assert penstock("submit", "other").returncode == 0
+            names += names_of(penstock, "submit", "resize")
+            if select.select([watching.stdout], [], [], 0.5)[0]:
+                line = watching.stdout.readline()
+        _, task, kind, *state = line.split()
+        assert (kind, state[0]) == ("resize", "PENDING")
+        assert task in [name.rpartition("/")[2] for name in names]
+        watching.send_signal(signal.SIGINT)
+        rest, _ = watching.communicate(timeout=20)
+        assert watching.returncode == 130
+        assert "other" not in rest
+    finally:
+        watching.kill()
+        watching.wait()
+
+
+def test_a_pool_is_held(standalone: programs.Standalone) -> None:
+    """The page's pause and drain; nothing waits, so the drain ends at once."""
+    shown = documents.block(CONTROL, "sh", "penstock pause").replace("thumbnails", "demo")
+    done = subprocess.run(
+        ["bash", "-ec", shown],
+        env={
+            **programs.environment(standalone.address, "demo"),
+            "PATH": f"{programs.BIN}:{os.environ['PATH']}",
+        },
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    states = [line.split()[2] for line in done.stdout.splitlines() if "demo" in line]
+    assert states == ["PAUSED", "RUNNING", "DRAINING", "RUNNING"]
+
+
 def test_what_the_how_to_shows(
     standalone: programs.Standalone, penstock: programs.Penstock, tmp_path: pathlib.Path
 ) -> None:
-    """Every command of the page, in its order; the one that watches for ever is left out."""
+    """Every command of the page, in its order, but for the one that watches for ever."""
     shown = [
-        documents.block(CONTROL, "sh", text)
-        for text in ("penstock update", "cancel --filter", "--retry-all")
+        documents.block(CONTROL, "sh", "penstock update"),
+        documents.block(CONTROL, "sh", "cancel --filter"),
+        documents.block(CONTROL, "sh", "--retry-all"),
     ]
     done = subprocess.run(
         ["bash", "-ec", "\n".join(shown)],

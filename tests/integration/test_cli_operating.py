@@ -6,6 +6,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -247,3 +248,32 @@ def test_bash_completes_commands_and_options(penstock: programs.Penstock) -> Non
     )
     assert "_penstock_completion" in loaded.stdout, loaded.stderr
     failed(penstock("completion", "tcsh"), 2, "bash")
+
+
+@pytest.mark.parametrize(
+    ("words", "proposed", "not_proposed"),
+    [
+        (("su",), "submit", "pools"),
+        (("",), "pools", "--help"),
+        (("submit", "--pri"), "--priority", "--payload"),
+        (("list", "--state", "DEAD"), "DEAD_LETTERED", "PENDING"),
+    ],
+)
+def test_kubectl_completes_the_plugin(
+    words: tuple[str, ...], proposed: str, not_proposed: str
+) -> None:
+    """As kubectl asks: https://kubernetes.io/docs/tasks/extend-kubectl/kubectl-plugins."""
+    program = "import sys; from penstock import cli; sys.exit(cli.kubectl_complete_main())"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *lines, directive = done.stdout.splitlines()
+    assert directive == ":4"
+    found = [line.partition("\t")[0] for line in lines]
+    assert proposed in found
+    assert not_proposed not in found

@@ -48,7 +48,7 @@ class TestReadme:
     async def test_client_and_workers_know_the_same_type(
         self, whose: str, dispatcher: Any, start: Any, tmp_path: pathlib.Path
     ) -> None:
-        shown = documents.block(README, "python", "Worker()")
+        shown = documents.block(README, "python", "zlib")
         handlers = shown if whose == "the README's" else EXAMPLE.read_text()
         (tmp_path / "handlers.py").write_text(handlers)
         environment = {

@@ -120,6 +120,7 @@ async def test_what_failed_waits_again(dispatcher: Any, stubs: Any, rich: Any) -
     found = await retry(stubs, query="type=work")
     assert found == shown
     assert found.retried_count == 4
+    assert sorted(found.names) == [f"{POOL}/tasks/t{number}" for number in range(1, 5)]
     now = await states(stubs)
     assert [now[f"t{number}"] for number in range(6)] == [
         _State.DEAD_LETTERED,
@@ -127,6 +128,8 @@ async def test_what_failed_waits_again(dispatcher: Any, stubs: Any, rich: Any) -
         _State.SUCCEEDED,
     ]
     names = [f"{POOL}/tasks/t0", f"{POOL}/tasks/t5"]
+    elsewhere = "namespaces/default/pools/other/tasks/t0"
+    assert (await refused(retry(stubs, names[0], elsewhere), rich)).reason == "INVALID_FIELD"
     assert (await retry(stubs, *names)).retried_count == 1
     await stubs.pools.DrainPool(pool_service_pb2.DrainPoolRequest(name=POOL))
     await cancel(stubs, query="*")

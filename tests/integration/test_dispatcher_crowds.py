@@ -18,7 +18,7 @@ RATIO_MAX = 5.0
 NOISE_SECONDS = 0.1
 """Latencies on a machine that does other things, too: what is looked for is a queue behind those
 that stall, which lasts for seconds, or for ever."""
-GROWTH_BYTES_MAX = 16 * figures.MIB
+GROWTH_BYTES_MAX = 28 * figures.MIB
 RECONNECT_SECONDS_MAX = 15.0
 
 

@@ -12,6 +12,8 @@ from penstock.v1 import pool_service_pb2, task_pb2, task_service_pb2
 
 PREFIX = "namespaces/default/pools"
 BOUNDED, RATED, FAIR = f"{PREFIX}/bounded", f"{PREFIX}/rated", f"{PREFIX}/fair"
+CAPPED, AGING = f"{PREFIX}/capped", f"{PREFIX}/aging"
+AGING_SECONDS = 0.2
 RATE_PER_SECOND, BURST = 20, 3
 _Code = grpc.StatusCode
 
@@ -22,6 +24,8 @@ def pools(make_pool: Any) -> list[Any]:
         make_pool(name=BOUNDED, uid="1", max_pending_per_key=2, slots_per_worker=4),
         make_pool(name=RATED, uid="2", rate_limit_per_key=(RATE_PER_SECOND, 1.0, BURST)),
         make_pool(name=FAIR, uid="3", fair=True, fairness_weights={"a": 3}),
+        make_pool(name=CAPPED, uid="4", max_in_flight_per_key=2),
+        make_pool(name=AGING, uid="5", priority_aging=AGING_SECONDS),
     ]
 
 
@@ -122,6 +126,38 @@ async def test_shares_and_slots_are_seen(dispatcher: Any, stubs: Any) -> None:
     assert (pool.stats.slots_used, pool.stats.in_flight, pool.stats.slots_total) == (80, 40, 80)
     listed = await stubs.pools.ListWorkers(pool_service_pb2.ListWorkersRequest(parent=FAIR))
     assert [shown.slots_used for shown in listed.workers] == [80]
+
+
+async def test_no_more_of_a_concurrency_key_run_at_once_than_its_cap(
+    dispatcher: Any, stubs: Any
+) -> None:
+    for key in ("a", "a", "a", "b", "", "", ""):
+        await stubs.submit(parent=CAPPED, concurrency_key=key)
+    worker = await dispatcher.worker("pod-1", pool=CAPPED, slots=9)
+    started = await worker.assigned(6)
+    counted = collections.Counter(one.task.concurrency_key for one in started)
+    assert counted == {"a": 2, "b": 1, "": 3}, "no key, no cap"
+    request = pool_service_pb2.GetPoolRequest(name=CAPPED)
+    assert (await stubs.pools.GetPool(request)).stats.pending == 1
+    first = next(one for one in started if one.task.concurrency_key == "a")
+    await worker.succeed(first)
+    (last,) = await worker.assigned(1)
+    assert last.task.concurrency_key == "a"
+
+
+async def test_a_task_gains_priority_by_waiting(dispatcher: Any, stubs: Any) -> None:
+    old = await stubs.submit(parent=AGING, task_id="old", priority=0)
+    created = old.create_time.ToNanoseconds()
+    while True:
+        late = await stubs.submit(parent=AGING, priority=1)
+        if late.create_time.ToNanoseconds() - created > 1.5e9 * AGING_SECONDS:
+            break
+        await stubs.tasks.CancelTask(task_service_pb2.CancelTaskRequest(name=late.name))
+        await asyncio.sleep(0.02)
+    urgent = await stubs.submit(parent=AGING, priority=1_000)
+    worker = await dispatcher.worker("pod-1", pool=AGING, slots=3)
+    order = [one.task.name for one in await worker.assigned(3)]
+    assert order == [urgent.name, old.name, late.name]
 
 
 async def test_a_key_never_seen_has_no_burst_after_a_restart(

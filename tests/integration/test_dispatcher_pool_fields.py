@@ -173,11 +173,13 @@ async def test_slots_in_use_are_leases_whoever_is_away(dispatcher: Any, stubs: A
 
 
 async def test_a_worker_is_shown_as_it_is(dispatcher: Any, stubs: Any) -> None:
-    worker = await dispatcher.worker("pod-1", slots=2, revision="r1", sdk_version="test 1")
+    about = {"revision": "r1", "sdk_version": "test 1", "task_types": ["noop", "more"]}
+    worker = await dispatcher.worker("pod-1", slots=2, **about)
     (idle,) = await workers(stubs)
     assert idle.name == f"{POOL}/workers/pod-1"
     assert (idle.state, idle.pod_uid) == (pool_service_pb2.Worker.READY, "uid-pod-1")
     assert (idle.revision, idle.sdk_version) == ("r1", "test 1")
+    assert list(idle.task_types) == ["more", "noop"]
     assert (idle.slots_total, idle.slots_used, list(idle.tasks)) == (2, 0, [])
     assert abs(idle.connect_time.seconds - time.time()) < 60
     assert idle.idle_since_time.ToNanoseconds() >= idle.connect_time.ToNanoseconds()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import time
 from typing import Any
 
 import grpc
@@ -15,6 +16,8 @@ POOL = "namespaces/default/pools/demo"
 COUNT = 5_000
 BATCH = 500
 KILLS = 4
+KILL_SECONDS_MAX = 0.15
+RETENTION_SECONDS = 86_400
 _Request = fleet_service_pb2.SyncPoolsRequest
 _State = task_pb2.Task
 
@@ -71,7 +74,8 @@ async def test_a_pool_that_was_deleted_by_mistake_is_had_back(
     assert "the deleted one (uid-demo) still has 3 tasks" in caplog.text
     seen = await shown(stubs)
     assert (seen.restorable_tasks, seen.restorable_uid) == (3, "uid-demo")
-    assert seen.restorable_until.seconds > 0
+    left = seen.restorable_until.seconds - time.time()
+    assert RETENTION_SECONDS - 60 < left <= RETENTION_SECONDS
     listed = await stubs.pools.ListPools(pool_service_pb2.ListPoolsRequest())
     assert [each.restorable_tasks for each in listed.pools] == [3]
     async with asyncio.timeout(10):
@@ -216,10 +220,9 @@ async def test_kill_9_in_the_middle_loses_nothing_and_runs_nothing_twice(
     torn = 0
     for _ in range(KILLS):
         restoring = asyncio.ensure_future(restore(stubs))
-        moved = random.randrange(COUNT)
-        async with asyncio.timeout(30):
-            while not restoring.done() and (await shown(stubs)).stats.pending < moved:
-                pass
+        # All of them take a quarter of a second at least; whoever asked how far it is would often
+        # hear that it is done.
+        await asyncio.sleep(random.uniform(0.0, KILL_SECONDS_MAX))
         dispatcher_process.kill()
         with contextlib.suppress(grpc.aio.AioRpcError):
             await restoring

@@ -4,10 +4,7 @@ The page says code and whether to come again; what else a refusal carries stands
 row or a reason that no case produces fails the last test.
 """
 
-import asyncio
-import contextlib
 import dataclasses
-import json
 import pathlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,26 +15,11 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 
-from penstock.v1 import (
-    fleet_service_pb2,
-    pool_service_pb2,
-    task_pb2,
-    task_service_pb2,
-    worker_service_pb2,
-)
-from penstock_dispatcher import errors, server, watches
+from penstock_dispatcher import errors
+from rig import provoked
 
-POOL = "namespaces/default/pools/demo"
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "reference" / "errors.md"
 ROW = re.compile(r"^\| `([A-Z_]+)` \| ([A-Z_]+) \| `(\w+)` \| .* \| (yes|no|your choice) \| .* \|$")
-ELSEWHERE = {
-    "KEY_QUEUE_FULL": "bounds for each fairness key",
-    "DEADLINE_UNREACHABLE": "max_queue_time",
-    "UNSCHEDULABLE": "slots of a task",
-}
-"""Rows of what is tested where it is made."""
-
-_Tasks = task_service_pb2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,298 +36,69 @@ def rows() -> dict[str, Row]:
     return {each[1]: Row(grpc.StatusCode[each[2]], each[4]) for each in found if each}
 
 
-class World:
-    """What a case may use: one dispatcher, or others that it makes."""
-
-    def __init__(self, served: Any, serve: Any, folder: pathlib.Path) -> None:
-        self.served, self.serve, self.folder = served, serve, folder
-        self.stubs = served.stubs()
-        self.stack = contextlib.AsyncExitStack()
-
-    async def fill(self) -> None:
-        """Leave no room."""
-        for _ in range(3):
-            await self.stubs.submit()
-
-
 @pytest.fixture
-def pools(make_pool: Any) -> list[Any]:
-    return [make_pool(max_pending=3, max_payload_bytes=100, max_waiters=1)]
+def pools() -> list[Any]:
+    return list(provoked.CONFIGS)
 
 
 @pytest_asyncio.fixture
-async def world(dispatcher: Any, serve: Any, tmp_path: pathlib.Path) -> AsyncIterator[World]:
-    made = World(dispatcher, serve, tmp_path)
+async def world(
+    dispatcher: Any, serve: Any, tmp_path: pathlib.Path
+) -> AsyncIterator[provoked.World]:
+    made = provoked.World(dispatcher, serve, tmp_path)
     async with made.stack:
         yield made
 
 
-# ------------------------------------------------------------ admission
-
-
-async def queue_full(world: World) -> None:
-    await world.fill()
-    await world.stubs.submit()
-
-
-async def too_many_waiters(world: World) -> None:
-    await world.fill()
-    waits = asyncio.ensure_future(world.stubs.submit(max_wait={"seconds": 8}))
-    world.stack.callback(waits.cancel)
-    room = world.served.dispatcher.pump.registry.by_name[POOL].room
-    async with asyncio.timeout(10):
-        while not room:
-            await asyncio.sleep(0.01)
-    await world.stubs.submit(max_wait={"seconds": 8})
-
-
-async def admission_timeout(world: World) -> None:
-    await world.fill()
-    await world.stubs.submit(max_wait={"nanos": 10_000_000})
-
-
-async def payload_too_large(world: World) -> None:
-    await world.stubs.submit(payload=b"x" * 101)
-
-
-async def invalid_field(world: World) -> None:
-    await world.stubs.submit(type="", task_id="X")
-
-
-async def task_exists(world: World) -> None:
-    await world.stubs.submit(task_id="mine")
-    await world.stubs.submit(task_id="mine")
-
-
-async def request_id_reused(world: World) -> None:
-    await world.stubs.submit(request_id="r")
-    await world.stubs.submit(request_id="r", payload=b"other")
-
-
-async def pool_closed(world: World) -> None:
-    await world.stack.enter_async_context(operator(world))
-    await world.stubs.submit()
-
-
-async def draining(world: World) -> None:
-    await world.stubs.pools.DrainPool(pool_service_pb2.DrainPoolRequest(name=POOL))
-    await world.stubs.submit()
-
-
-@contextlib.asynccontextmanager
-async def operator(world: World) -> AsyncIterator[Any]:
-    """One that knows of no pool: those that there were are closed."""
-    call = await world.stubs.sync()
-    try:
-        yield call
-    finally:
-        call.cancel()
-
-
-# ------------------------------------------------------------ what is there
-
-
-async def pool_not_found(world: World) -> None:
-    await world.stubs.submit(parent="namespaces/default/pools/none")
-
-
-async def task_not_found(world: World) -> None:
-    await world.stubs.get(f"{POOL}/tasks/none")
-
-
-async def worker_not_found(world: World) -> None:
-    request = pool_service_pb2.DrainWorkerRequest(name=f"{POOL}/workers/none")
-    await world.stubs.pools.DrainWorker(request)
-
-
-async def task_state(world: World) -> None:
-    task = await world.stubs.submit(task_id="waits")
-    await world.stubs.tasks.DeleteTask(_Tasks.DeleteTaskRequest(name=task.name))
-
-
-async def etag_mismatch(world: World) -> None:
-    task = await world.stubs.submit()
-    await world.stubs.tasks.CancelTask(_Tasks.CancelTaskRequest(name=task.name, etag='"old"'))
-
-
-async def worker_state(world: World) -> None:
-    worker = await world.served.worker("pod-1")
-    name = f"{POOL}/workers/pod-1"
-    await world.stubs.pools.DrainWorker(pool_service_pb2.DrainWorkerRequest(name=name))
-    drain = (await worker.read()).drain
-    drained = worker_service_pb2.Drained(reservation_id=drain.reservation_id)
-    await worker.send(drained=drained)
-    table = world.served.dispatcher.pump.registry.by_name[POOL].fleet.workers
-    async with asyncio.timeout(10):
-        while not table.tombstones:
-            await asyncio.sleep(0.01)
-    await world.stubs.pools.UndrainWorker(pool_service_pb2.UndrainWorkerRequest(name=name))
-
-
-# ------------------------------------------------------------ streams
-
-
-async def too_many_streams(world: World) -> None:
-    async def watch() -> Any:
-        call = world.stubs.tasks.WatchTasks(_Tasks.WatchTasksRequest(parent=POOL))
-        world.stack.callback(call.cancel)
-        await call.initial_metadata()
-        return call
-
-    for _ in range(watches.WATCHES_MAX):
-        await watch()
-    await (await watch()).read()
-
-
-async def watch_too_slow(world: World) -> None:
-    await world.stack.enter_async_context(big_pool(world))
-    stubs = world.stubs
-    watcher = world.served.stubs().tasks.WatchTasks(_Tasks.WatchTasksRequest(parent=BIG))
-    await watcher.initial_metadata()
-    labels = {f"key-{number}": "v" * 200 for number in range(20)}
-    single = _Tasks.SubmitTaskRequest(task=task_pb2.Task(type="noop", labels=labels))
-    for _ in range(4):
-        batch = _Tasks.BatchSubmitTasksRequest(parent=BIG, requests=[single] * 500)
-        await stubs.tasks.BatchSubmitTasks(batch)
-    async with asyncio.timeout(10):
-        while world.served.dispatcher.pump.watches:
-            await asyncio.sleep(0.01)
-        while await watcher.read() is not grpc.aio.EOF:
-            pass
-
-
-BIG = "namespaces/default/pools/big"
-
-
-@contextlib.asynccontextmanager
-async def big_pool(world: World) -> AsyncIterator[None]:
-    """One more pool, with room for many tasks."""
-    big = fleet_service_pb2.PoolConfig(name=BIG, uid="uid-big", generation=1)
-    call = await world.stubs.sync(*world.served.pools, big)
-    try:
-        yield
-    finally:
-        call.cancel()
-
-
-async def stale_session(world: World) -> None:
-    first = await world.served.worker("pod-1")
-    await world.served.worker("pod-2", session_id=first.session_id)
-
-
-# ------------------------------------------------------------ the dispatcher
-
-
-async def starting(world: World) -> None:
-    """Its disk is slow: the journal is not open yet."""
-    late = server.Dispatcher(server.Settings(listen="127.0.0.1:0"))
-    slow, journal = asyncio.Event(), late.journal
-    right = journal.open
-
-    async def opened() -> Any:
-        await slow.wait()
-        return await right()
-
-    journal.open = opened  # type: ignore[method-assign]
-    start = asyncio.ensure_future(late.start())
-
-    async def end() -> None:
-        slow.set()
-        await start
-        await late.stop()
-
-    world.stack.push_async_callback(end)
-    async with asyncio.timeout(10):
-        while late.address.endswith(":0"):
-            await asyncio.sleep(0.01)
-    async with grpc.aio.insecure_channel(late.address) as channel:
-        await type(world.stubs)(channel).submit()
-
-
-async def not_leader(world: World) -> None:
-    task = await world.stubs.submit()
-    waiting = asyncio.ensure_future(world.stubs.wait(task.name, 30))
-    async with asyncio.timeout(10):
-        while not world.served.dispatcher.pump.waiters:
-            await asyncio.sleep(0.01)
-    await world.served.stop()
-    world.stack.push_async_callback(world.served.start)
-    await waiting
-
-
-async def storage(world: World) -> None:
-    """Its file has reached its bound, as on a full disk."""
-    served = await world.stack.enter_async_context(
-        world.serve(
-            data=world.folder / "small",
-            journal_pages_max=400,
-            journal_reserve_bytes=400 * 1024,
-        )
-    )
-    stubs = served.stubs()
-    for _ in range(100):
-        await stubs.submit(payload=b"x" * 100_000)
-
-
-async def _with_token(world: World, token: str) -> None:
-    policy = world.folder / "auth.json"
-    known = {"name": "elsewhere", "role": "submit", "namespaces": ["x"], "token": "t-x"}
-    policy.write_text(json.dumps({"clients": "token", "tokens": [known]}))
-    served = await world.stack.enter_async_context(
-        world.serve(data=world.folder / "guarded", auth_file=policy)
-    )
-    metadata = (("authorization", f"Bearer {token}"),)
-    request = _Tasks.SubmitTaskRequest(parent=POOL, task=task_pb2.Task(type="noop"))
-    await served.stubs().tasks.SubmitTask(request, metadata=metadata)
-
-
-async def unauthenticated(world: World) -> None:
-    await _with_token(world, "t-none")
-
-
-async def permission_denied(world: World) -> None:
-    await _with_token(world, "t-x")
-
-
-# ------------------------------------------------------------ the table
-
 Details = dict[str, Any]
-CASES: dict[str, tuple[Callable[[World], Awaitable[None]], Details]] = {
-    "QUEUE_FULL": (queue_full, {"QuotaFailure": POOL}),
-    "TOO_MANY_WAITERS": (too_many_waiters, {}),
-    "ADMISSION_TIMEOUT": (admission_timeout, {}),
-    "TOO_MANY_STREAMS": (too_many_streams, {}),
-    "WATCH_TOO_SLOW": (watch_too_slow, {}),
-    "PAYLOAD_TOO_LARGE": (payload_too_large, {"BadRequest": ["task.payload"]}),
-    "INVALID_FIELD": (invalid_field, {"BadRequest": ["task.type", "task_id"]}),
+CASES: dict[str, tuple[Callable[[provoked.World], Awaitable[None]], Details]] = {
+    "QUEUE_FULL": (provoked.queue_full, {"QuotaFailure": provoked.POOL}),
+    "TOO_MANY_WAITERS": (provoked.too_many_waiters, {}),
+    "ADMISSION_TIMEOUT": (provoked.admission_timeout, {}),
+    "KEY_QUEUE_FULL": (provoked.key_queue_full, {"QuotaFailure": "tenant"}),
+    "DEADLINE_UNREACHABLE": (provoked.deadline_unreachable, {"ErrorInfo": ["estimated_wait"]}),
+    "TOO_MANY_STREAMS": (provoked.too_many_streams, {}),
+    "WATCH_TOO_SLOW": (provoked.watch_too_slow, {}),
+    "PAYLOAD_TOO_LARGE": (provoked.payload_too_large, {"BadRequest": ["task.payload"]}),
+    "INVALID_FIELD": (provoked.invalid_field, {"BadRequest": ["task.type", "task_id"]}),
     "POOL_NOT_FOUND": (
-        pool_not_found,
+        provoked.pool_not_found,
         {"ResourceInfo": ("penstock.dev/Pool", "namespaces/default/pools/none")},
     ),
     "TASK_NOT_FOUND": (
-        task_not_found,
-        {"ResourceInfo": ("penstock.dev/Task", f"{POOL}/tasks/none")},
+        provoked.task_not_found,
+        {"ResourceInfo": ("penstock.dev/Task", f"{provoked.POOL}/tasks/none")},
     ),
     "WORKER_NOT_FOUND": (
-        worker_not_found,
-        {"ResourceInfo": ("penstock.dev/Worker", f"{POOL}/workers/none")},
+        provoked.worker_not_found,
+        {"ResourceInfo": ("penstock.dev/Worker", f"{provoked.POOL}/workers/none")},
     ),
-    "TASK_EXISTS": (task_exists, {"ResourceInfo": ("penstock.dev/Task", f"{POOL}/tasks/mine")}),
-    "REQUEST_ID_REUSED": (request_id_reused, {}),
-    "TASK_STATE": (task_state, {"PreconditionFailure": ("TASK_STATE", f"{POOL}/tasks/waits")}),
+    "TASK_EXISTS": (
+        provoked.task_exists,
+        {"ResourceInfo": ("penstock.dev/Task", f"{provoked.POOL}/tasks/mine")},
+    ),
+    "REQUEST_ID_REUSED": (provoked.request_id_reused, {}),
+    "TASK_STATE": (
+        provoked.task_state,
+        {"PreconditionFailure": ("TASK_STATE", f"{provoked.POOL}/tasks/waits")},
+    ),
     "WORKER_STATE": (
-        worker_state,
-        {"PreconditionFailure": ("WORKER_STATE", f"{POOL}/workers/pod-1")},
+        provoked.worker_state,
+        {"PreconditionFailure": ("WORKER_STATE", f"{provoked.POOL}/workers/pod-1")},
     ),
-    "POOL_CLOSED": (pool_closed, {"PreconditionFailure": ("POOL_CLOSED", POOL)}),
-    "ETAG_MISMATCH": (etag_mismatch, {}),
-    "STARTING": (starting, {}),
-    "NOT_LEADER": (not_leader, {}),
-    "DRAINING": (draining, {}),
-    "STORAGE": (storage, {}),
-    "UNAUTHENTICATED": (unauthenticated, {}),
-    "PERMISSION_DENIED": (permission_denied, {}),
-    "STALE_SESSION": (stale_session, {}),
+    "UNSCHEDULABLE": (
+        provoked.unschedulable,
+        {"PreconditionFailure": ("UNSCHEDULABLE", provoked.KEYED)},
+    ),
+    "POOL_CLOSED": (provoked.pool_closed, {"PreconditionFailure": ("POOL_CLOSED", provoked.POOL)}),
+    "ETAG_MISMATCH": (provoked.etag_mismatch, {}),
+    "STARTING": (provoked.starting, {}),
+    "NOT_LEADER": (provoked.not_leader, {}),
+    "DRAINING": (provoked.draining, {}),
+    "STORAGE": (provoked.storage, {}),
+    "UNAUTHENTICATED": (provoked.unauthenticated, {}),
+    "PERMISSION_DENIED": (provoked.permission_denied, {}),
+    "STALE_SESSION": (provoked.stale_session, {}),
 }
 
 
@@ -354,6 +107,8 @@ def told(details: Details) -> Details:
     found: Details = {}
     for name, detail in details.items():
         match name:
+            case "ErrorInfo" if detail.metadata:
+                found[name] = sorted(detail.metadata)
             case "QuotaFailure":
                 (violation,) = detail.violations
                 found[name] = violation.subject
@@ -368,7 +123,7 @@ def told(details: Details) -> Details:
 
 
 @pytest.mark.parametrize("reason", CASES)
-async def test_a_row_as_it_travels(reason: str, world: World, rich: Any) -> None:
+async def test_a_row_as_it_travels(reason: str, world: provoked.World, rich: Any) -> None:
     provoke, details = CASES[reason]
     row = rows()[reason]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -379,17 +134,23 @@ async def test_a_row_as_it_travels(reason: str, world: World, rich: Any) -> None
     assert error.message == caught.value.details(), "one text, in the status and in the details"
     assert error.message
     assert told(error.details) == details
-    if row.again == "yes":
-        delay_ms = error.details["RetryInfo"].retry_delay.ToNanoseconds() / 1e6
-        assert 50 <= delay_ms <= 30_000
-        assert 0 <= int(error.pushback_ms) - delay_ms < 1, "the same delay, rounded up"
-    else:
+    if row.again == "no":
         assert "RetryInfo" not in error.details
         assert error.pushback_ms == "-1"
+        return
+    delay_ms = error.details["RetryInfo"].retry_delay.ToNanoseconds() / 1e6
+    assert 0 <= int(error.pushback_ms) - delay_ms < 1, "the same delay, rounded up"
+    if row.again == "yes":
+        assert 50 <= delay_ms <= 30_000
+    else:
+        wait = float(error.details["ErrorInfo"].metadata["estimated_wait"].removesuffix("s"))
+        assert provoked.QUEUE_SECONDS_MAX < wait <= provoked.SECONDS_PER_TASK
+        assert delay_ms / 1e3 == pytest.approx(wait - provoked.QUEUE_SECONDS_MAX, abs=0.01), (
+            "the excess"
+        )
 
 
 def test_no_row_is_left_out() -> None:
     named = set(rows())
-    assert named == set(CASES) | set(ELSEWHERE)
-    assert not set(CASES) & set(ELSEWHERE)
+    assert named == set(CASES)
     assert {reason.name for reason in errors.Reason} <= named

@@ -2,13 +2,10 @@
 disk is no reason not to start.
 """
 
-import asyncio
 import pathlib
 import resource
-import shutil
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -16,6 +13,7 @@ import pytest_asyncio
 from penstock_dispatcher.core import records
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import interface, sqlite, wal
+from rig import small_disk
 
 UID = "uid-1"
 CONFIGURED = records.PoolConfigured(UID, "namespaces/a/pools/b", b"config")
@@ -125,34 +123,6 @@ async def test_a_log_that_cannot_be_moved_is_final(
 # ---------------------------------------------------------------- a real full disk
 
 
-def on_a_small_disk(test: str, folder: pathlib.Path) -> None:
-    """Run a coroutine function of this module in a process that has a disk of its own at
-    `folder`.
-    """
-    folder.mkdir()
-    mount = f"mount -t tmpfs -o size=4m none {folder}"
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        pytest.skip("needs unshare, of util-linux")
-    probe = subprocess.run([unshare, "-rm", "sh", "-c", mount], capture_output=True, check=False)
-    if probe.returncode:
-        pytest.skip("this system lets nobody mount in a namespace of their own")
-    module = pathlib.Path(__file__).stem
-    code = (
-        f"import asyncio, pathlib, {module} as module\n"
-        f"asyncio.run(module.{test}(pathlib.Path({str(folder)!r})))"
-    )
-    done = subprocess.run(
-        [unshare, "-rm", "sh", "-c", f'{mount} && exec "$0" -c "$1"', sys.executable, code],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=pathlib.Path(__file__).parent,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 async def start_on_a_full_disk(folder: pathlib.Path) -> None:
     reserve_bytes = 1024 * 1024
     journal = sqlite.SqliteJournal(folder, reserve_bytes=reserve_bytes)
@@ -194,6 +164,5 @@ async def start_without_a_reserve(folder: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("test", [start_on_a_full_disk, start_without_a_reserve])
-def test_a_full_disk_at_the_start(test: object, tmp_path: pathlib.Path) -> None:
-    assert asyncio.iscoroutinefunction(test)
-    on_a_small_disk(test.__name__, tmp_path / "disk")
+def test_a_full_disk_at_the_start(test: Any, tmp_path: pathlib.Path) -> None:
+    small_disk.run(test, __file__, tmp_path / "disk", mib=4)

@@ -3,6 +3,7 @@
 import dataclasses
 
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from penstock.v1 import task_pb2
@@ -24,9 +25,13 @@ class Known:
     attempt: int
     losses: int
     not_before: int
+    schedule_time: int
     expire_time: int
     dead: bool
     failure: tasks.Failure | None
+    checkpoint: bytes
+    size: int
+    keys: tuple[str, str, int]
 
 
 def known(task: tasks.Task) -> Known:
@@ -36,9 +41,13 @@ def known(task: tasks.Task) -> Known:
         attempt=task.attempt,
         losses=task.worker_losses,
         not_before=task.not_before,
+        schedule_time=task.schedule_time,
         expire_time=task.expire_time,
         dead=task.state is tasks.TaskState.DEAD_LETTERED,
         failure=task.failure,
+        checkpoint=task.checkpoint,
+        size=task.size,
+        keys=(task.fairness_key, task.concurrency_key, task.slots),
     )
 
 
@@ -58,10 +67,16 @@ def deleted(draw: st.DrawFn) -> twin_pools.Twins:
             expire_time=draw(st.sampled_from([0, old.now + 500 * 10**9])),
             request_id=f"r-{name}",
             fingerprint=7,
+            fairness_key=draw(st.sampled_from(["", "f"])),
+            concurrency_key=draw(st.sampled_from(["", "c"])),
+            slots=draw(st.integers(1, 2)),
         )
-    old.worker("w")
+    old.worker("w", slots=2)
     for kind in draw(st.lists(st.sampled_from(TERMINAL_KINDS), max_size=6)):
         for task_id in old.assigned():
+            lease = old.task(task_id).lease
+            assert lease is not None
+            old.pool.fleet.progress("w", lease.id, b"", draw(st.sampled_from([b"", b"half"])))
             retryable = draw(st.booleans())
             old.end(task_id, kind, retryable=retryable)
     old.effects()
@@ -81,6 +96,7 @@ def kept(twins: twin_pools.Twins) -> dict[str, Known]:
     return found
 
 
+@hypothesis_settings(deadline=None)
 @given(
     deleted(),
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 30)), max_size=5),

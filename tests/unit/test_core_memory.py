@@ -5,7 +5,7 @@ import gc
 import types
 from typing import Any
 
-from penstock_dispatcher.core import effects, leases, outcome, units
+from penstock_dispatcher.core import effects, leases, outcome, units, workers
 from penstock_dispatcher.core import task as tasks
 from rig import pool_bench
 
@@ -117,3 +117,38 @@ def test_the_oldest_one_that_waits_is_known_all_the_time() -> None:
     bench.end("first", Kind.RELEASED)
     bench.pool.fleet.stopping("w")
     assert bench.pool.stats(bench.now).oldest_pending_time == T0, "it waits again"
+
+
+# ---------------------------------------------------------------- workers
+
+
+def come_and_go(bench: Bench, count: int = COUNT) -> None:
+    for number in range(count):
+        bench.worker(f"w{number}")
+        bench.pool.fleet.goodbye(f"w{number}", bench.now)
+        bench.effects()
+    bench.log.take()
+
+
+def test_workers_that_came_and_went_while_no_operator_asks() -> None:
+    bench = Bench()
+    come_and_go(bench)
+    found = held(bench.pool)
+    assert found[workers.Worker] <= workers.CHANGES_MAX + 1
+    assert found[str] < COUNT
+
+
+def test_an_operator_that_missed_too_much_is_told_everything() -> None:
+    bench = Bench()
+    bench.worker("stays")
+    come_and_go(bench, 10)
+    told = bench.pool.demand(bench.now)
+    assert (told.complete, len(told.workers), len(told.gone)) == (False, 11, 10)
+    come_and_go(bench, workers.CHANGES_MAX + 1)
+    told = bench.pool.demand(bench.now)
+    # Those that are gone are gone from the list.
+    assert (told.complete, [one.session_id for one in told.workers]) == (True, ["stays"])
+    assert not told.gone
+    bench.pool.fleet.credit("stays", 1)
+    told = bench.pool.demand(bench.now)
+    assert (told.complete, len(told.workers)) == (False, 1)

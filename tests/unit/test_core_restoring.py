@@ -7,6 +7,7 @@ import pytest
 
 from penstock_dispatcher.core import (
     admission,
+    control,
     effects,
     idempotency,
     outcome,
@@ -104,9 +105,15 @@ def test_everything_that_a_task_has_goes_along_and_is_there_after_a_crash() -> N
         retry=own,
         request_id="r",
         fingerprint=8,
+        fairness_key="f",
+        concurrency_key="c",
+        slots=2,
     )
-    twins.old.worker("w")
+    twins.old.worker("w", slots=2)
     twins.old.effects()
+    lease = twins.old.task("a").lease
+    assert lease is not None
+    twins.old.pool.fleet.progress("w", lease.id, b"", b"half")
     twins.old.end("a", Kind.FAILED, failure=tasks.Failure(2, "Oops", "no"), retryable=True)
     twins.old.pool.fleet.gone("w", "Error", T0)
     twins.delete()
@@ -117,6 +124,8 @@ def test_everything_that_a_task_has_goes_along_and_is_there_after_a_crash() -> N
     changed = {name for name, value in before.items() if getattr(task, name) != value}
     assert changed == {"fencing_token", "lsn", "place", "ticket"}
     assert twins.new.task("a") is task
+    assert (task.checkpoint, task.size) == (b"half", 9)
+    assert (twins.old.pool.book.waiting_bytes, twins.new.pool.book.waiting_bytes) == (0, 9)
     twins.new.effects()
     assert twins.new.pool.stats(T0).delayed == 1
     after = twins.crashed()
@@ -124,17 +133,63 @@ def test_everything_that_a_task_has_goes_along_and_is_there_after_a_crash() -> N
     found = after.new.task("a")
     kept = {"lsn", "place", "ticket", "state", "retry", "worker", "start_time"}
     assert {name for name in before if getattr(found, name) != getattr(task, name)} <= kept
-    assert found.not_before == T0 + 50 * S
+    assert (found.not_before, found.schedule_time) == (T0 + 50 * S, 0)
+    assert after.new.pool.book.waiting_bytes == 9
     again = after.new.submit("a", uid="", request_id="r", fingerprint=8)
     assert (again.reason, again.task) == (Reason.DUPLICATE, found)
+
+
+def test_from_when_on_it_may_start_is_as_it_was() -> None:
+    """As somebody asked, as a back-off says, or at once because it was handed back."""
+    twins = Twins()
+    for name in ("asked", "handed back", "failed"):
+        twins.old.submit(name, not_before=T0 + 20 * S)
+    control.update(
+        twins.old.pool.book,
+        twins.old.task("asked"),
+        control.Terms(priority=0, schedule_time=T0 + 99 * S, expire_time=0),
+        T0,
+    )
+    twins.old.effects()
+    for bench in (twins.old, twins.new):
+        bench.wait(20)
+    twins.old.worker("w", slots=2)
+    assert set(twins.old.assigned()) == {"handed back", "failed"}
+    twins.old.end("handed back", Kind.RELEASED)
+    twins.old.end("failed", Kind.FAILED, retryable=True)
+    twins.old.pool.fleet.gone("w", "Deleted", twins.old.now)
+    twins.delete()
+    twins.restore()
+    now = twins.new.now
+    wanted = {
+        "asked": (T0 + 99 * S, T0 + 99 * S),
+        "handed back": (0, T0 + 20 * S),
+        "failed": (now + S, T0 + 20 * S),
+    }
+    for bench in (twins.new, twins.crashed().new):
+        book = bench.pool.book
+        assert {
+            name: (task.not_before, task.schedule_time) for name, task in book.tasks.items()
+        } == wanted
+
+
+def test_both_pools_know_its_request_id() -> None:
+    """The new one by the task itself; to the deleted one, nobody can bring it twice either."""
+    twins = deleted("a", request_id="r", fingerprint=1)
+    asked = twins.old.task("a").sequence
+    twins.new.submit("first")
+    twins.restore()
+    for both in (twins, twins.crashed()):
+        old, new = (bench.pool.book.requests.find("r", T0) for bench in (both.old, both.new))
+        assert old == idempotency.Request(asked, "a", 1, T0)
+        assert new is both.new.task("a")
 
 
 def test_every_field_of_a_tasks_record_is_the_tasks() -> None:
     """One that is added later goes along by its name, or is named in the move."""
     fields = {each.name for each in dataclasses.fields(tasks.Task)}
-    named = {"pool_uid", "task_id", "fingerprint", "token_min"}
-    assert set(records.TaskAccepted._fields) - fields == named
-    for kind in (records.TaskEnded, records.TaskRequeued):
+    assert set(records.TaskAccepted._fields) - fields == {"pool_uid", "task_id", "token_min"}
+    for kind in (records.TaskEnded, records.TaskRequeued, records.TaskCheckpointed):
         assert set(kind._fields) - fields == {"pool_uid", "task_id"}
 
 
@@ -145,9 +200,13 @@ def test_every_field_of_a_task_is_in_its_record_or_need_not_be() -> None:
         *records.TaskAccepted._fields,
         *records.TaskRequeued._fields,
         *records.TaskEnded._fields,
+        *records.TaskCheckpointed._fields,
     }
-    elsewhere = {"id", "retry", "fencing_token"}
-    of_the_moment = {"progress", "lsn", "place", "ticket", "cancelling", "lease"}
+    elsewhere = {"id", "retry", "fencing_token", "schedule_time"}
+    of_the_moment = {
+        *("progress", "lsn", "place", "ticket", "cancelling", "lease"),
+        "predicted_wait_ns",
+    }
     assert fields - kept == elsewhere | of_the_moment
 
 
@@ -261,6 +320,19 @@ def test_a_request_id_past_its_time_is_none() -> None:
     assert (again.reason, again.task_id) == (Reason.DUPLICATE, "other")
     again = twins.crashed().new.submit("x", request_id="r", fingerprint=2)
     assert (again.reason, again.task_id) == (Reason.DUPLICATE, "other")
+
+
+def test_the_oldest_is_the_one_that_was_made_first() -> None:
+    """In whichever pool it was."""
+    twins = deleted("a", "b")
+    twins.new.now += 50 * S
+    twins.new.submit("first")
+    twins.restore()
+    for both in (twins, twins.crashed()):
+        assert both.new.pool.book.oldest_create_time() == T0
+        for name in "ab":
+            both.new.pool.cancel(both.new.task(name), "", both.new.now)
+        assert both.new.pool.book.oldest_create_time() == T0 + 50 * S
 
 
 def test_it_expires_and_comes_due_where_it_is() -> None:

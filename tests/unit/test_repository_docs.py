@@ -1,8 +1,11 @@
-"""Links in the documents lead somewhere, and every page can be reached."""
+"""Links in the documents lead somewhere, every page can be reached, and Python is Python."""
 
+import ast
 import pathlib
 import re
 import subprocess
+
+from rig import documents
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
@@ -37,3 +40,16 @@ def test_every_page_of_docs_can_be_reached() -> None:
             waiting += linked(page)
     docs = {page for page in pages() if "docs" in page.relative_to(ROOT).parts[:1]}
     assert {str(page.relative_to(ROOT)) for page in docs - reached} == set()
+
+
+def test_every_block_of_python_can_be_compiled() -> None:
+    shown = [
+        block
+        for page in pages()
+        for block in documents.blocks(page)
+        if block.language in {"python", "py"}
+    ]
+    assert len(shown) > 15
+    for block in shown:
+        # Parts of an async program may stand without their function.
+        compile(block.text, str(block.page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)

@@ -74,6 +74,23 @@ def test_continuous_integration_runs_make_test_and_nothing_else() -> None:
     assert [step["run"] for step in steps if "run" in step] == [".ci/run"]
 
 
+def test_every_kind_of_test_is_run_by_make_test_but_long_runs() -> None:
+    runner = (ROOT / "hack" / "run_tests.py").read_text()
+    run = set(re.findall(r'"([a-z0-9]+)"', "".join(re.findall(r"KINDS = (\(.*\))", runner))))
+    kinds = {path.parent.name for path in (ROOT / "tests").glob("*/*.py")}
+    assert kinds - run == {"soak"}
+    assert run <= kinds | {"typing"}
+    assert "tests/soak" in MAKEFILE.split("\nsoak:")[1].split("\n\n")[0]
+    # Nor by pytest alone, unless asked for.
+    assert "soak" in PROJECT["tool"]["pytest"]["ini_options"]["norecursedirs"]
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    assert [
+        kind
+        for kind in sorted(kinds)
+        if f"`{kind}`" not in contributing and f"tests/{kind}`" not in contributing
+    ] == []
+
+
 def test_hooks_fetch_nothing() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     assert {repository["repo"] for repository in hooks["repos"]} == {"local"}

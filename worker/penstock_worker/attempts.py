@@ -79,7 +79,7 @@ class Attempts(abc.ABC, Generic[_A]):
         )
         self._attempts[attempt.lease_id] = attempt
         attempt.task.told.listen(functools.partial(self._told, attempt))
-        if self.announces:
+        if self.announces and logger.isEnabledFor(logging.INFO):
             logger.info(
                 "task started task=%s lease=%s attempt=%d type=%s",
                 attempt.task.name,

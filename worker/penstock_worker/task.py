@@ -2,12 +2,11 @@
 
 import dataclasses
 import json
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from penstock_worker import errors
+from penstock_worker import errors, stopping
 from penstock_worker import told as tolds
 
 
@@ -32,7 +31,9 @@ class Task:
     deadline: float | None = None
     slots: int = 1
     checkpoint: bytes = b""
-    stop_event: threading.Event = dataclasses.field(default_factory=threading.Event, repr=False)
+    stop_event: stopping.StopEvent = dataclasses.field(
+        default_factory=stopping.StopEvent, repr=False, compare=False
+    )
     told: tolds.Told = dataclasses.field(default_factory=tolds.Told, repr=False, compare=False)
 
     def json(self) -> Any:

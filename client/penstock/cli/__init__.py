@@ -22,6 +22,13 @@ def kubectl_main() -> int:
     return _run(program="kubectl penstock", kube=True)
 
 
+def kubectl_complete_main() -> int:
+    """The console script `kubectl_complete-penstock`, which kubectl asks for words."""
+    from penstock.cli import app, completing
+
+    return completing.complete_for_kubectl(app.penstock, sys.argv[1:])
+
+
 def _run(*, program: str, kube: bool) -> int:
     try:
         from penstock.cli import app

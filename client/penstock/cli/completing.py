@@ -2,6 +2,7 @@
 this program for words, with `VARIABLE` set.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import click
@@ -9,6 +10,8 @@ from click import shell_completion
 
 VARIABLE: Final = "_PENSTOCK_COMPLETE"
 PROGRAM: Final = "penstock"
+_NO_FILES: Final = 4
+"""What kubectl is told at the end: propose no file names (cobra's ShellCompDirectiveNoFileComp)."""
 
 
 @click.command("completion")
@@ -28,3 +31,17 @@ def completion(context: click.Context, shell: str) -> None:
 def complete(program: click.Command, instruction: str) -> int:
     """Answer a shell with `SHELL_source` or `SHELL_complete`; returns the exit status."""
     return shell_completion.shell_complete(program, {}, PROGRAM, VARIABLE, instruction)
+
+
+def complete_for_kubectl(program: click.Command, words: Sequence[str]) -> int:
+    """Answer kubectl, which gives what follows `kubectl penstock`, the unfinished word last: a
+    proposal a line, its help after a tab, and a directive. Returns the exit status.
+    """
+    *before, unfinished = words or [""]
+    asked = shell_completion.ShellComplete(program, {}, PROGRAM, VARIABLE)
+    for found in asked.get_completions(before, unfinished):
+        if found.type == "plain":
+            said = " ".join((found.help or "").split())
+            click.echo(f"{found.value}\t{said}" if said else found.value)
+    click.echo(f":{_NO_FILES}")
+    return 0

@@ -16,7 +16,7 @@
 import dataclasses
 from typing import Final
 
-from penstock import errors
+from penstock import _settings, errors
 
 NOT_SUCCEEDED: Final = 1
 USAGE: Final = 2
@@ -29,6 +29,13 @@ TIMED_OUT: Final = 124
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 
+_HUNG_UP: Final = (
+    "recvmsg:Connection reset",
+    "Error reading from connection",
+    "End of TCP stream",
+    "Endpoint closing",
+)
+"""In gRPC's words, a peer that takes the connection but does not speak gRPC in plain text."""
 _HOW_TO_PROVE: Final = "give one with --token-file, PENSTOCK_TOKEN_FILE or PENSTOCK_TOKEN"
 
 
@@ -69,6 +76,12 @@ def of(error: Exception, *, address: str) -> Failure:
             ),
             FORBIDDEN,
         )
+    if isinstance(error, _settings.NoPoolError):
+        return Failure(
+            "which pool? Name one with --pool or PENSTOCK_POOL ('penstock pools' lists those there "
+            "are), or start a local fleet with 'penstock up': its pool is found by itself",
+            USAGE,
+        )
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
         return Failure(
@@ -80,6 +93,15 @@ def of(error: Exception, *, address: str) -> Failure:
 def _of_penstock(error: errors.PenstockError, *, address: str) -> Failure:
     text = error.message
     if isinstance(error, errors.Unavailable | errors.DeadlineExceeded) and not error.reason:
+        if any(words in text for words in _HUNG_UP):
+            return Failure(
+                _join(
+                    f"{address} answers and hangs up at once",
+                    "this program speaks gRPC without TLS; is that a dispatcher's own port, or one "
+                    "where TLS ends before it?",
+                ),
+                UNREACHABLE,
+            )
         return Failure(
             _join(
                 f"no dispatcher answers at {address}",

@@ -100,6 +100,8 @@ def up(
     first = members[0].how.pool
     path = state or states.default_folder(os.environ, namespace=first.namespace, pool=first.name)
     folder = states.Folder(path.expanduser().absolute())
+    if port is not None:
+        _check_port(port)
     if detach:
         _detach(folder, files=files, app_dir=app_dir, port=port)
         return
@@ -117,6 +119,16 @@ def up(
     words = {0: "drained", 1: "the drain time-out has passed", 130: "stopped at once"}
     click.echo(f"penstock: {words[status]}; tasks that wait are kept in {folder.path}", err=True)
     raise click.exceptions.Exit(status)
+
+
+def _check_port(port: int) -> None:
+    from penstock_operator.local import service
+
+    if service.free(port) is None:
+        raise failures.InputError(
+            f"port {port} of {service.HOST} is taken or not ours to use: name another with --port, "
+            "or none for one that is free"
+        )
 
 
 def _check_machine() -> None:
@@ -259,7 +271,7 @@ def down(state: pathlib.Path | None, now: bool) -> None:
     running = states.running(environ)
     if not running:
         where = state or states.root(os.environ)
-        click.echo(f"penstock: no local fleet runs in {where}", err=True)
+        click.echo(f"penstock: no local fleet runs in {where}: nothing to stop", err=True)
         raise click.exceptions.Exit(failures.MISSING)
     if len(running) > 1:
         paths = ", ".join(str(folder.path) for folder, _ in running)

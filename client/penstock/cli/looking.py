@@ -15,6 +15,7 @@ POOLS: tuple[output.Column[penstock.PoolInfo], ...] = (
     output.Column("POOL", lambda pool: pool.id),
     output.Column("STATE", lambda pool: pool.state.value),
     output.Column("PENDING", lambda pool: f"{pool.pending}/{pool.max_pending}"),
+    output.Column("WAITERS", lambda pool: str(pool.waiters)),
     output.Column("DELAYED", lambda pool: str(pool.delayed)),
     output.Column("RUNNING", lambda pool: str(pool.in_flight)),
     output.Column("SLOTS", lambda pool: f"{pool.slots_used}/{pool.slots_total}"),

@@ -11,7 +11,7 @@ import click
 import rich.progress
 
 import penstock
-from penstock.cli import connection, failures, output, source
+from penstock.cli import connection, failures, output, source, waiting
 from penstock.cli import tasks as tasks_command
 
 PLAIN_EVERY: Final = 10_000
@@ -116,7 +116,7 @@ def submit(
             single |= {"admission": penstock.Admission.WAIT, "max_wait": max_wait}
         task = client.submit(task_type, body, pool=pool, retry=retry, **single)
         if wait:
-            task = client.wait(task, timeout=timeout)
+            task = waiting.until_over(client, task, timeout=timeout)
         tasks_command.show(task, form=output)
         if wait and not task.succeeded:
             raise click.exceptions.Exit(failures.NOT_SUCCEEDED)
@@ -179,7 +179,7 @@ def _submit_file(
     if wait and names:
         with progress("over", len(names)) as step:
             for name in names:
-                failed += not client.wait(name, timeout=timeout).succeeded
+                failed += not waiting.until_over(client, name, timeout=timeout).succeeded
                 step()
         click.echo(f"{len(names) - failed} succeeded, {failed} did not", err=True)
     if refused:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import click
 
 import penstock
-from penstock.cli import connection, failures, many, output, source
+from penstock.cli import connection, failures, many, output, source, waiting
 
 COLUMNS: tuple[output.Column[penstock.Task], ...] = (
     output.Column("TASK", lambda task: task.id),
@@ -181,7 +181,7 @@ def wait(
     done = []
     for name in names:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        done.append(client.wait(name, pool=pool, timeout=left))
+        done.append(waiting.until_over(client, name, pool=pool, timeout=left))
     _write_many(done, form=output)
     if not all(task.succeeded for task in done):
         raise click.exceptions.Exit(failures.NOT_SUCCEEDED)

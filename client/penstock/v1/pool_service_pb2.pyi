@@ -526,6 +526,7 @@ class Worker(_message.Message):
     IDLE_SINCE_TIME_FIELD_NUMBER: _builtins.int
     RESERVATION_ID_FIELD_NUMBER: _builtins.int
     GONE_FIELD_NUMBER: _builtins.int
+    TASK_TYPES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """namespaces/{namespace}/pools/{pool}/workers/{pod}"""
     state: Global___Worker.State.ValueType
@@ -549,6 +550,10 @@ class Worker(_message.Message):
     def idle_since_time(self) -> _timestamp_pb2.Timestamp:
         """Since when it has had nothing to do; unset while busy."""
 
+    @_builtins.property
+    def task_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Types of tasks it runs; empty = any. Not told in a demand message."""
+
     def __init__(
         self,
         *,
@@ -565,10 +570,11 @@ class Worker(_message.Message):
         idle_since_time: _timestamp_pb2.Timestamp | None = ...,
         reservation_id: _builtins.str = ...,
         gone: _builtins.bool = ...,
+        task_types: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "idle_since_time", b"idle_since_time", "last_heartbeat_time", b"last_heartbeat_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "gone", b"gone", "idle_since_time", b"idle_since_time", "last_heartbeat_time", b"last_heartbeat_time", "name", b"name", "pod_uid", b"pod_uid", "reservation_id", b"reservation_id", "revision", b"revision", "sdk_version", b"sdk_version", "slots_total", b"slots_total", "slots_used", b"slots_used", "state", b"state", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "gone", b"gone", "idle_since_time", b"idle_since_time", "last_heartbeat_time", b"last_heartbeat_time", "name", b"name", "pod_uid", b"pod_uid", "reservation_id", b"reservation_id", "revision", b"revision", "sdk_version", b"sdk_version", "slots_total", b"slots_total", "slots_used", b"slots_used", "state", b"state", "task_types", b"task_types", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

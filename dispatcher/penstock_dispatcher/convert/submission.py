@@ -26,6 +26,8 @@ REQUEST_ID_CHARS_MAX: Final = 128
 CONTENT_TYPE_CHARS_MAX: Final = 256
 TRACE_ENTRIES_MAX: Final = 8
 TRACE_BYTES_MAX: Final = 1024
+FINGERPRINT_BYTES: Final = 7
+"""As many as a Python integer of two digits holds: there is one for each task in memory."""
 
 # Numbers of the fields that a caller may set; everything else is the dispatcher's.
 _SUBMITTED: Final = frozenset(range(4, 17))
@@ -108,8 +110,8 @@ def submission(
 
 
 def _fingerprint(body: bytes, task_id: str) -> int:
-    digest = hashlib.blake2b(body, digest_size=8, key=task_id.encode()).digest()
-    return int.from_bytes(digest, "big", signed=True)
+    digest = hashlib.blake2b(body, digest_size=FINGERPRINT_BYTES, key=task_id.encode()).digest()
+    return int.from_bytes(digest, "big")
 
 
 def waits(request: task_service_pb2.SubmitTaskRequest) -> bool:

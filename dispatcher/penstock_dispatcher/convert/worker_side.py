@@ -231,7 +231,7 @@ def _failure(failed: worker_service_pb2.TaskOutcome.Failed) -> tasks.Failure:
 def worker_view(
     worker: workers.Worker, pool_name: str, *, gone: bool = False
 ) -> pool_service_pb2.Worker:
-    """A session as people and the operator see it."""
+    """A session as the operator sees it: thousands of them are told at once."""
     shown = pool_service_pb2.Worker(
         name=f"{pool_name}/workers/{worker.pod_name}",
         state=worker.state.value,  # type: ignore[arg-type]
@@ -249,4 +249,11 @@ def worker_view(
         shown.tasks.append(f"{pool_name}/tasks/{lease.task.id}")
     if not worker.leases:
         shown.idle_since_time.CopyFrom(times.timestamp(worker.idle_since))
+    return shown
+
+
+def worker_in_full(worker: workers.Worker, pool_name: str) -> pool_service_pb2.Worker:
+    """A session as people see it."""
+    shown = worker_view(worker, pool_name)
+    shown.task_types.extend(sorted(worker.task_types))
     return shown

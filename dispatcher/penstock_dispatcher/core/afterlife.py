@@ -29,7 +29,7 @@ def redrive(book: ledger.Ledger, task: tasks.Task) -> bool:
     task.not_before = task.schedule_time = task.expire_time = 0
     task.start_time = task.end_time = task.execution_time_ns = 0
     task.worker = ""
-    task.fencing_token = book.tokens.newest + 1
+    task.fencing_token = book.tokens.coming
     task.lsn = book.log.append(
         records.TaskRedriven(
             book.pool_uid, task.sequence, task.id, task.fencing_token, task.failure

@@ -1,9 +1,9 @@
 """Which waiting task came first: its time is what people see as the age of the queue.
 
-Nearly every task comes once, in the order of sequences, and leaves once: a line of tasks with a
-word of memory each is enough for those. Those that come back (after a failure, a loss, a redrive)
-lie in a heap beside it. What has left out of turn is passed over, and swept when it is the larger
-part.
+Nearly every task comes once, in the order of time, and leaves once: a line of tasks with a word of
+memory each is enough for those. Those that come back (after a failure, a loss, a redrive), and
+those of a deleted pool, which are older than their sequences say, lie in a heap beside it. What has
+left out of turn is passed over, and swept when it is the larger part.
 """
 
 import collections
@@ -13,11 +13,12 @@ from penstock_dispatcher.core import task as tasks
 
 
 class Arrivals:
-    """Waiting tasks of one pool, by admission sequence. A task's ticket is 0 in its first stay."""
+    """Waiting tasks of one pool, by create time. A task's ticket is 0 in its first stay."""
 
     def __init__(self) -> None:
         self._line: collections.deque[tasks.Task] = collections.deque()
         self._in_line = 0
+        self._beside: set[tasks.Task] = set()
         self._back: lazy_heap.LazyHeap[lazy_heap.Stay] = lazy_heap.LazyHeap(lazy_heap.waits)
 
     @property
@@ -26,16 +27,19 @@ class Arrivals:
         return len(self._line) - self._in_line + self._back.dead
 
     def came(self, task: tasks.Task) -> None:
-        """It waits from now on. First stays come in the order of sequences."""
-        if task.ticket:
-            self._back.push((task.sequence, task.sequence, task.ticket, task))
+        """It waits from now on."""
+        line = self._line
+        if task.ticket or (line and task.create_time < line[-1].create_time):
+            self._beside.add(task)
+            self._back.push((task.create_time, task.sequence, task.ticket, task))
         else:
-            self._line.append(task)
+            line.append(task)
             self._in_line += 1
 
     def left(self, task: tasks.Task) -> None:
         """It does not wait any more; its ticket is the next one already."""
-        if task.ticket > 1:
+        if task in self._beside:
+            self._beside.remove(task)
             self._back.died()
             return
         self._in_line -= 1
@@ -49,6 +53,8 @@ class Arrivals:
         """The one that came first, or None."""
         first = self._line[0] if self._line else None
         back = self._back.head()
-        if back is None or (first is not None and first.sequence < back[1]):
+        if back is None or (
+            first is not None and (first.create_time, first.sequence) < (back[0], back[1])
+        ):
             return first
         return back[3]

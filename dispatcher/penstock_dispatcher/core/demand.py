@@ -47,6 +47,8 @@ class Demand:
     per key applied, the pool's rate not.
     """
 
+    complete: bool
+    """All workers are shown."""
     generation: int
     stats: PoolStats
     runnable_slots: int

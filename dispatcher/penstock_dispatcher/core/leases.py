@@ -35,6 +35,11 @@ class TokenSource:
         """The token taken last; a claim of a newer one is a lie."""
         return self._next - 1
 
+    @property
+    def coming(self) -> int:
+        """The token that is taken next: tasks that wait for it share one number."""
+        return self._next
+
     def skip(self, count: int) -> None:
         """Leave out the next `count`: an earlier run without a memory may have taken them."""
         self._next += count

@@ -149,7 +149,7 @@ class Ledger:
             state=tasks.TaskState.DELAYED if wanted.not_before > now else tasks.TaskState.PENDING,
             fingerprint=wanted.fingerprint,
             schedule_time=wanted.not_before,
-            fencing_token=self.tokens.newest + 1,
+            fencing_token=self.tokens.coming,
             fairness_key=wanted.fairness_key,
             concurrency_key=wanted.concurrency_key,
             slots=wanted.slots,

@@ -74,15 +74,17 @@ def runnable_slots(pool: "pools.Pool", now: int) -> int:
 def snapshot(pool: "pools.Pool", now: int, *, complete: bool) -> demand.Demand:
     """What scaling needs; workers that changed since the last call, or all of them."""
     table = pool.fleet.workers
-    changed = table.changed
-    table.changed = {}
-    shown = {worker.session_id: worker for worker in table.all()} if complete else changed
+    changed = table.take_changed()
+    if complete or changed is None:
+        complete = True
+        changed = {worker.session_id: worker for worker in table.all()}
     return demand.Demand(
+        complete=complete,
         generation=pool.config.generation,
         stats=stats(pool, now),
         runnable_slots=runnable_slots(pool, now),
-        workers=tuple(shown.values()),
+        workers=tuple(changed.values()),
         gone=frozenset(
-            session_id for session_id, worker in shown.items() if not table.knows(worker)
+            session_id for session_id, worker in changed.items() if not table.knows(worker)
         ),
     )

@@ -38,6 +38,7 @@ class Mean:
 
     __slots__ = ("count", "value")
     WEIGHT: Final = 0.05
+    _SETTLED: Final = 20
 
     def __init__(self) -> None:
         self.count = 0
@@ -46,4 +47,5 @@ class Mean:
     def add(self, sample: float) -> None:
         """One more sample."""
         self.count += 1
-        self.value += (sample - self.value) * max(self.WEIGHT, 1.0 / self.count)
+        weight = self.WEIGHT if self.count >= self._SETTLED else 1.0 / self.count
+        self.value += (sample - self.value) * weight

@@ -103,17 +103,19 @@ class Ready:
         return None if heap is None else heap.head()
 
     def _head_of_all(self) -> tasks.Task | None:
+        if len(self._by_shape) == 1:
+            (heap,) = self._by_shape.values()
+            entry = heap.head()
+            return None if entry is None else entry[3]
         heads = self._heads
-        while heads:
-            task = heads[0][3]
-            if lazy_heap.waits(heads[0]):
-                return task
-            following = self._head_of(task.shape)
-            if following is None:
-                heapq.heappop(heads)
-            else:
-                heapq.heapreplace(heads, following)
-        return None
+        gone: set[tasks.Shape] = set()
+        while heads and not lazy_heap.waits(heads[0]):
+            gone.add(heapq.heappop(heads)[3].shape)
+        for shape in gone:  # one for each, however often it was listed
+            following = self._head_of(shape)
+            if following is not None:
+                heapq.heappush(heads, following)
+        return heads[0][3] if heads else None
 
     def first(self, stuck: Collection[tasks.Shape]) -> tasks.Task | None:
         """The task that is next in order among those of other shapes than `stuck`, or None."""

@@ -82,7 +82,7 @@ def move(task: tasks.Task, *, closed: pools.Pool, pool: pools.Pool, now: int) ->
     deleted = records.TaskDeleted(closed.book.pool_uid, task.sequence, task.id)
     book.sequence += 1
     task.sequence = book.sequence
-    task.fencing_token = book.tokens.newest + 1
+    task.fencing_token = book.tokens.coming
     if task.retry == closed.config.retry:
         task.retry = pool.config.retry  # it has none of its own
     book.tasks[task.id] = task
@@ -133,7 +133,9 @@ def _change(task: tasks.Task, pool_uid: str) -> records.TaskRequeued | records.T
     kind: type[records.TaskEnded | records.TaskRequeued] = records.TaskRequeued
     if task.terminal:
         kind = records.TaskEnded
-    elif not (task.attempt or task.worker_losses or task.failure):
+    elif not (task.attempt or task.worker_losses or task.failure) and (
+        task.not_before == task.schedule_time
+    ):
         return None
     made: records.TaskEnded | records.TaskRequeued = _record(
         kind, task, pool_uid=pool_uid, task_id=task.id

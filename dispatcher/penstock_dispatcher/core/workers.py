@@ -25,6 +25,10 @@ from penstock_dispatcher.core import leases as leasing
 
 SESSIONS_MAX: Final = 10_000
 TOMBSTONES_MAX: Final = 10_000
+CHANGES_MAX: Final = 1_000
+"""Changed sessions that are remembered for the operator; when there are more, or nobody asks, the
+next message has all of them.
+"""
 
 
 class WorkerState(enum.Enum):
@@ -137,6 +141,8 @@ class WorkerTable:
         self.tombstones: dict[str, None] = {}
         self.changed: dict[str, Worker] = {}
         """Sessions that changed since the last demand message, by session id."""
+        self.all_changed = False
+        """Too many did: `changed` does not have them."""
 
     def __len__(self) -> int:
         return len(self._by_session)
@@ -169,7 +175,7 @@ class WorkerTable:
         del self._by_session[worker.session_id]
         if self._by_pod.get(worker.pod_uid) is worker:
             del self._by_pod[worker.pod_uid]
-        self.changed[worker.session_id] = worker
+        self._change(worker)
 
     def knows(self, worker: Worker) -> bool:
         """Not forgotten."""
@@ -182,14 +188,14 @@ class WorkerTable:
         self.slots += room - worker.room
         worker.room = room
         self._open_if_free(worker)
-        self.changed[worker.session_id] = worker
+        self._change(worker)
 
     def loaded(self, worker: Worker) -> None:
         """The same, where nothing but its load and its credit changed."""
         self._close(worker)
         if worker.credit > 0:
             self._open_if_free(worker)
-        self.changed[worker.session_id] = worker
+        self._change(worker)
 
     def _open_if_free(self, worker: Worker) -> None:
         busy = worker.slots_used
@@ -200,6 +206,19 @@ class WorkerTable:
                 self._open_types.update(worker.task_types)
             else:
                 self._open_any += 1
+
+    def _change(self, worker: Worker) -> None:
+        if self.all_changed:
+            return
+        self.changed[worker.session_id] = worker
+        if len(self.changed) > CHANGES_MAX:
+            self.changed, self.all_changed = {}, True
+
+    def take_changed(self) -> dict[str, Worker] | None:
+        """Sessions that changed since the last call, by id; None = too many to tell."""
+        taken = None if self.all_changed else self.changed
+        self.changed, self.all_changed = {}, False
+        return taken
 
     def _close(self, worker: Worker) -> None:
         busy = self._open_at.pop(worker.session_id, None)

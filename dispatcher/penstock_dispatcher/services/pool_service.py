@@ -174,7 +174,7 @@ class PoolService:
         )
 
         def view(worker: workers.Worker) -> pool_service_pb2.Worker:
-            return worker_side.worker_view(worker, pool.name)
+            return worker_side.worker_in_full(worker, pool.name)
 
         shown = listing.fitting(found, view)
         if len(shown) < len(found):
@@ -201,7 +201,7 @@ class PoolService:
         _tell(request.name, "drains", request.reason)
         pool.reservations.drain(worker, reservation_id=f"drain-{secrets.token_hex(8)}")
         self._pump.mark(pool)
-        return worker_side.worker_view(worker, pool.name)
+        return worker_side.worker_in_full(worker, pool.name)
 
     @answering.answered
     async def UndrainWorker(  # noqa: N802
@@ -218,7 +218,7 @@ class PoolService:
         if worker.reservation_id:
             pool.reservations.release(worker.reservation_id, frozenset({worker.pod_uid}))
         self._pump.mark(pool)
-        return worker_side.worker_view(worker, pool.name)
+        return worker_side.worker_in_full(worker, pool.name)
 
 
 def _tell(name: str, what: str, reason: str) -> None:

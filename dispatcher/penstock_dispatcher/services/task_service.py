@@ -93,6 +93,8 @@ class TaskService:
             await reading
         finally:
             reading.cancel()
+            # Its end is told by `write`, or nobody is there to be told.
+            await asyncio.gather(reading, return_exceptions=True)
 
     # ------------------------------------------------------------ reading
 

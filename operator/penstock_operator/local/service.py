@@ -32,15 +32,21 @@ class Failed(Exception):  # noqa: N818  it says what happened
 def choose_port() -> int:
     """The port that clients try first, or any free one."""
     for port in (DEFAULT_PORT, 0):
-        with socket.socket() as probe:
-            try:
-                # As the dispatcher will: a connection of before that still lingers is no matter.
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
+        if found := free(port):
+            return found
     raise Failed(f"there is no free port on {HOST}")
+
+
+def free(port: int) -> int | None:
+    """The port, or for 0 any one, if it can be listened on by now; None = it is taken."""
+    with socket.socket() as probe:
+        try:
+            # As the dispatcher will: a connection of before that still lingers is no matter.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+        except OSError:
+            return None
+        return int(probe.getsockname()[1])
 
 
 class Service:

@@ -1,0 +1,155 @@
+"""What a run's samples say: is there growth, and could this run have shown it? Pure.
+
+A slope is Theil and Sen's: the median over all pairs of samples, so that a single step, as when an
+allocator takes its next megabyte, is hardly one. Its own noise is what a straight line leaves over.
+Growth counts when the line rises over the window by more than that noise, and by more than one such
+step; and the least slope that rises so much is the least that the run could have shown, which is
+said whatever it found. For 1 MiB/h that takes more than two hours.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+
+HOUR = 3600.0
+NOISES = 4.0
+"""Growth must be this many times the median deviation from the line."""
+MEMORY_STEP_MIB = 1.5
+"""Python takes memory from the system by the megabyte: one more is no growth, two may be."""
+WARM_UP_SHARE = 1 / 3
+BARS = "▁▂▃▄▅▆▇█"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Trend:
+    """Of a series, after warm-up. Slopes in units an hour."""
+
+    slope_per_hour: float
+    noise: float
+    seconds: float
+    resolution_per_hour: float
+    """The least slope that this run could have shown."""
+
+    @property
+    def growth(self) -> float:
+        """Over the window, in the series' unit."""
+        return self.slope_per_hour * self.seconds / HOUR
+
+    @property
+    def shown(self) -> bool:
+        """It rises by more than its noise."""
+        return self.slope_per_hour > 0 and self.slope_per_hour >= self.resolution_per_hour
+
+
+def after_warm_up(samples: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """The last two thirds of the time."""
+    if not samples:
+        return samples
+    begin, end = samples[0][0], samples[-1][0]
+    return [one for one in samples if one[0] >= begin + (end - begin) * WARM_UP_SHARE]
+
+
+def trend(samples: Sequence[tuple[float, float]], *, step: float = 0.0) -> Trend:
+    """Of (seconds, value) pairs in order, at least three, all of them after warm-up; a rise of less
+    than `step` is none.
+    """
+    slopes = [
+        (later - earlier) / (end - start)
+        for at, (start, earlier) in enumerate(samples)
+        for end, later in samples[at + 1 :]
+        if end > start
+    ]
+    slope = statistics.median(slopes)
+    offset = statistics.median(value - slope * at for at, value in samples)
+    noise = statistics.median(abs(value - slope * at - offset) for at, value in samples)
+    seconds = samples[-1][0] - samples[0][0]
+    return Trend(slope * HOUR, noise, seconds, max(step, NOISES * noise) / seconds * HOUR)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """`text` says what was found, and what it is worth."""
+
+    failed: bool
+    text: str
+
+
+FLOORS = 24
+"""Stretches of the window whose lowest values are judged."""
+
+
+def floors(samples: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """The lowest sample of each stretch: what is alive at the moment comes and goes on top of what
+    stays.
+    """
+    begin, end = samples[0][0], samples[-1][0]
+    stretches: dict[int, tuple[float, float]] = {}
+    for one in samples:
+        at = min(FLOORS - 1, int((one[0] - begin) / max(1e-9, end - begin) * FLOORS))
+        if at not in stretches or one[1] < stretches[at][1]:
+            stretches[at] = one
+    return list(stretches.values())
+
+
+LONG_SECONDS = 15 * 60.0
+"""A shorter run judges gross growth only."""
+GROSS_SHARE = 0.25
+"""Growth of this share of the value, within a short run."""
+
+
+def judge_memory(samples: Sequence[tuple[float, float]], *, slope_max: float) -> Verdict:
+    """Of resident memory in MiB over seconds; `slope_max` in MiB an hour."""
+    kept = after_warm_up(samples)
+    found = trend(floors(kept), step=MEMORY_STEP_MIB)
+    said = (
+        f"{found.slope_per_hour:+.2f} MiB/h over the last {found.seconds / 60:.1f} min"
+        f" (noise {found.noise:.2f} MiB; less than {found.resolution_per_hour:.2f} MiB/h could"
+        " not have been told from it)"
+    )
+    if samples[-1][0] - samples[0][0] < LONG_SECONDS:
+        level = statistics.median(value for _, value in kept)
+        gross = found.shown and found.growth > GROSS_SHARE * level
+        return Verdict(gross, f"{said}: too short for a slope, looked for gross growth only")
+    if found.shown and found.slope_per_hour >= slope_max:
+        return Verdict(True, f"{said}: it grows, {slope_max:g} MiB/h is allowed")
+    if found.resolution_per_hour > slope_max:
+        return Verdict(
+            False, f"{said}: no growth to be seen, but a longer run must show {slope_max:g} MiB/h"
+        )
+    return Verdict(False, f"{said}: within {slope_max:g} MiB/h")
+
+
+def judge_bounded(
+    name: str, samples: Sequence[tuple[float, float]], *, factor: float, slack: float
+) -> Verdict:
+    """The highest value of the last third is no more than `factor` times that of the third before,
+    and `slack`.
+    """
+    kept = after_warm_up(samples)
+    middle = kept[0][0] + (kept[-1][0] - kept[0][0]) / 2
+    before = max(value for at, value in kept if at <= middle)
+    after = max(value for at, value in kept if at > middle)
+    failed = after > factor * before + slack
+    return Verdict(
+        failed,
+        f"{name}: at most {before:.1f}, then at most {after:.1f}{': it grows' if failed else ''}",
+    )
+
+
+def plot(name: str, samples: Sequence[tuple[float, float]], *, width: int = 60) -> str:
+    """One line: bars from the lowest to the highest value, each the median of its stretch."""
+    begin, end = samples[0][0], samples[-1][0]
+    stretch = max(1e-9, (end - begin) / width)
+    columns: list[list[float]] = [[] for _ in range(width)]
+    for at, value in samples:
+        columns[min(width - 1, int((at - begin) / stretch))].append(value)
+    low = min(value for _, value in samples)
+    high = max(value for _, value in samples)
+    span = high - low or 1.0
+    bars = "".join(
+        BARS[min(len(BARS) - 1, int((statistics.median(column) - low) / span * len(BARS)))]
+        if column
+        else " "
+        for column in columns
+    )
+    return f"{name:<14} {low:>10.1f} {bars} {high:.1f}"
