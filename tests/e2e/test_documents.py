@@ -17,6 +17,7 @@ INSTALL = ROOT / "docs" / "how-to" / "install.md"
 CHART = ROOT / "charts" / "penstock" / "README.md"
 PORT = "50051"
 SECONDS_MAX = 300.0
+END_JOBS = 'left=$(jobs -p); [ -z "$left" ] || kill $left'
 # It takes tasks and starts none, so that they wait.
 THUMBNAILS = """\
 apiVersion: penstock.dev/v1alpha1
@@ -64,7 +65,7 @@ def bash(script: str, cluster: environment.Environment, **variables: str) -> str
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), cluster.variables["PATH"]])
     shell = processes.start(
-        ["bash", "-euo", "pipefail", "-c", f"trap 'kill $(jobs -p)' EXIT\n{script}"],
+        ["bash", "-euo", "pipefail", "-c", f"trap '{END_JOBS}' EXIT\n{script}"],
         {**cluster.variables, "PATH": path, **variables},
     )
     try:
