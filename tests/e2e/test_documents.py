@@ -162,8 +162,9 @@ def test_install_serve_other_namespaces_ask_for_tokens_upgrade_uninstall(
     forward = forward.replace(f"{PORT}:{PORT}", f"{port}:{PORT}")
     rollout = "kubectl -n penstock rollout status statefulset/penstock-dispatcher"
     looked = "penstock pools --request-timeout 30"
-    # In this order the port leads to the dispatcher that asks.
-    script = f"cd {ROOT}\n{asked}\n{rollout}\n{forward} &\n{looked}\n! PENSTOCK_TOKEN= {looked}\n"
+    # The kubelet takes its time with a Secret that has changed.
+    refused = f"until ! PENSTOCK_TOKEN= {looked}; do sleep 2; done"
+    script = f"cd {ROOT}\n{asked}\n{rollout}\n{forward} &\n{refused}\n{looked}\n"
     said = bash(script, cluster, PENSTOCK_ADDRESS=f"127.0.0.1:{port}")
     assert "NAMESPACE" in said
     assert "--token-file" in said
