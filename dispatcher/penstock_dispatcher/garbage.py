@@ -21,7 +21,7 @@ YOUNG_ROUNDS: Final = 2
 """Rounds of the youngest before those that survived one are looked at again, all at once: some
 milliseconds."""
 NEVER_ROUNDS: Final = 2**30
-FULL_SECONDS_MIN: Final = 60.0
+FULL_SECONDS_MIN: Final = 5.0
 FULL_SHARE_MAX: Final = 0.002
 """Of all time, for looks at everything."""
 
