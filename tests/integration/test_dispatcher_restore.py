@@ -15,8 +15,8 @@ from penstock.v1 import fleet_service_pb2, pool_service_pb2, task_pb2, task_serv
 POOL = "namespaces/default/pools/demo"
 COUNT = 5_000
 BATCH = 500
-KILLS = 4
-KILL_SECONDS_MAX = 0.15
+KILLS = 12
+KILL_SECONDS_MIN = 0.02
 RETENTION_SECONDS = 86_400
 _Request = fleet_service_pb2.SyncPoolsRequest
 _State = task_pb2.Task
@@ -218,11 +218,10 @@ async def test_kill_9_in_the_middle_loses_nothing_and_runs_nothing_twice(
     names = await submit_many(stubs, COUNT)
     await re_created(stubs, make_pool, max_pending=10)
     torn = 0
-    for _ in range(KILLS):
+    for number in range(KILLS):
         restoring = asyncio.ensure_future(restore(stubs))
-        # All of them take a quarter of a second at least; whoever asked how far it is would often
-        # hear that it is done.
-        await asyncio.sleep(random.uniform(0.0, KILL_SECONDS_MAX))
+        # Later each time, by less than all of them take: one comes in the middle.
+        await asyncio.sleep(KILL_SECONDS_MIN * 1.35**number * random.uniform(0.9, 1.1))
         dispatcher_process.kill()
         with contextlib.suppress(grpc.aio.AioRpcError):
             await restoring
@@ -231,6 +230,9 @@ async def test_kill_9_in_the_middle_loses_nothing_and_runs_nothing_twice(
         seen = await shown(stubs)
         assert seen.stats.pending + seen.restorable_tasks == COUNT
         torn += 0 < seen.restorable_tasks < COUNT
+        print(f"kill {number}: {seen.restorable_tasks} of {COUNT} left")
+        if not seen.restorable_tasks:
+            break
     assert torn, "no kill came in the middle"
     found = await restore(stubs)
     assert (found.remaining, found.skipped_count) == (0, 0)
