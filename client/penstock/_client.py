@@ -22,7 +22,6 @@ from penstock import (
     _aio,
     _aio_streaming,
     _calls,
-    _controlling,
     _names,
     _operating,
     _payload,
@@ -41,7 +40,7 @@ _Answer = TypeVar("_Answer", bound=message.Message)
 _Value = TypeVar("_Value")
 
 
-class Client(_operating.Operating, _controlling.Controlling):
+class Client(_operating.Operating):
     """Speaks to a dispatcher from asyncio code. Use it as `async with`, or call `close`.
 
     One client serves any number of coroutines of one event loop; it connects at its first call.

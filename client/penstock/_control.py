@@ -3,10 +3,10 @@
 import dataclasses
 import datetime as dt
 import enum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from penstock import _calls, _task, _times
+from penstock import _calls, _settings, _task, _times
 from penstock.v1 import task_pb2, task_service_pb2
 
 NAMES_MAX: Final = 1_000
@@ -88,40 +88,40 @@ def named(names: Iterable[str]) -> list[Selection]:
     ]
 
 
-def query_of(
-    query: str,
+def chosen(
+    settings: _settings.Settings,
+    tasks: Iterable[_task.Task | str],
     *,
+    pool: str | None,
+    query: str,
     state: _task.TaskState | None,
     task_type: str | None,
     priority: int | None,
     labels: Mapping[str, str] | None,
-) -> str:
-    """One filter of all terms; "" = none was given. Raises ValueError for unsayable values."""
+) -> list[Selection]:
+    """What is meant: tasks, or one filter of all terms on the pool. Raises ValueError for both, for
+    neither, and for unsayable values.
+    """
+    by_name = named(settings.task_name(task, pool) for task in tasks)
     terms = _calls.task_filter(state=state, task_type=task_type, priority=priority, labels=labels)
     said = query.strip()
     if said == EVERY:
-        return terms or EVERY
-    return " AND ".join(each for each in (said, terms) if each)
-
-
-def selections(names: Iterable[str], query: str, parent: Callable[[], str]) -> list[Selection]:
-    """What is meant: names, or a filter on the pool `parent`. Raises ValueError for both and for
-    neither.
-    """
-    chosen = named(names)
-    if bool(chosen) == bool(query):
+        said = terms or EVERY
+    else:
+        said = " AND ".join(each for each in (said, terms) if each)
+    if bool(by_name) == bool(said):
         raise ValueError(
             f"give tasks, or a filter, and not both: query={EVERY!r} means every task of the pool"
         )
-    return chosen or [Selection(parent(), query=query)]
+    return by_name or [Selection(settings.pool_name(pool), query=said)]
 
 
-def cancel_many(chosen: Selection, *, reason: str, preview: bool) -> Cancel:
+def cancel_many(these: Selection, *, reason: str, preview: bool) -> Cancel:
     """Cancel them, or count them."""
     request = task_service_pb2.BatchCancelTasksRequest(
-        parent=chosen.parent,
-        names=chosen.names,
-        filter=chosen.query,
+        parent=these.parent,
+        names=these.names,
+        filter=these.query,
         reason=reason,
         validate_only=preview,
     )
@@ -133,10 +133,10 @@ def cancel_many(chosen: Selection, *, reason: str, preview: bool) -> Cancel:
     )
 
 
-def retry_many(chosen: Selection, *, preview: bool) -> Retry:
+def retry_many(these: Selection, *, preview: bool) -> Retry:
     """Queue them again, or count them."""
     request = task_service_pb2.BatchRetryTasksRequest(
-        parent=chosen.parent, names=chosen.names, filter=chosen.query, validate_only=preview
+        parent=these.parent, names=these.names, filter=these.query, validate_only=preview
     )
     return _calls.Call(
         _calls.TASKS + "BatchRetryTasks",

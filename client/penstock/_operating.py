@@ -4,18 +4,15 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from typing import TypeVar
 
 import grpc
 import grpc.aio
-from google.protobuf import message
 
 from penstock import (
     _aio,
     _calls,
+    _controlling,
     _pools,
-    _retry,
-    _settings,
     _status,
     _task,
     _times,
@@ -25,25 +22,11 @@ from penstock import (
 )
 from penstock.v1 import task_service_pb2
 
-_Answer = TypeVar("_Answer", bound=message.Message)
-_Value = TypeVar("_Value")
 
-
-class Operating:
+class Operating(_controlling.Controlling):
     """A part of `Client`, which has the rest."""
 
-    _settings: _settings.Settings
-
     def _connected(self) -> grpc.aio.Channel:
-        raise NotImplementedError
-
-    async def _run(
-        self,
-        call: _calls.Call[_Answer, _Value],
-        *,
-        seconds: float,
-        retry: _retry.Retry | None = None,
-    ) -> _Value:
         raise NotImplementedError
 
     async def drain(

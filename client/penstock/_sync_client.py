@@ -30,7 +30,6 @@ from penstock import (
     _retry,
     _settings,
     _submission,
-    _sync_controlling,
     _sync_operating,
     _task,
     _times,
@@ -42,7 +41,7 @@ _Answer = TypeVar("_Answer", bound=message.Message)
 _Value = TypeVar("_Value")
 
 
-class SyncClient(_sync_operating.Operating, _sync_controlling.Controlling):
+class SyncClient(_sync_operating.Operating):
     """Speaks to a dispatcher from ordinary code. Use it as `with`, or call `close`.
 
     One client serves any number of threads; it connects at its first call. Make another after a

@@ -70,12 +70,15 @@ class Controlling:
         every task. Many may take longer than the usual `timeout`: give more, or cancel what is left
         by another call.
         """
-        chosen = _control.selections(
-            [self._settings.task_name(task, pool) for task in tasks],
-            _control.query_of(
-                query, state=state, task_type=task_type, priority=priority, labels=labels
-            ),
-            lambda: self._settings.pool_name(pool),
+        chosen = _control.chosen(
+            self._settings,
+            tasks,
+            pool=pool,
+            query=query,
+            state=state,
+            task_type=task_type,
+            priority=priority,
+            labels=labels,
         )
         seconds = self._settings.seconds(timeout)
         found = [
@@ -101,12 +104,15 @@ class Controlling:
         count them. What is neither FAILED nor DEAD_LETTERED is passed over. `query` and `timeout`
         as in `cancel_many`.
         """
-        chosen = _control.selections(
-            [self._settings.task_name(task, pool) for task in tasks],
-            _control.query_of(
-                query, state=state, task_type=task_type, priority=priority, labels=labels
-            ),
-            lambda: self._settings.pool_name(pool),
+        chosen = _control.chosen(
+            self._settings,
+            tasks,
+            pool=pool,
+            query=query,
+            state=state,
+            task_type=task_type,
+            priority=priority,
+            labels=labels,
         )
         seconds = self._settings.seconds(timeout)
         found = [

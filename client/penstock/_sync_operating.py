@@ -3,17 +3,14 @@
 import random
 import time
 from collections.abc import Generator, Iterable, Mapping
-from typing import TypeVar
 
 import grpc
-from google.protobuf import message
 
 from penstock import (
     _calls,
     _pools,
-    _retry,
-    _settings,
     _status,
+    _sync_controlling,
     _task,
     _times,
     _waiting,
@@ -22,25 +19,11 @@ from penstock import (
 )
 from penstock.v1 import task_service_pb2
 
-_Answer = TypeVar("_Answer", bound=message.Message)
-_Value = TypeVar("_Value")
 
-
-class Operating:
+class Operating(_sync_controlling.Controlling):
     """A part of `SyncClient`, which has the rest."""
 
-    _settings: _settings.Settings
-
     def _connected(self) -> grpc.Channel:
-        raise NotImplementedError
-
-    def _run(
-        self,
-        call: _calls.Call[_Answer, _Value],
-        *,
-        seconds: float,
-        retry: _retry.Retry | None = None,
-    ) -> _Value:
         raise NotImplementedError
 
     def drain(
