@@ -105,10 +105,9 @@ def chosen(
     by_name = named(settings.task_name(task, pool) for task in tasks)
     terms = _calls.task_filter(state=state, task_type=task_type, priority=priority, labels=labels)
     said = query.strip()
-    if said == EVERY:
-        said = terms or EVERY
-    else:
-        said = " AND ".join(each for each in (said, terms) if each)
+    if said == EVERY and terms:
+        said = ""  # every task that they find
+    said = " AND ".join(each for each in (said, terms) if each)
     if bool(by_name) == bool(said):
         raise ValueError(
             f"give tasks, or a filter, and not both: query={EVERY!r} means every task of the pool"

@@ -164,3 +164,15 @@ class DispatcherProcess:
             assert any(answer.synced for answer in call)
             synced.set()
             call.cancel()
+
+
+@contextlib.contextmanager
+def process_in(folder: pathlib.Path) -> Iterator[DispatcherProcess]:
+    """A running dispatcher process without pools, for the length of a block."""
+    made = DispatcherProcess(folder)
+    made.start()
+    try:
+        yield made
+    finally:
+        if made.process is not None and made.process.poll() is None:
+            made.kill()

@@ -73,6 +73,20 @@ def penstock(address: str, *, pool: str) -> Penstock:
     return run
 
 
+@contextlib.contextmanager
+def standalone(folder: pathlib.Path, manifest: str, pool: str) -> Iterator[Standalone]:
+    """A dispatcher that serves the pools of a manifest, for the length of a block; ready."""
+    config = folder / "pools.yaml"
+    config.write_text(manifest)
+    made = Standalone(folder, config)
+    try:
+        # The first call waits until the dispatcher serves: UNAVAILABLE is retried.
+        assert penstock(made.address, pool=pool)("pools", "--request-timeout", "30").returncode == 0
+        yield made
+    finally:
+        made.kill()
+
+
 def in_a_terminal(*arguments: str, address: str, pool: str, seconds: float) -> tuple[int, str]:
     """Run `penstock ARGUMENTS` in a terminal of its own, and interrupt it after `seconds`; its exit
     status, and what was written there.

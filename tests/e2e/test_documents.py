@@ -1,8 +1,6 @@
 """The commands of the tutorial and of the how-to for installing, as they are shown."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +15,6 @@ INSTALL = ROOT / "docs" / "how-to" / "install.md"
 CHART = ROOT / "charts" / "penstock" / "README.md"
 PORT = "50051"
 SECONDS_MAX = 300.0
-END_JOBS = 'left=$(jobs -p); [ -z "$left" ] || kill $left'
 # It takes tasks and starts none, so that they wait.
 THUMBNAILS = """\
 apiVersion: penstock.dev/v1alpha1
@@ -60,20 +57,8 @@ def in_penstock(api: kube.Kube) -> Iterator[installation.Installation]:
 
 
 def bash(script: str, cluster: environment.Environment, **variables: str) -> str:
-    """Run commands in the repository's folder; what they said. They must succeed, and what they
-    leave in the background ends with them.
-    """
-    path = os.pathsep.join([str(Path(sys.executable).parent), cluster.variables["PATH"]])
-    shell = processes.start(
-        ["bash", "-euo", "pipefail", "-c", f"trap '{END_JOBS}' EXIT\n{script}"],
-        {**cluster.variables, "PATH": path, **variables},
-    )
-    try:
-        said, _ = shell.communicate(timeout=SECONDS_MAX)
-    finally:
-        processes.stop(shell)
-    assert shell.returncode == 0, said
-    return said
+    """Run commands against the cluster; what they said. They must succeed."""
+    return documents.run(script, {**cluster.variables, **variables}, seconds_max=SECONDS_MAX)
 
 
 def test_the_first_pool(

@@ -1,8 +1,6 @@
 """The README's five minutes, as somebody types them: install, a pool, one task, thirty tasks."""
 
 import hashlib
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,19 +43,10 @@ def test_five_minutes(
         "50051:50051", f"{address.rpartition(':')[2]}:50051"
     )
     script = f"{forwarded}\npython {client}\n{burst}\n"
-    # What it leaves in the background ends with it, and so does its output.
-    script = f"trap 'kill $(jobs -p)' EXIT\ncd {environment.ROOT}\n{script}"
-    path = os.pathsep.join([str(Path(sys.executable).parent), cluster.variables["PATH"]])
-    command = ["bash", "-euo", "pipefail", "-c", script]
-    variables = {**cluster.variables, "PATH": path, "PENSTOCK_ADDRESS": address}
-    shell = processes.start(command, variables)
-    try:
-        said, _ = shell.communicate(timeout=SECONDS_MAX)
-    finally:
-        processes.stop(shell)
+    variables = {**cluster.variables, "PENSTOCK_ADDRESS": address}
+    said = documents.run(f"cd {environment.ROOT}\n{script}", variables, seconds_max=SECONDS_MAX)
     assert hashlib.sha256(b"hello").hexdigest() in said, said
     assert "30 tasks done; workers: 2 at first, 10 at most, 2 at last" in said, said
-    assert shell.returncode == 0, said
 
     def small_again() -> bool:
         last = api.pool("default", POOL)["status"]["lastScale"]

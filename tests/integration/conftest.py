@@ -85,14 +85,8 @@ async def stubs(dispatcher: dispatchers.Served) -> wire.Stubs:
 @pytest.fixture
 def dispatcher_process(tmp_path: pathlib.Path) -> Iterator[dispatchers.DispatcherProcess]:
     """A running dispatcher process without pools; see `DispatcherProcess.configure`."""
-    made = dispatchers.DispatcherProcess(tmp_path)
-    made.start()
-    try:
+    with dispatchers.process_in(tmp_path) as made:
         yield made
-    finally:
-        if made.process is not None and made.process.poll() is None:
-            made.process.kill()
-            made.process.wait()
 
 
 @pytest.fixture

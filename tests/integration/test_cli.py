@@ -31,19 +31,13 @@ failed = programs.failed
 @pytest.fixture(scope="module")
 def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[programs.Standalone]:
     folder = tmp_path_factory.mktemp("dispatcher")
-    config = folder / "pools.yaml"
-    config.write_text(MANIFEST)
-    made = programs.Standalone(folder, config)
-    yield made
-    made.kill()
+    with programs.standalone(folder, MANIFEST, "demo") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def penstock(standalone: programs.Standalone) -> Penstock:
-    run = programs.penstock(standalone.address, pool="demo")
-    # The first call waits until the dispatcher serves: UNAVAILABLE is retried.
-    assert run("pools", "--request-timeout", "30").returncode == 0
-    return run
+    return programs.penstock(standalone.address, pool="demo")
 
 
 def test_a_task_from_the_command_line(penstock: Penstock) -> None:

@@ -40,15 +40,8 @@ failed = programs.failed
 
 @pytest.fixture
 def standalone(tmp_path: pathlib.Path) -> Iterator[programs.Standalone]:
-    config = tmp_path / "pools.yaml"
-    config.write_text(MANIFEST)
-    made = programs.Standalone(tmp_path, config)
-    try:
-        run = programs.penstock(made.address, pool="demo")
-        assert run("pools", "--request-timeout", "30").returncode == 0
+    with programs.standalone(tmp_path, MANIFEST, "demo") as made:
         yield made
-    finally:
-        made.kill()
 
 
 @pytest.fixture

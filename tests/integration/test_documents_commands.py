@@ -113,7 +113,7 @@ def test_example_05_without_a_cluster(variables: dict[str, str], tmp_path: pathl
     ).splitlines()
     address = f"127.0.0.1:{processes.free_port()}"
     listening = f"{dispatcher.rstrip('& ')} --listen {address} --http '' &"
-    script = f"trap 'kill $(jobs -p)' EXIT\n{listening}\n{worker}\n{submit}\n"
+    script = documents.ending_its_jobs(f"{listening}\n{worker}\n{submit}\n")
     done = bash(script, variables={**variables, "PENSTOCK_ADDRESS": address}, folder=folder)
     assert done.returncode == 0, done
     assert "2\tbe" in done.stdout

@@ -11,11 +11,5 @@ from rig import dispatchers
 @pytest.fixture
 def dispatcher_process(tmp_path: pathlib.Path) -> Iterator[dispatchers.DispatcherProcess]:
     """A running dispatcher process without pools."""
-    made = dispatchers.DispatcherProcess(tmp_path)
-    made.start()
-    try:
+    with dispatchers.process_in(tmp_path) as made:
         yield made
-    finally:
-        if made.process is not None and made.process.poll() is None:
-            made.process.kill()
-            made.process.wait()

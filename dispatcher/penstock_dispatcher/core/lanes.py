@@ -79,8 +79,6 @@ class Lanes:
     `rates` are the buckets of fairness keys, None = no limit.
     """
 
-    keyed: Final = True
-
     def __init__(
         self,
         config: settings.PoolSettings,

@@ -33,8 +33,6 @@ def rank(task: tasks.Task, aging_ns: int) -> int:
 class Ready:
     """Tasks of one pool that are not delayed."""
 
-    keyed: Final = False
-
     def __init__(self, aging_ns: int = 0) -> None:
         self._aging_ns = aging_ns
         self._by_shape: dict[tasks.Shape, lazy_heap.LazyHeap[lazy_heap.Stay]] = {}

@@ -224,7 +224,7 @@ class TaskService:
         self._pump.check_open()
         pool, task = self._find(request.name)
         _check_etag(request, task)
-        reason = request.reason[:REASON_CHARS_MAX] or "cancelled by a client"
+        reason = _cancel_reason(request.reason)
         if not pool.cancel(task, reason, self._pump.now()):
             await self._settled(task)
             raise _wrong_state(request.name, f"has ended already: it is {task.state.name}")
@@ -239,7 +239,7 @@ class TaskService:
         """CancelTask for many; those that have ended are passed over."""
         self._pump.check_open()
         pool = self._submitting.pool_of(request.parent)
-        reason = request.reason[:REASON_CHARS_MAX] or "cancelled by a client"
+        reason = _cancel_reason(request.reason)
         verb = bulk.Verb(
             applies=lambda task: not (task.terminal or task.cancelling),
             act=lambda task, now: pool.cancel(task, reason, now),
@@ -304,6 +304,10 @@ class TaskService:
         self._pump.mark(pool)
         await self._pump.everything_durable()
         return empty_pb2.Empty()
+
+
+def _cancel_reason(said: str) -> str:
+    return said[:REASON_CHARS_MAX] or "cancelled by a client"
 
 
 def _check_etag(
