@@ -61,13 +61,13 @@ class Registry:
             raise errors.no_pool(f"{name} with uid {uid}")
         return pool
 
+    def of_name(self, name: str) -> tuple[pools.Pool, ...]:
+        """The pool of that name and deleted ones of before."""
+        return tuple(self._of_name.get(name, ()))
+
     def predecessors(self, pool: pools.Pool) -> list[pools.Pool]:
         """Deleted pools of its name whose retention has not ended, the one deleted last first."""
-        closed = [
-            each
-            for each in self._of_name.get(pool.name, ())
-            if each is not pool and each.closed_time
-        ]
+        closed = [each for each in self.of_name(pool.name) if each is not pool and each.closed_time]
         return sorted(closed, key=lambda each: each.closed_time, reverse=True)
 
     def restorable(self, pool: pools.Pool) -> pools.Pool | None:

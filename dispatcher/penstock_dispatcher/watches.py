@@ -101,9 +101,6 @@ class Watches:
     def __bool__(self) -> bool:
         return bool(self._of)
 
-    def __len__(self) -> int:
-        return sum(len(watching) for watching in self._of.values())
-
     def add(self, watch: Watch, durable_lsn: int) -> None:
         """From now on."""
         self._of.setdefault(watch.pool, set()).add(watch)

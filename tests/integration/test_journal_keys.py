@@ -66,17 +66,15 @@ async def test_what_may_run_again_has_the_keys_of_its_body(
         (b"\xff not a task", None, ("", "")),
     ]
     # More than a page, so that the last cases lie on another one.
-    for sequence in range(1, schema.MIGRATION_ROWS_MAX + 1):
+    for sequence in range(1, schema.PAGE_ROWS + 1):
         insert(version_3, sequence, body(), None)
-    first = schema.MIGRATION_ROWS_MAX + 1
+    first = schema.PAGE_ROWS + 1
     for sequence, (content, state, _) in enumerate(cases, first):
         insert(version_3, sequence, content, state)
     version_3.close()
     found = await accepted(tmp_path)
     keys = [(task.fairness_key, task.concurrency_key, task.slots) for task in found]
-    assert keys == [("", "", 1)] * schema.MIGRATION_ROWS_MAX + [
-        (*wanted, 1) for _, _, wanted in cases
-    ]
+    assert keys == [("", "", 1)] * schema.PAGE_ROWS + [(*wanted, 1) for _, _, wanted in cases]
     assert {task.token_min for task in found} == {5}, "nothing else has changed"
 
 

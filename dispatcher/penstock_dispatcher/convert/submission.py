@@ -127,10 +127,10 @@ def wait_ns(request: task_service_pb2.SubmitTaskRequest, config: settings.PoolSe
 
 
 def start_by(request: task_service_pb2.SubmitTaskRequest, now: int) -> int:
-    """By when the task of a checked request is to start, counted from the call; 0 = whenever."""
-    if request.HasField("max_queue_time"):
-        return now + times.duration_ns(request.max_queue_time)
-    return 0
+    """By when the task is to start, counted from the call, if the checked request has a
+    `max_queue_time`.
+    """
+    return now + times.duration_ns(request.max_queue_time)
 
 
 def _violations(

@@ -187,7 +187,7 @@ class Backlog:
     def startable_slots(self, now: int) -> int:
         """What the ready ones take that may start as far as their keys are concerned."""
         if isinstance(self._ready, lanes.Lanes):
-            return self._ready.startable_slots(now)
+            return self._ready.startable_slots(now, self.ready_slots)
         return self.ready_slots
 
     def ready_of(self, types: Collection[str]) -> Iterator[tasks.Task]:

@@ -98,9 +98,9 @@ class Lanes:
         self._tokenless: dict[str, dict[_Flow, None]] = {}
         """Parked flows by fairness key."""
         self._throttled = key_rates.Throttled()
-        self._of_capped = waiting_keys.WaitingKeys()
+        self._of_capped = waiting_keys.WaitingKeys() if self._cap else None
         """By concurrency key."""
-        self._of_limited = waiting_keys.WaitingKeys()
+        self._of_limited = None if rates is None else waiting_keys.WaitingKeys()
         """By fairness key."""
         self._now = 0
 
@@ -112,8 +112,10 @@ class Lanes:
         if self._shares is not None:
             share = self._shares.join(task.priority, task.fairness_key, task.slots)
         self._insert(task, share)
-        self._of_capped.add(task.concurrency_key, task.slots)
-        self._of_limited.add(task.fairness_key, task.slots)
+        if self._of_capped is not None:
+            self._of_capped.add(task.concurrency_key, task.slots)
+        if self._of_limited is not None:
+            self._of_limited.add(task.fairness_key, task.slots)
 
     def _insert(self, task: tasks.Task, share: fairness.Share | None) -> _Flow:
         shape = self._shapes.get(task.shape)
@@ -196,8 +198,10 @@ class Lanes:
     def _left(self, task: tasks.Task, lane: _Lane) -> None:
         if self._shares is not None:
             self._shares.leave(task.priority, task.fairness_key)
-        self._of_capped.remove(task.concurrency_key, task.slots)
-        self._of_limited.remove(task.fairness_key, task.slots)
+        if self._of_capped is not None:
+            self._of_capped.remove(task.concurrency_key, task.slots)
+        if self._of_limited is not None:
+            self._of_limited.remove(task.fairness_key, task.slots)
         self._drop_if_empty(lane)
 
     def _drop_if_empty(self, lane: _Lane) -> None:
@@ -306,17 +310,19 @@ class Lanes:
                     for entry in lane.tasks:
                         yield entry[3]
 
-    def startable_slots(self, now: int) -> int:
-        """What those tasks take that their keys let start at this moment, at most."""
+    def startable_slots(self, now: int, slots: int) -> int:
+        """What those tasks take that their keys let start at this moment, at most. `slots`: what
+        all of them take.
+        """
         in_flight, cap, rates = self._in_flight, self._cap, self._rates
-
-        def under_cap(key: str) -> int:
-            return cap - in_flight.of(key) if cap and key else NO_CAP
-
-        def with_token(key: str) -> int:
-            return NO_CAP if rates is None else rates.available(key, now)
-
-        return min(self._of_capped.startable(under_cap), self._of_limited.startable(with_token))
+        if self._of_capped is not None:
+            slots = min(
+                slots,
+                self._of_capped.startable(lambda key: cap - in_flight.of(key) if key else NO_CAP),
+            )
+        if self._of_limited is not None and rates is not None:
+            slots = min(slots, self._of_limited.startable(lambda key: rates.available(key, now)))
+        return slots
 
     def of(self, types: Collection[str]) -> Iterator[tasks.Task]:
         """Tasks of those types, in no order."""

@@ -247,17 +247,7 @@ class Ledger:
         task.failure = failure or task.failure
         task.not_before = now + delay_ns if delay_ns else 0
         task.state = tasks.TaskState.DELAYED if delay_ns else tasks.TaskState.PENDING
-        task.lsn = self.log.append(
-            records.TaskRequeued(
-                self.pool_uid,
-                task.sequence,
-                task.id,
-                task.attempt,
-                task.worker_losses,
-                task.not_before,
-                task.failure,
-            )
-        )
+        task.lsn = self.log.append(records.requeued(self.pool_uid, task))
         self.commit_then_queue(task, effects.TaskChanged(task, previous, task.state))
 
     def oldest_create_time(self) -> int:

@@ -79,6 +79,19 @@ class TaskRequeued(NamedTuple):
     failure: tasks.Failure | None
 
 
+def requeued(pool_uid: str, task: tasks.Task) -> TaskRequeued:
+    """How the task waits."""
+    return TaskRequeued(
+        pool_uid,
+        task.sequence,
+        task.id,
+        task.attempt,
+        task.worker_losses,
+        task.not_before,
+        task.failure,
+    )
+
+
 class TaskRedriven(NamedTuple):
     """It had ended, and waits again as if it had never started: no attempts, no losses, and no time
     to start by. Tokens of before are less than `token_min`.

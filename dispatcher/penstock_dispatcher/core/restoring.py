@@ -13,7 +13,6 @@ that the pool would not keep is left where it is.
 """
 
 import enum
-from typing import Any
 
 from penstock_dispatcher.core import afterlife, effects, idempotency, records
 from penstock_dispatcher.core import pool as pools
@@ -110,16 +109,10 @@ def move(task: tasks.Task, *, closed: pools.Pool, pool: pools.Pool, now: int) ->
 
 
 def _accepted(task: tasks.Task, pool_uid: str) -> records.TaskAccepted:
-    made: records.TaskAccepted = _record(
-        records.TaskAccepted,
-        task,
-        pool_uid=pool_uid,
-        task_id=task.id,
-        size=task.size - len(task.checkpoint),
-        not_before=task.schedule_time,
-        token_min=task.fencing_token,
+    """As it was submitted: what has become of it since is said beside."""
+    return records.accepted(pool_uid, task)._replace(
+        size=task.size - len(task.checkpoint), not_before=task.schedule_time
     )
-    return made
 
 
 def _checkpoint(task: tasks.Task, pool_uid: str) -> records.TaskCheckpointed | None:
@@ -130,20 +123,9 @@ def _checkpoint(task: tasks.Task, pool_uid: str) -> records.TaskCheckpointed | N
 
 def _change(task: tasks.Task, pool_uid: str) -> records.TaskRequeued | records.TaskEnded | None:
     """What had become of it; None = nothing that its first record does not say."""
-    kind: type[records.TaskEnded | records.TaskRequeued] = records.TaskRequeued
     if task.terminal:
-        kind = records.TaskEnded
-    elif not (task.attempt or task.worker_losses or task.failure) and (
-        task.not_before == task.schedule_time
-    ):
-        return None
-    made: records.TaskEnded | records.TaskRequeued = _record(
-        kind, task, pool_uid=pool_uid, task_id=task.id
-    )
-    return made
-
-
-def _record(kind: type[Any], task: tasks.Task, **others: Any) -> Any:
-    """Fields that are called as the task's are those: so one that is added goes along."""
-    same = {name: getattr(task, name) for name in kind._fields if name not in others}
-    return kind(**same, **others)
+        return records.ended(pool_uid, task)
+    put_off = task.not_before != task.schedule_time
+    if task.attempt or task.worker_losses or task.failure or put_off:
+        return records.requeued(pool_uid, task)
+    return None

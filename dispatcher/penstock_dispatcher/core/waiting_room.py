@@ -227,19 +227,20 @@ class WaitingRoom:
         """Answer those who have waited long enough; call `let_in` first."""
         while (head := self._deadlines.head()) is not None and head[0] <= now:
             waiter = head[2]
-            seconds = waiter.wait_ns / units.SECOND
-            text = f"no room came free within {seconds:g} s: {self._book.waiting} tasks are waiting"
-            key = waiter.wanted.fairness_key
-            if key:
-                text += f", {self._book.by_key.of(key)} of its fairness key"
             self.leave(waiter)
-            late = None
             if 0 < waiter.wanted.start_by <= now:
-                late = self._book.forecast.out_of_time(waiter.wanted, now)
-            if late is not None:
                 self._book.refused_total += 1
-            answer = late or self.refuse(waiter.wanted, _Reason.ADMISSION_TIMEOUT, text, now)
+                answer = self._book.forecast.out_of_time(waiter.wanted, now)
+            else:
+                text = self._in_vain(waiter)
+                answer = self.refuse(waiter.wanted, _Reason.ADMISSION_TIMEOUT, text, now)
             self._answer(waiter, answer)
+
+    def _in_vain(self, waiter: admission.Waiter) -> str:
+        seconds = waiter.wait_ns / units.SECOND
+        text = f"no room came free within {seconds:g} s: {self._book.waiting} tasks are waiting"
+        key = waiter.wanted.fairness_key
+        return f"{text}, {self._book.by_key.of(key)} of its fairness key" if key else text
 
     def take_all(self) -> list[admission.Waiter]:
         """Everybody leaves, in the order of the deadlines; the caller answers them."""

@@ -132,12 +132,16 @@ class RowWriter:
         )
 
     def _seal_task(self, key: int) -> None:
-        """Sum up both rows of a task again, after something in them has changed in place."""
+        """Sum up a task's row again, after something in it has changed in place."""
         run = self._connection.execute
         row = run("SELECT * FROM tasks WHERE key = ?", (key,)).fetchone()
         if row is not None:
             found, _ = sums.task(row[: sums.TASK_COLUMNS])
             run("UPDATE tasks SET row_sum = ? WHERE key = ?", (found, key))
+
+    def _seal_change(self, key: int) -> None:
+        """The same for what became of it."""
+        run = self._connection.execute
         row = run("SELECT * FROM changes WHERE key = ?", (key,)).fetchone()
         if row is not None:
             found = sums.change(row[: sums.CHANGE_COLUMNS])
@@ -197,6 +201,7 @@ class RowWriter:
             (record.not_before, key, WAITS),
         )
         self._seal_task(key)
+        self._seal_change(key)
 
     def task_cancelling(self, record: records.TaskCancelling) -> None:
         """Replaces what became of it before."""

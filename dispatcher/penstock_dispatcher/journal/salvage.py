@@ -8,15 +8,14 @@ back; the mark is set to what is there.
 Not salvaged: the epochs. With a lower one than before, workers of before would outrank new leases.
 """
 
+import itertools
 import sqlite3
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any
 
 from penstock_dispatcher.journal import schema, sums
 
-PAGE_ROWS: Final = 1_000
 _Told = Callable[[str], None]
-_Sums = Callable[[tuple[Any, ...]], Any]
 
 
 def leave_out_damaged(connection: sqlite3.Connection, told: _Told) -> None:
@@ -26,9 +25,8 @@ def leave_out_damaged(connection: sqlite3.Connection, told: _Told) -> None:
     try:
         for table, columns in schema.SMALL_TABLES.items():
             _small(connection, table, columns, told)
-        _keyed(connection, "tasks", (sums.TASK_COLUMNS, sums.task), told)
-        _keyed(connection, "changes", (sums.CHANGE_COLUMNS, sums.change), told)
-        _keyed(connection, "requests", (sums.REQUEST_COLUMNS, sums.request), told)
+        for table in ("tasks", "changes", "requests"):
+            _keyed(connection, table, told)
         _orphans(connection, told)
         connection.execute(
             "UPDATE sqlite_sequence SET seq = max("
@@ -56,21 +54,9 @@ def _readable(row: list[Any]) -> str:
     return ascii([value for value in row if not isinstance(value, bytes)])
 
 
-def _rows(connection: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
-    after = -1
-    while page := connection.execute(
-        f"SELECT * FROM {table} WHERE key > ? ORDER BY key LIMIT {PAGE_ROWS}",  # noqa: S608
-        (after,),
-    ).fetchall():
-        after = page[-1][0]
-        yield from page
-
-
-def _keyed(
-    connection: sqlite3.Connection, table: str, summed: tuple[int, _Sums], told: _Told
-) -> None:
-    columns, sums_of = summed
-    for row in _rows(connection, table):
+def _keyed(connection: sqlite3.Connection, table: str, told: _Told) -> None:
+    columns, sums_of = schema.KEYED_TABLES[table]
+    for row in itertools.chain.from_iterable(schema.pages(connection, table)):
         given = row[columns:]
         if not sums.fits(sums_of, row[:columns], given if len(given) > 1 else given[0]):
             key = row[0]

@@ -11,7 +11,7 @@ A request id lives in its task's row, and moves to `requests` when that row is d
 
 import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from google.protobuf import message
@@ -22,8 +22,8 @@ from penstock_dispatcher.journal import sums
 
 APPLICATION_ID: Final = 0x50454E53  # "PENS"
 SEQUENCE_BITS: Final = 40
-MIGRATION_ROWS_MAX: Final = 64
-"""Tasks in memory at once while a file is brought up to date; each may have a large payload."""
+PAGE_ROWS: Final = 64
+"""Rows in memory at once while all of them are looked at; each may have a large payload."""
 
 _VERSION_1: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -88,7 +88,7 @@ def _know_keys(connection: sqlite3.Connection) -> None:
         page = connection.execute(
             "SELECT t.key, t.body FROM tasks t LEFT JOIN changes c ON c.key = t.key"
             " WHERE t.key > ? AND c.state IS NOT ? ORDER BY t.key LIMIT ?",
-            (after, tasks.TaskState.SUCCEEDED.value, MIGRATION_ROWS_MAX),
+            (after, tasks.TaskState.SUCCEEDED.value, PAGE_ROWS),
         ).fetchall()
         if not page:
             return
@@ -113,19 +113,20 @@ def _know_checkpoints(connection: sqlite3.Connection) -> None:
 
 def _know_sums(connection: sqlite3.Connection) -> None:
     """Sums for rows, and the number of commits. Rows of before are believed, and get theirs."""
-    for table in (
-        *("tasks", "changes", "requests", "checkpoints"),
-        *("pools", "sessions", "drained", "purged"),
-    ):
+    for table in (*KEYED_TABLES, *SMALL_TABLES):
         connection.execute(f"ALTER TABLE {table} ADD COLUMN row_sum INTEGER NOT NULL DEFAULT 0")
     connection.execute("ALTER TABLE tasks ADD COLUMN request_sum INTEGER NOT NULL DEFAULT 0")
-    _fill(connection, "tasks", "row_sum = ?, request_sum = ?", sums.TASK_COLUMNS, sums.task)
-    _fill(connection, "changes", "row_sum = ?", sums.CHANGE_COLUMNS, sums.change)
-    _fill(connection, "requests", "row_sum = ?", sums.REQUEST_COLUMNS, sums.request)
-    _fill(connection, "checkpoints", "row_sum = ?", sums.CHECKPOINT_COLUMNS, sums.row)
-    for table, columns in SMALL_TABLES.items():
-        names = ", ".join(columns)
-        same = " AND ".join(f"{name} IS ?" for name in columns)
+    for table, (columns, sums_of) in KEYED_TABLES.items():
+        wanted = "row_sum = ?, request_sum = ?" if table == "tasks" else "row_sum = ?"
+        for page in pages(connection, table):
+            found = [(sums_of(row[:columns]), row[0]) for row in page]
+            connection.executemany(
+                f"UPDATE {table} SET {wanted} WHERE key = ?",  # noqa: S608 - our names
+                [(*(each if isinstance(each, tuple) else (each,)), key) for each, key in found],
+            )
+    for table, small in SMALL_TABLES.items():
+        names = ", ".join(small)
+        same = " AND ".join(f"{name} IS ?" for name in small)
         for row in connection.execute(f"SELECT {names} FROM {table}").fetchall():  # noqa: S608
             connection.execute(
                 f"UPDATE {table} SET row_sum = ? WHERE {same}",  # noqa: S608 - our names
@@ -135,24 +136,17 @@ def _know_sums(connection: sqlite3.Connection) -> None:
     seal_epochs(connection)
 
 
-def _fill(
-    connection: sqlite3.Connection,
-    table: str,
-    wanted: str,
-    columns: int,
-    sums_of: Callable[[tuple[Any, ...]], Any],
-) -> None:
+def pages(connection: sqlite3.Connection, table: str) -> Iterator[list[tuple[Any, ...]]]:
+    """All rows of a keyed table, in their order, `PAGE_ROWS` at a time; they may be changed and
+    deleted meanwhile.
+    """
     after = -1
     while page := connection.execute(
-        f"SELECT * FROM {table} WHERE key > ? ORDER BY key LIMIT {FILL_ROWS}",  # noqa: S608
+        f"SELECT * FROM {table} WHERE key > ? ORDER BY key LIMIT {PAGE_ROWS}",  # noqa: S608
         (after,),
     ).fetchall():
         after = page[-1][0]
-        found = [(sums_of(row[:columns]), row[0]) for row in page]
-        connection.executemany(
-            f"UPDATE {table} SET {wanted} WHERE key = ?",  # noqa: S608 - our names
-            [(*(each if isinstance(each, tuple) else (each,)), key) for each, key in found],
-        )
+        yield page
 
 
 def seal_epochs(connection: sqlite3.Connection) -> None:
@@ -169,7 +163,15 @@ SMALL_TABLES: Final = {
     "purged": ("id",),
 }
 """Tables whose rows are summed up by `sums.row`, and the columns in the sum."""
-FILL_ROWS: Final = 1_000
+KEYED_TABLES: Final[dict[str, tuple[int, Callable[[tuple[Any, ...]], Any]]]] = {
+    "tasks": (sums.TASK_COLUMNS, sums.task),
+    "changes": (sums.CHANGE_COLUMNS, sums.change),
+    "requests": (sums.REQUEST_COLUMNS, sums.request),
+    "checkpoints": (sums.CHECKPOINT_COLUMNS, sums.row),
+}
+"""Tables by task: how many columns are in the sum, and what sums them up; the sum, or both of
+them, comes after those.
+"""
 
 MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     _create,

@@ -65,25 +65,25 @@ async def refuse(context: _Context, refusal: errors.Refusal) -> NoReturn:
 def answered(handler: _Handler[_S, _R]) -> _Handler[_S, _R]:
     """See the module's docstring."""
     name = handler.__name__
+    work = _limited(name, handler) if name in limits.LIMITS else handler
 
     @functools.wraps(handler)
     async def call(service: _S, request: Any, context: Any) -> _R:
         with service.calls.opened(name):
             try:
-                return await handler(service, request, context)
+                return await work(service, request, context)
             except errors.Refusal as refusal:
                 await refuse(context, refusal)
 
-    @functools.wraps(handler)
-    async def limited(service: _S, request: Any, context: Any) -> _R:
-        with service.calls.opened(name):
-            try:
-                with service.calls.limited[name].by(auth.caller(context.peer())):
-                    return await handler(service, request, context)
-            except errors.Refusal as refusal:
-                await refuse(context, refusal)
+    return call
 
-    return limited if name in limits.LIMITS else call
+
+def _limited(name: str, handler: _Handler[_S, _R]) -> _Handler[_S, _R]:
+    async def call(service: _S, request: Any, context: Any) -> _R:
+        with service.calls.limited[name].by(auth.caller(context.peer())):
+            return await handler(service, request, context)
+
+    return call
 
 
 _MAKE = {

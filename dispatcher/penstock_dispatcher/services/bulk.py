@@ -11,12 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from penstock_dispatcher import errors, pump
-from penstock_dispatcher.convert import names
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.services import listing
 
-NAMES_MAX: Final = 1_000
 SAMPLE_MAX: Final = 100
 """Names in an answer."""
 STEP_TASKS: Final = 250
@@ -54,18 +52,7 @@ def selected(
     if not task_names:
         matches = listing.task_filter("" if query.strip() == EVERY else query)
         return list(pool.book.tasks.values()), matches
-    if len(task_names) > NAMES_MAX:
-        raise errors.invalid("names", f"must be at most {NAMES_MAX}")
-    found = {}
-    for name in task_names:
-        child = names.task(name, "names")
-        if child.pool != pool.name:
-            raise errors.invalid("names", f"must be tasks of {pool.name}, {name[:256]!r} is not")
-        task = pool.book.tasks.get(child.id)
-        if task is None:
-            raise errors.no_task(name)
-        found[task.id] = task
-    return list(found.values()), lambda _: True
+    return list(listing.named(pool, task_names).values()), lambda _: True
 
 
 async def run(

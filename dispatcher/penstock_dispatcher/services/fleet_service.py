@@ -244,10 +244,9 @@ class _Sync:
         cause = f"its pod ended: {gone.reason[:200] or 'unknown reason'}"
         if gone.exit_code:
             cause += f", exit code {gone.exit_code}"
-        for pool in self._pump.registry.by_uid.values():
-            if pool.name == gone.pool:
-                pool.fleet.gone(gone.pod_uid, cause, self._pump.now())
-                self._pump.mark(pool)
+        for pool in self._pump.registry.of_name(gone.pool):
+            pool.fleet.gone(gone.pod_uid, cause, self._pump.now())
+            self._pump.mark(pool)
 
     async def write(self, context: Any) -> None:
         """Demand, from the end of the first list on."""

@@ -9,17 +9,21 @@ import array
 import asyncio
 import bisect
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from google.protobuf import message
 
 from penstock.v1 import task_pb2
 from penstock_dispatcher import errors
+from penstock_dispatcher.convert import names
+from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
 
 PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1_000
+NAMES_MAX: Final = 1_000
+"""Tasks that one call may name."""
 LOOKED_AT_MAX: Final = 20_000
 STEP_TASKS: Final = 500
 """Tasks looked at in one go; then others have their turn."""
@@ -52,6 +56,22 @@ def position(page_token: str) -> int:
         return int(page_token, 16)
     except ValueError:
         raise errors.invalid("page_token", "must come from the page before") from None
+
+
+def named(pool: pools.Pool, task_names: Sequence[str]) -> dict[str, tasks.Task]:
+    """The pool's tasks of those names, each once, by id. Raises Refusal."""
+    if len(task_names) > NAMES_MAX:
+        raise errors.invalid("names", f"must be at most {NAMES_MAX}")
+    found = {}
+    for name in task_names:
+        child = names.task(name, "names")
+        if child.pool != pool.name:
+            raise errors.invalid("names", f"must be tasks of {pool.name}, {name[:256]!r} is not")
+        task = pool.book.tasks.get(child.id)
+        if task is None:
+            raise errors.no_task(name)
+        found[task.id] = task
+    return found
 
 
 class Order:
@@ -108,7 +128,11 @@ class Order:
                 # Made anew beside the old ones: others may be in the middle of a page.
                 sequences, ids = array.array("q"), []
             last = sequences[-1] if sequences else -1
-            there = list(by_id.values())
+            newest = next(reversed(by_id.values()), None)
+            # Only the end of it, which is what may have come since: others wait meanwhile.
+            coming = 0 if newest is None else max(0, newest.sequence - last)
+            there = list(itertools.islice(reversed(by_id.values()), coming))
+            there.reverse()
             begin = bisect.bisect_right(there, last, key=lambda task: task.sequence)
             for first in range(begin, len(there), CAUGHT_UP_TASKS):
                 part = there[first : first + CAUGHT_UP_TASKS]

@@ -23,14 +23,14 @@ async def restore(
     """Move every task that may move, or count them. Raises Refusal, also in the middle: what moved
     until then has moved.
     """
-    _check_admits(pool)
+    submitting.check_admits(pool)
     closed = _closed(pump_, pool, request.from_uid)
     answer = pool_service_pb2.RestorePoolResponse(from_uid=closed.config.uid)
     there = list(closed.book.tasks.values())
     for start in range(0, len(there), STEP_TASKS):
         if not _is_closed(pump_, closed):
             break  # its retention is over, or somebody opened it again: then it keeps the rest
-        _check_admits(pool)
+        submitting.check_admits(pool)
         now = pump_.now()
         for task in there[start : start + STEP_TASKS]:
             match restoring.judge(task, closed=closed, pool=pool, now=now):
@@ -55,12 +55,6 @@ async def restore(
         uid, count = closed.config.uid, answer.restored_count
         _log.info("pool %s: %d tasks restored from the deleted one (%s)", pool.name, count, uid)
     return answer
-
-
-def _check_admits(pool: pools.Pool) -> None:
-    refusal = pool.shut("")
-    if refusal is not None:
-        raise submitting.refusal_of(refusal, pool)
 
 
 def _is_closed(pump_: pump.Pump, closed: pools.Pool) -> bool:

@@ -66,8 +66,9 @@ class Submitting:
         self, pool: pools.Pool, request: task_service_pb2.SubmitTaskRequest
     ) -> tasks.Submission:
         wanted = submission.submission(request, pool.config, self._ids)
-        start_by = submission.start_by(request, self._pump.now())
-        return wanted._replace(start_by=start_by) if start_by else wanted
+        if request.HasField("max_queue_time"):
+            return wanted._replace(start_by=submission.start_by(request, self._pump.now()))
+        return wanted
 
     async def decide_one(
         self, pool: pools.Pool, request: task_service_pb2.SubmitTaskRequest
@@ -209,6 +210,13 @@ def check_batch(request: task_service_pb2.BatchSubmitTasksRequest) -> None:
     for number, single in enumerate(request.requests):
         if single.validate_only:
             raise errors.invalid(f"requests[{number}].validate_only", "must be unset in a batch")
+
+
+def check_admits(pool: pools.Pool, task_id: str = "") -> None:
+    """Raises Refusal if the pool takes no task at all, `task_id` or any."""
+    refusal = pool.shut(task_id)
+    if refusal is not None:
+        raise refusal_of(refusal, pool)
 
 
 def refusal_of(decision: admission.Admission, pool: pools.Pool) -> errors.Refusal:

@@ -259,9 +259,7 @@ class TaskService:
         """Queue a task that failed again, at its old place in the order."""
         self._pump.check_admission()
         pool, task = await self._find_settled(request.name)
-        refusal = pool.shut(task.id)
-        if refusal is not None:
-            raise submitting.refusal_of(refusal, pool)
+        submitting.check_admits(pool, task.id)
         if not afterlife.redrive(pool.book, task):
             raise _wrong_state(
                 request.name, f"is {task.state.name}: only FAILED and DEAD_LETTERED can be retried"
@@ -279,9 +277,7 @@ class TaskService:
         pool = self._submitting.pool_of(request.parent)
 
         def act(task: tasks.Task, _: int) -> None:
-            refusal = pool.shut(task.id)
-            if refusal is not None:
-                raise submitting.refusal_of(refusal, pool)
+            submitting.check_admits(pool, task.id)
             afterlife.redrive(pool.book, task)
 
         verb = bulk.Verb(applies=lambda task: task.state in afterlife.REDRIVABLE, act=act)

@@ -5,12 +5,10 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from penstock.v1 import task_service_pb2
-from penstock_dispatcher import auth, errors, pump, watches
+from penstock_dispatcher import auth, pump, watches
 from penstock_dispatcher.convert import names, times
-from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.services import listing
 
-NAMES_MAX: Final = 1_000
 LOOKED_AT_MAX: Final = 1_000
 """Tasks in one go; then others have their turn."""
 
@@ -21,7 +19,7 @@ async def watch(
     """One stream, until its caller has enough or it is cut off. Raises Refusal."""
     pool = pump_.registry.named(request.parent)
     auth.check_namespace(names.namespace_of(request.parent))
-    ids = _ids(request, pool)
+    ids = frozenset(listing.named(pool, request.names))
     made = watches.Watch(pool, ids, listing.task_filter(request.filter))
     news = None
     if request.resume_token:
@@ -36,20 +34,6 @@ async def watch(
         await made.run(context.write, first=first)
     finally:
         pump_.watches.remove(made)
-
-
-def _ids(request: task_service_pb2.WatchTasksRequest, pool: pools.Pool) -> frozenset[str]:
-    if len(request.names) > NAMES_MAX:
-        raise errors.invalid("names", f"must be at most {NAMES_MAX}")
-    found = set()
-    for name in request.names:
-        child = names.task(name)
-        if child.pool != pool.name:
-            raise errors.invalid("names", f"must be tasks of {pool.name}, {name[:256]!r} is not")
-        if child.id not in pool.book.tasks:
-            raise errors.no_task(name)
-        found.add(child.id)
-    return frozenset(found)
 
 
 async def _news(
