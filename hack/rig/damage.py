@@ -58,7 +58,7 @@ def _tasks(draw: random.Random, pool: str, numbers: range, sizes: tuple[int, ...
 
 
 async def fill(journal: sqlite.SqliteJournal, *, seed: int, moved: bool) -> None:
-    """Some of everything: waiting, ended and deleted tasks, request ids, workers, a purged pool.
+    """Some of everything: waiting, ended and deleted tasks, checkpoints, request ids, workers, a purged pool.
     `moved`: most of it lies in the file; otherwise the log holds all of it.
     """
     draw = random.Random(seed)
@@ -79,6 +79,7 @@ async def fill(journal: sqlite.SqliteJournal, *, seed: int, moved: bool) -> None
                     records.SessionOpened(uid, f"session-{name}", f"pod-{name}", f"pod-uid-{name}"),
                     records.WorkerDrained(uid, f"gone-{name}"),
                     records.TaskRequeued(uid, 60 + number, f"t{60 + number}", 1, 2, 3, None),
+                    records.TaskCheckpointed(uid, 60 + number, f"t{60 + number}", b"half way"),
                 ]
             )
         if moved:

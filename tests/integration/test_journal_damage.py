@@ -1,5 +1,6 @@
 """A damaged journal is loaded with exactly what was acknowledged, or refused with what to do."""
 
+import dataclasses
 import pathlib
 import shutil
 import sqlite3
@@ -66,6 +67,8 @@ ROWS = [
     ("changes", "key = key + 1000"),
     ("requests", "task_id = 't0'"),
     ("requests", "time = 0"),
+    ("checkpoints", "checkpoint = x''"),
+    ("checkpoints", "key = key + 20"),
     ("pools", "config = x''"),
     ("pools", "paused = 0"),
     ("sessions", "pod_uid = 'other'"),
@@ -135,6 +138,32 @@ async def test_salvage_leaves_out_what_is_damaged_and_nothing_else(
     _, again = await damage.load(folder)
     assert again == found
     assert caplog.text == ""
+    # Nothing is left of what is gone, nor found by whoever gets its place.
+    connection = sqlite3.connect(folder / sqlite.FILE_NAME)
+    for belongs in ("changes", "checkpoints"):
+        lost = f"SELECT key FROM {belongs} WHERE key NOT IN (SELECT key FROM tasks)"
+        assert connection.execute(lost).fetchall() == []
+    connection.close()
+
+
+async def test_salvage_leaves_out_a_checkpoint_and_keeps_its_task(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = await damage.crashed_folder(tmp_path, seed=1, moved=True)
+    _, sound = await damage.load(shutil.copytree(folder, tmp_path / "sound"))
+    connection = sqlite3.connect(folder / sqlite.FILE_NAME)
+    (key,) = connection.execute("SELECT min(key) FROM checkpoints").fetchone()
+    connection.execute("UPDATE checkpoints SET checkpoint = x'00' WHERE key = ?", (key,))
+    connection.commit()
+    connection.close()
+    _, found = await damage.load(folder, salvage=True)
+    assert found == [
+        dataclasses.replace(one, checkpoint=b"") if one.key == key else one for one in sound
+    ]
+    assert found != sound
+    assert "left out: a row of checkpoints: namespaces/a/pools/p0/tasks/t60" in caplog.text
+    _, again = await damage.load(folder)
+    assert again == found
 
 
 async def test_salvage_goes_on_without_the_end_of_the_log(

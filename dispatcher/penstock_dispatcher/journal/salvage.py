@@ -1,8 +1,9 @@
 """`--salvage`: leave out of a damaged journal what is not sound, and say of each part what it was.
 
 For a file whose structure is whole: rows whose sum does not fit are deleted. A task goes together
-with its outcome: if either is damaged nobody knows whether it may still run. What hangs on a pool
-that is damaged or missing goes with it. The end of the log, if it is missing, cannot be brought
+with its outcome: if either is damaged nobody knows whether it may still run. Without a checkpoint
+of its own it stays: its next attempt begins anew. What hangs on a pool that is damaged or missing
+goes with it. The end of the log, if it is missing, cannot be brought
 back; the mark is set to what is there.
 
 Not salvaged: the epochs. With a lower one than before, workers of before would outrank new leases.
@@ -11,10 +12,12 @@ Not salvaged: the epochs. With a lower one than before, workers of before would 
 import itertools
 import sqlite3
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from penstock_dispatcher.journal import schema, sums
 
+_WHOLE: Final = ("tasks", "changes")
+"""Rows of a task that go together."""
 _Told = Callable[[str], None]
 
 
@@ -25,7 +28,7 @@ def leave_out_damaged(connection: sqlite3.Connection, told: _Told) -> None:
     try:
         for table, columns in schema.SMALL_TABLES.items():
             _small(connection, table, columns, told)
-        for table in ("tasks", "changes", "requests"):
+        for table in schema.KEYED_TABLES:
             _keyed(connection, table, told)
         _orphans(connection, told)
         connection.execute(
@@ -61,7 +64,7 @@ def _keyed(connection: sqlite3.Connection, table: str, told: _Told) -> None:
         if not sums.fits(sums_of, row[:columns], given if len(given) > 1 else given[0]):
             key = row[0]
             told(f"a row of {table}: {_task(connection, key)}")
-            for each in (table,) if table == "requests" else ("tasks", "changes"):
+            for each in _WHOLE if table in _WHOLE else (table,):
                 connection.execute(f"DELETE FROM {each} WHERE key = ?", (key,))  # noqa: S608
 
 
@@ -82,6 +85,7 @@ def _orphans(connection: sqlite3.Connection, told: _Told) -> None:
         ("tasks", of_no_pool),
         ("requests", of_no_pool),
         ("changes", "NOT EXISTS (SELECT 1 FROM tasks WHERE key = changes.key)"),
+        ("checkpoints", "NOT EXISTS (SELECT 1 FROM tasks WHERE key = checkpoints.key)"),
     ):
         count = connection.execute(f"DELETE FROM {table} WHERE {lost}").rowcount  # noqa: S608
         if count:
