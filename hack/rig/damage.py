@@ -58,7 +58,8 @@ def _tasks(draw: random.Random, pool: str, numbers: range, sizes: tuple[int, ...
 
 
 async def fill(journal: sqlite.SqliteJournal, *, seed: int, moved: bool) -> None:
-    """Some of everything: waiting, ended and deleted tasks, checkpoints, request ids, workers, a purged pool.
+    """Some of everything: waiting, ended and deleted tasks, checkpoints, request ids, workers, a
+    purged pool.
     `moved`: most of it lies in the file; otherwise the log holds all of it.
     """
     draw = random.Random(seed)
