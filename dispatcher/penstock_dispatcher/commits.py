@@ -113,9 +113,9 @@ class Commits:
                 await self._gathered.wait()
                 self._gathered.clear()
                 while self._queue:
-                    batch = self._next_batch()
-                    await self._commit(batch)
-                    self.durable_lsn += len(batch)
+                    # No name for the batch: it would stay in memory until there is another one.
+                    count = await self._commit(self._next_batch())
+                    self.durable_lsn += count
                     self._release()
                     self._committed()
                 self._idle.set()
@@ -134,7 +134,8 @@ class Commits:
             batch.append(queue.popleft())
         return batch
 
-    async def _commit(self, batch: list[records.Record]) -> None:
+    async def _commit(self, batch: list[records.Record]) -> int:
+        """Returns how many records are durable by that."""
         while True:
             try:
                 await self._journal.append(batch)
@@ -144,7 +145,7 @@ class Commits:
                 await self._journal.compact(0)
             else:
                 self.stuck = False
-                return
+                return len(batch)
 
     def _release(self) -> None:
         while self._groups and self._groups[0].last <= self.durable_lsn:
