@@ -78,7 +78,9 @@ class Attempts(abc.ABC, Generic[_A]):
             grace_seconds=grace_seconds,
         )
         self._attempts[attempt.lease_id] = attempt
-        attempt.task.told.listen(functools.partial(self._told, attempt))
+        # By its lease id: a listener that held the attempt would close a circle, and keep each task
+        # until the cyclic collector runs.
+        attempt.task.told.listen(functools.partial(self._told, attempt.home, attempt.lease_id))
         if self.announces and logger.isEnabledFor(logging.INFO):
             logger.info(
                 "task started task=%s lease=%s attempt=%d type=%s",
@@ -112,7 +114,7 @@ class Attempts(abc.ABC, Generic[_A]):
         self._interrupt(attempt)
 
     def _finish(self, attempt: _A, outcome: wire.TaskOutcome, seconds: float) -> None:
-        self._pass_on(attempt)
+        self._pass_on(attempt.lease_id)
         if self._attempts.pop(attempt.lease_id, None) is None:
             return
         if attempt.timer is not None:
@@ -129,16 +131,17 @@ class Attempts(abc.ABC, Generic[_A]):
             )
         self._on_end(attempt.lease_id, outcome)
 
-    def _pass_on(self, attempt: _A) -> None:
-        progress = attempt.task.told.take()
-        if progress is not None and attempt.lease_id in self._attempts:
-            self._on_progress(attempt.lease_id, progress)
+    def _pass_on(self, lease_id: str) -> None:
+        attempt = self._attempts.get(lease_id)
+        progress = None if attempt is None else attempt.task.told.take()
+        if progress is not None:
+            self._on_progress(lease_id, progress)
 
     # ------------------------------------------------------------ in any thread
 
-    def _told(self, attempt: _A) -> None:
+    def _told(self, home: handoff.Handoff, lease_id: str) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
-            attempt.home.call(self._pass_on, attempt)
+            home.call(self._pass_on, lease_id)
 
     def _report(self, attempt: _A, outcome: wire.TaskOutcome) -> None:
         seconds = time.monotonic() - attempt.began
