@@ -81,7 +81,7 @@ class Attempts(abc.ABC, Generic[_A]):
         # By its lease id: a listener that held the attempt would close a circle, and keep each task
         # until the cyclic collector runs.
         attempt.task.told.listen(functools.partial(self._told, attempt.home, attempt.lease_id))
-        if self.announces and logger.isEnabledFor(logging.INFO):
+        if self.announces:
             logger.info(
                 "task started task=%s lease=%s attempt=%d type=%s",
                 attempt.task.name,
@@ -177,7 +177,7 @@ class Attempts(abc.ABC, Generic[_A]):
 
 def task_of(assignment: wire.Assignment) -> tasks.Task:
     """What a handler is given."""
-    message, lease, deadline = assignment.task, assignment.lease, assignment.deadline
+    message, lease = assignment.task, assignment.lease
     return tasks.Task(
         payload=message.payload,
         name=lease.task or message.name,
@@ -187,9 +187,7 @@ def task_of(assignment: wire.Assignment) -> tasks.Task:
         labels=dict(message.labels),
         trace_context=dict(message.trace_context),
         deadline=(
-            float(deadline.seconds + deadline.nanos / 1e9)
-            if assignment.HasField("deadline")
-            else None
+            outcomes.seconds(assignment.deadline) if assignment.HasField("deadline") else None
         ),
         slots=max(1, message.slots),
         checkpoint=assignment.checkpoint,
