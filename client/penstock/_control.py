@@ -48,9 +48,8 @@ def update(
     etag: str,
 ) -> Update:
     """Other terms for a task that waits. Raises ValueError if nothing is to be changed."""
-    task = task_pb2.Task(name=name, etag=etag)
-    request = task_service_pb2.UpdateTaskRequest()
-    paths = request.update_mask.paths
+    request = task_service_pb2.UpdateTaskRequest(task=task_pb2.Task(name=name, etag=etag))
+    task, paths = request.task, request.update_mask.paths
     if not isinstance(priority, Keep):
         paths.append("priority")
         if priority is not None:
@@ -63,7 +62,6 @@ def update(
             getattr(task, field).CopyFrom(_times.to_timestamp(value, name=field))
     if not paths:
         raise ValueError("nothing is to be changed: give a priority, schedule_time or expire_time")
-    request.task.CopyFrom(task)
     return _calls.Call(_calls.TASKS + "UpdateTask", request, task_pb2.Task, _task.from_wire)
 
 

@@ -169,25 +169,15 @@ def pool_from_wire(message: pool_service_pb2.Pool) -> PoolInfo:
         dead_lettered=stats.dead_lettered,
         pending_bytes=stats.pending_bytes,
         pending_by_priority=dict(sorted(stats.pending_by_priority.items(), reverse=True)),
-        oldest_pending_time=(
-            _times.from_timestamp(stats.oldest_pending_time)
-            if stats.HasField("oldest_pending_time")
-            else None
-        ),
+        oldest_pending_time=_times.moment(stats, "oldest_pending_time"),
         arrival_rate=stats.arrival_rate,
         completion_rate=stats.completion_rate,
-        mean_execution_seconds=(
-            _times.from_duration(stats.mean_execution_time)
-            if stats.HasField("mean_execution_time")
-            else None
-        ),
+        mean_execution_seconds=_times.span(stats, "mean_execution_time"),
         rate_limit_tokens=stats.rate_limit_tokens,
         rate_limited_seconds=_times.from_duration(stats.rate_limited_for),
         slots_total=stats.slots_total,
         slots_used=stats.slots_used,
-        estimated_wait_seconds=(
-            _times.from_duration(stats.estimated_wait) if stats.HasField("estimated_wait") else None
-        ),
+        estimated_wait_seconds=_times.span(stats, "estimated_wait"),
         accepted_total=stats.accepted_total,
         refused_total=stats.refused_total,
         succeeded_total=stats.succeeded_total,
@@ -195,11 +185,7 @@ def pool_from_wire(message: pool_service_pb2.Pool) -> PoolInfo:
         drained=message.drained,
         restorable_tasks=message.restorable_tasks,
         restorable_uid=message.restorable_uid,
-        restorable_until=(
-            _times.from_timestamp(message.restorable_until)
-            if message.HasField("restorable_until")
-            else None
-        ),
+        restorable_until=_times.moment(message, "restorable_until"),
     )
 
 
@@ -225,21 +211,9 @@ def worker_from_wire(message: pool_service_pb2.Worker) -> WorkerInfo:
         slots_total=message.slots_total,
         slots_used=message.slots_used,
         tasks=tuple(message.tasks),
-        last_heartbeat_time=(
-            _times.from_timestamp(message.last_heartbeat_time)
-            if message.HasField("last_heartbeat_time")
-            else None
-        ),
-        connect_time=(
-            _times.from_timestamp(message.connect_time)
-            if message.HasField("connect_time")
-            else None
-        ),
-        idle_since_time=(
-            _times.from_timestamp(message.idle_since_time)
-            if message.HasField("idle_since_time")
-            else None
-        ),
+        last_heartbeat_time=_times.moment(message, "last_heartbeat_time"),
+        connect_time=_times.moment(message, "connect_time"),
+        idle_since_time=_times.moment(message, "idle_since_time"),
         sdk_version=message.sdk_version,
         task_types=tuple(message.task_types),
     )

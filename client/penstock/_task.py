@@ -132,17 +132,6 @@ def state_from_wire(number: "task_pb2.Task.State.ValueType") -> TaskState | None
 
 def from_wire(message: task_pb2.Task) -> Task:
     """Read a task as it travels."""
-
-    def moment(field: str) -> dt.datetime | None:
-        if not message.HasField(field):  # type: ignore[arg-type]
-            return None
-        return _times.from_timestamp(getattr(message, field))
-
-    def span(field: str) -> float | None:
-        if not message.HasField(field):  # type: ignore[arg-type]
-            return None
-        return _times.from_duration(getattr(message, field))
-
     state = _STATES.get(message.state, TaskState.UNKNOWN)
     position = message.queue_position
     progress = message.progress if message.HasField("progress") else None
@@ -158,13 +147,13 @@ def from_wire(message: task_pb2.Task) -> Task:
         slots=message.slots or 1,
         fairness_key=message.fairness_key,
         concurrency_key=message.concurrency_key,
-        create_time=moment("create_time"),
-        schedule_time=moment("schedule_time"),
-        expire_time=moment("expire_time"),
-        start_time=moment("start_time"),
-        end_time=moment("end_time"),
-        execution_timeout_seconds=span("execution_timeout"),
-        execution_time_seconds=span("execution_time"),
+        create_time=_times.moment(message, "create_time"),
+        schedule_time=_times.moment(message, "schedule_time"),
+        expire_time=_times.moment(message, "expire_time"),
+        start_time=_times.moment(message, "start_time"),
+        end_time=_times.moment(message, "end_time"),
+        execution_timeout_seconds=_times.span(message, "execution_timeout"),
+        execution_time_seconds=_times.span(message, "execution_time"),
         attempt=message.attempt,
         worker_losses=message.worker_losses,
         worker=message.worker,
@@ -175,7 +164,7 @@ def from_wire(message: task_pb2.Task) -> Task:
         result_content_type=message.result_content_type,
         etag=message.etag,
         queue_position=position if state is TaskState.PENDING and position >= 0 else None,
-        estimated_wait_seconds=span("estimated_wait"),
+        estimated_wait_seconds=_times.span(message, "estimated_wait"),
     )
 
 

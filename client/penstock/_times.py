@@ -6,6 +6,7 @@ Python's side speaks seconds (float, or a `timedelta`) and aware datetimes in UT
 import datetime as dt
 
 from google.protobuf import duration_pb2, timestamp_pb2
+from google.protobuf.message import Message
 
 Seconds = float | dt.timedelta
 
@@ -24,10 +25,10 @@ def to_seconds(value: Seconds, *, name: str) -> float:
 
 def to_duration(value: Seconds, *, name: str) -> duration_pb2.Duration:
     """A span as it travels. Raises ValueError like `to_seconds`, and if it is too long."""
-    span = to_seconds(value, name=name)
-    if span > DURATION_SECONDS_MAX:
-        raise ValueError(f"{name} must be at most {DURATION_SECONDS_MAX} seconds, is {span}")
-    seconds, nanos = divmod(round(span * _NANOS), _NANOS)
+    length = to_seconds(value, name=name)
+    if length > DURATION_SECONDS_MAX:
+        raise ValueError(f"{name} must be at most {DURATION_SECONDS_MAX} seconds, is {length}")
+    seconds, nanos = divmod(round(length * _NANOS), _NANOS)
     return duration_pb2.Duration(seconds=seconds, nanos=nanos)
 
 
@@ -48,3 +49,13 @@ def from_duration(value: duration_pb2.Duration) -> float:
 def from_timestamp(value: timestamp_pb2.Timestamp) -> dt.datetime:
     """An aware datetime in UTC, to the microsecond."""
     return value.ToDatetime(tzinfo=dt.UTC)
+
+
+def moment(message: Message, field: str) -> dt.datetime | None:
+    """A field that is a point in time; None = not set."""
+    return from_timestamp(getattr(message, field)) if message.HasField(field) else None
+
+
+def span(message: Message, field: str) -> float | None:
+    """A field that is a span, in seconds; None = not set."""
+    return from_duration(getattr(message, field)) if message.HasField(field) else None

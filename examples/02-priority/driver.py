@@ -26,18 +26,13 @@ async def run(client: penstock.Client, _: argparse.Namespace) -> int:
     busy = [penstock.Submission("sleep", f"{seconds}") for seconds in BUSY_SECONDS]
     before = await demo.submitted(client, busy)
     await demo.until(client, "busy workers", lambda pool: pool.in_flight >= WORKERS)
-    await client.pause(reason="the demo submits")
-    try:
-        tasks = await demo.submitted(
-            client,
-            [
-                penstock.Submission("sleep", f"{TASK_SECONDS}", priority=priority)
-                for priority in PRIORITIES
-            ],
-        )
-    finally:
-        await client.resume()
-    done = await demo.finished(client, tasks)
+    done = await demo.paused(
+        client,
+        [
+            penstock.Submission("sleep", f"{TASK_SECONDS}", priority=priority)
+            for priority in PRIORITIES
+        ],
+    )
     await demo.finished(client, before)
     return judge(done)
 

@@ -5,7 +5,6 @@ burst + rate * t tasks start. One more task is cancelled while it waits for its 
 """
 
 import argparse
-import itertools
 import pathlib
 import sys
 
@@ -21,8 +20,6 @@ BURST = 3  # spec.rateLimit.burst
 TASKS = 30
 SPAN_SECONDS = (TASKS - BURST) / RATE_PER_SECOND
 TOLERANCE_SECONDS = 0.3
-RESOLUTION_SECONDS = 2e-6
-"""Times are cut to whole microseconds: a window may look shorter by one at each end."""
 
 
 async def run(client: penstock.Client, _: argparse.Namespace) -> int:
@@ -63,12 +60,10 @@ def judge(tasks: list[penstock.Task], mistakes: list[str]) -> int:
 
 def windows(started: list[float]) -> list[str]:
     """Windows in which too many started; `started` is sorted."""
-    wrong = []
-    for (i, begin), (j, end) in itertools.combinations(enumerate(started), 2):
-        seconds = end - begin + RESOLUTION_SECONDS
-        if j - i + 1 > BURST + RATE_PER_SECOND * seconds:
-            wrong.append(f"{j - i + 1} tasks were assigned within {seconds:.6f} s")
-    return wrong
+    return [
+        f"{count} tasks were assigned within {seconds:.6f} s"
+        for count, seconds in demo.too_many(started, burst=BURST, rate_per_second=RATE_PER_SECOND)
+    ]
 
 
 def started_after(task: penstock.Task, moment: float) -> float:

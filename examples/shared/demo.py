@@ -1,17 +1,20 @@
-"""What every driver does: read where the dispatcher is, run, and turn an error into one line."""
+"""What drivers do: read where the dispatcher is, run, judge, and turn an error into one line."""
 
 import argparse
 import asyncio
+import itertools
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 import penstock
 
 PATIENCE_SECONDS: Final = 120.0
 LOOK_SECONDS: Final = 0.05
+RESOLUTION_SECONDS: Final = 2e-6
+"""Times are cut to whole microseconds: a window may look shorter by one at each end."""
 
 Run = Callable[[penstock.Client, argparse.Namespace], Awaitable[int]]
 
@@ -71,6 +74,30 @@ async def finished(client: penstock.Client, tasks: list[penstock.Task]) -> list[
     return list(
         await asyncio.gather(*(client.wait(task, timeout=PATIENCE_SECONDS) for task in tasks))
     )
+
+
+async def paused(
+    client: penstock.Client, submissions: list[penstock.Submission]
+) -> list[penstock.Task]:
+    """Submit while the pool is paused, resume, and wait until all are over."""
+    await client.pause(reason="the demo submits")
+    try:
+        tasks = await submitted(client, submissions)
+    finally:
+        await client.resume()
+    return await finished(client, tasks)
+
+
+def too_many(
+    starts: list[float], *, burst: int, rate_per_second: float
+) -> Iterator[tuple[int, float]]:
+    """Each window with more starts than a rate allows: how many, and its seconds. `starts` is
+    sorted.
+    """
+    for (i, begin), (j, end) in itertools.combinations(enumerate(starts), 2):
+        seconds = end - begin + RESOLUTION_SECONDS
+        if j - i + 1 > burst + rate_per_second * seconds:
+            yield j - i + 1, seconds
 
 
 def verdict(mistakes: list[str], good: str) -> int:

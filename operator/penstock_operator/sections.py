@@ -183,13 +183,13 @@ def read_queue(reader: fields.Reader, *, strict: bool) -> Queue:
             maximum=TASKS_MAX,
             hint="to accept tasks without running them set spec.suspend",
         ),
-        max_pending_per_key=reader.optional_integer(
+        max_pending_per_key=reader.integer(
             "maxPendingPerKey",
+            default=0,
             minimum=1,
             maximum=TASKS_MAX,
             hint="leave it out for no bound of its own",
-        )
-        or 0,
+        ),
         max_pending_bytes=reader.size_bytes(
             "maxPendingBytes",
             default=256 * 2**20,
@@ -283,18 +283,25 @@ def _read_weights(reader: fields.Reader) -> dict[str, int]:
 
 def read_rate_limit(reader: fields.Reader, *, strict: bool) -> RateLimit:
     hint = "leave spec.rateLimit out for no limit, set spec.suspend to stop dispatch"
-    tasks = reader.optional_integer("tasks", minimum=1, maximum=TASKS_MAX, hint=hint)
-    period = reader.optional_integer(
-        "periodSeconds",
-        minimum=1,
-        maximum=DAY_SECONDS,
-        hint="for 0.5 s periods double spec.rateLimit.tasks instead",
+    limit = RateLimit(
+        tasks=reader.integer("tasks", default=0, minimum=1, maximum=TASKS_MAX, hint=hint),
+        period_seconds=reader.integer(
+            "periodSeconds",
+            default=0,
+            minimum=1,
+            maximum=DAY_SECONDS,
+            hint="for 0.5 s periods double spec.rateLimit.tasks instead",
+        ),
+        burst=reader.integer("burst", default=1, minimum=1, maximum=TASKS_MAX),
+        per_key_tasks=reader.integer(
+            "perKeyTasks", default=0, minimum=1, maximum=TASKS_MAX, hint=hint
+        ),
+        per_key_burst=reader.integer("perKeyBurst", default=1, minimum=1, maximum=TASKS_MAX),
+        max_in_flight=reader.integer("maxInFlight", default=0, minimum=1, maximum=TASKS_MAX),
+        max_in_flight_per_key=reader.integer(
+            "maxInFlightPerKey", default=0, minimum=1, maximum=TASKS_MAX
+        ),
     )
-    burst = reader.optional_integer("burst", minimum=1, maximum=TASKS_MAX)
-    per_key = reader.optional_integer("perKeyTasks", minimum=1, maximum=TASKS_MAX, hint=hint)
-    per_key_burst = reader.optional_integer("perKeyBurst", minimum=1, maximum=TASKS_MAX)
-    in_flight = reader.optional_integer("maxInFlight", minimum=1, maximum=TASKS_MAX)
-    in_flight_per_key = reader.optional_integer("maxInFlightPerKey", minimum=1, maximum=TASKS_MAX)
     rated = reader.has("tasks") or reader.has("perKeyTasks")
     if rated != reader.has("periodSeconds"):
         reader.refuse(
@@ -324,15 +331,7 @@ def read_rate_limit(reader: fields.Reader, *, strict: bool) -> RateLimit:
         )
     if strict:
         reader.refuse_unknown()
-    return RateLimit(
-        tasks=tasks or 0,
-        period_seconds=period or 0,
-        burst=burst or 1,
-        per_key_tasks=per_key or 0,
-        per_key_burst=per_key_burst or 1,
-        max_in_flight=in_flight or 0,
-        max_in_flight_per_key=in_flight_per_key or 0,
-    )
+    return limit
 
 
 def read_delivery(reader: fields.Reader, *, strict: bool) -> Delivery:

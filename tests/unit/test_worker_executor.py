@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import sys
 import threading
 import time
@@ -251,6 +252,26 @@ async def test_the_newest_that_a_handler_tells_comes_before_its_end(rig: Rig, ki
     assert outcome.completed.result == b"done"
     assert (rig.told[-1].fraction, rig.told[-1].message) == (0.99, "step 99")
     assert [each.checkpoint for each in rig.told if each.checkpoint][-1] == b"from 99"
+
+
+@pytest.mark.parametrize("kind", ["echo", "async_echo", "tells", "async_tells"])
+async def test_no_task_outlives_its_attempt(rig: Rig, kind: str) -> None:
+    """Not even until the cyclic collector runs: payloads may be large, and tasks many."""
+
+    def alive() -> list[Task]:
+        return [each for each in gc.get_objects() if type(each) is Task and each.payload == b"big"]
+
+    gc.collect()
+    gc.disable()
+    try:
+        rig.start(kind, payload=b"big", deadline={"seconds": int(time.time()) + 600})
+        assert (await rig.outcome()).HasField("completed")
+        until = time.monotonic() + 10  # its thread lets go of it a moment after its end
+        while alive() and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+        assert not alive()
+    finally:
+        gc.enable()
 
 
 async def test_too_large_a_checkpoint_is_the_handlers_own_error(rig: Rig) -> None:

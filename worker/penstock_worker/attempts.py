@@ -78,8 +78,10 @@ class Attempts(abc.ABC, Generic[_A]):
             grace_seconds=grace_seconds,
         )
         self._attempts[attempt.lease_id] = attempt
-        attempt.task.told.listen(functools.partial(self._told, attempt))
-        if self.announces and logger.isEnabledFor(logging.INFO):
+        # By its lease id: a listener that held the attempt would close a circle, and keep each task
+        # until the cyclic collector runs.
+        attempt.task.told.listen(functools.partial(self._told, attempt.home, attempt.lease_id))
+        if self.announces:
             logger.info(
                 "task started task=%s lease=%s attempt=%d type=%s",
                 attempt.task.name,
@@ -112,7 +114,7 @@ class Attempts(abc.ABC, Generic[_A]):
         self._interrupt(attempt)
 
     def _finish(self, attempt: _A, outcome: wire.TaskOutcome, seconds: float) -> None:
-        self._pass_on(attempt)
+        self._pass_on(attempt.lease_id)
         if self._attempts.pop(attempt.lease_id, None) is None:
             return
         if attempt.timer is not None:
@@ -129,16 +131,17 @@ class Attempts(abc.ABC, Generic[_A]):
             )
         self._on_end(attempt.lease_id, outcome)
 
-    def _pass_on(self, attempt: _A) -> None:
-        progress = attempt.task.told.take()
-        if progress is not None and attempt.lease_id in self._attempts:
-            self._on_progress(attempt.lease_id, progress)
+    def _pass_on(self, lease_id: str) -> None:
+        attempt = self._attempts.get(lease_id)
+        progress = None if attempt is None else attempt.task.told.take()
+        if progress is not None:
+            self._on_progress(lease_id, progress)
 
     # ------------------------------------------------------------ in any thread
 
-    def _told(self, attempt: _A) -> None:
+    def _told(self, home: handoff.Handoff, lease_id: str) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
-            attempt.home.call(self._pass_on, attempt)
+            home.call(self._pass_on, lease_id)
 
     def _report(self, attempt: _A, outcome: wire.TaskOutcome) -> None:
         seconds = time.monotonic() - attempt.began
@@ -174,7 +177,7 @@ class Attempts(abc.ABC, Generic[_A]):
 
 def task_of(assignment: wire.Assignment) -> tasks.Task:
     """What a handler is given."""
-    message, lease, deadline = assignment.task, assignment.lease, assignment.deadline
+    message, lease = assignment.task, assignment.lease
     return tasks.Task(
         payload=message.payload,
         name=lease.task or message.name,
@@ -184,9 +187,7 @@ def task_of(assignment: wire.Assignment) -> tasks.Task:
         labels=dict(message.labels),
         trace_context=dict(message.trace_context),
         deadline=(
-            float(deadline.seconds + deadline.nanos / 1e9)
-            if assignment.HasField("deadline")
-            else None
+            outcomes.seconds(assignment.deadline) if assignment.HasField("deadline") else None
         ),
         slots=max(1, message.slots),
         checkpoint=assignment.checkpoint,

@@ -15,6 +15,7 @@ import sys
 from penstock.v1 import task_pb2
 from penstock.v1 import worker_service_pb2 as wire
 from penstock_worker import executor, framing, loading
+from penstock_worker import told as tolds
 
 
 class _Mouth:
@@ -22,15 +23,15 @@ class _Mouth:
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
-        self._progress: wire.TaskProgress | None = None
+        self._lease_id = ""
+        self._told = tolds.Told()
         self._outcome: wire.TaskOutcome | None = None
         self._wake = asyncio.Event()
 
     def progressed(self, lease_id: str, progress: task_pb2.Progress) -> None:
         """In place of what has not gone out; a checkpoint only gives way to another."""
-        if self._progress is not None and not progress.checkpoint:
-            progress.checkpoint = self._progress.progress.checkpoint
-        self._progress = wire.TaskProgress(lease_id=lease_id, progress=progress)
+        self._lease_id = lease_id
+        self._told.pass_on(progress)
         self._wake.set()
 
     def ended(self, _: str, outcome: wire.TaskOutcome) -> None:
@@ -48,9 +49,11 @@ class _Mouth:
                     await framing.send(self._link, frame)
 
     def _next(self) -> wire.WorkRequest | None:
-        if self._progress is not None:
-            progress, self._progress = self._progress, None
-            return wire.WorkRequest(progress=progress)
+        progress = self._told.take()
+        if progress is not None:
+            return wire.WorkRequest(
+                progress=wire.TaskProgress(lease_id=self._lease_id, progress=progress)
+            )
         if self._outcome is not None:
             outcome, self._outcome = self._outcome, None
             return wire.WorkRequest(outcomes=wire.TaskOutcomes(outcomes=[outcome]))

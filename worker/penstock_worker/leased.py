@@ -6,9 +6,11 @@ Pure.
 
 import dataclasses
 import enum
+import math
 from collections.abc import Iterable
 from typing import Final
 
+from penstock.v1 import task_pb2
 from penstock.v1 import worker_service_pb2 as wire
 from penstock_worker import reporting
 
@@ -37,13 +39,6 @@ class Leased:
     outcome: wire.TaskOutcome | None = None
     report: reporting.Report = dataclasses.field(default_factory=reporting.Report)
 
-    def end(self, outcome: wire.TaskOutcome) -> None:
-        """Its attempt ended; `outcome` needs no lease id or token."""
-        outcome.lease_id = self.lease.lease_id
-        outcome.fencing_token = self.lease.fencing_token
-        self.place, self.outcome = Place.ENDED, outcome
-        self.report.hurry()
-
 
 class Leases:
     """All leases of one worker, and what is counted of them as they come and go: nothing here looks
@@ -54,7 +49,10 @@ class Leases:
         self.slots_used = 0
         """By attempts that have not ended, disowned ones included."""
         self._by_id: dict[str, Leased] = {}
+        self._telling: dict[str, Leased] = {}
+        """With progress that has not gone out."""
         self._unsent: dict[str, Leased] = {}
+        """With an outcome that has not gone out."""
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -77,9 +75,17 @@ class Leases:
         self.slots_used += slots
         return made
 
+    def tell(self, one: Leased, progress: task_pb2.Progress) -> None:
+        """Its attempt, which runs, has told something."""
+        one.report.tell(progress)
+        self._telling[one.lease.lease_id] = one
+
     def end(self, one: Leased, outcome: wire.TaskOutcome) -> None:
-        """Its attempt, which ran, has ended."""
-        one.end(outcome)
+        """Its attempt, which ran, has ended; `outcome` needs no lease id or token."""
+        outcome.lease_id = one.lease.lease_id
+        outcome.fencing_token = one.lease.fencing_token
+        one.place, one.outcome = Place.ENDED, outcome
+        one.report.hurry()
         self.slots_used -= one.slots
         self._unsent[one.lease.lease_id] = one
 
@@ -88,15 +94,31 @@ class Leases:
         one = self._by_id.pop(lease_id)
         if one.place is not Place.ENDED:
             self.slots_used -= one.slots
+        self._telling.pop(lease_id, None)
         self._unsent.pop(lease_id, None)
 
-    def again(self) -> dict[str, Leased]:
-        """A new stream: everything is to be sent again. Returns all of them."""
+    def again(self) -> None:
+        """A new stream: everything is to be sent again."""
         for each in self._by_id.values():
             each.report.again()
+        self._telling = dict(self._by_id)
         ended = self.ids(Place.ENDED)
         self._unsent = {lease_id: self._by_id[lease_id] for lease_id in ended}
-        return dict(self._by_id)
+
+    def report_due(self) -> float:
+        """When the next report is due; infinity = there is none."""
+        reports = (each.report.due for each in self._telling.values())
+        return min((due for due in reports if due is not None), default=math.inf)
+
+    def take_report(self, now: float) -> wire.TaskProgress | None:
+        """One report that is due."""
+        for lease_id, each in list(self._telling.items()):
+            due = each.report.due
+            if due is None or each.place is Place.DISOWNED:
+                del self._telling[lease_id]
+            elif due <= now:
+                return wire.TaskProgress(lease_id=lease_id, progress=each.report.take(now))
+        return None
 
     def take_outcomes(self) -> list[wire.TaskOutcome]:
         """Outcomes that have not gone out, as many as go in one frame."""
@@ -113,14 +135,3 @@ class Leases:
         for outcome in found:
             del self._unsent[outcome.lease_id]
         return found
-
-
-def take_report(telling: dict[str, Leased], now: float) -> wire.TaskProgress | None:
-    """One report that is due. Takes out of `telling` those that have nothing to report."""
-    for lease_id, each in list(telling.items()):
-        due = each.report.due
-        if due is None or each.place is Place.DISOWNED:
-            del telling[lease_id]
-        elif due <= now:
-            return wire.TaskProgress(lease_id=lease_id, progress=each.report.take(now))
-    return None

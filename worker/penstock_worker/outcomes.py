@@ -11,7 +11,7 @@ import asyncio
 import signal
 from typing import Any, Final
 
-from google.protobuf import any_pb2, duration_pb2
+from google.protobuf import any_pb2, duration_pb2, timestamp_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from penstock.v1 import worker_service_pb2 as wire
@@ -169,8 +169,8 @@ def text(given: str) -> str:
     return given[:TEXT_CHARACTERS_MAX].encode("utf-8", "backslashreplace").decode()
 
 
-def seconds(given: duration_pb2.Duration) -> float:
-    """A duration that has travelled."""
+def seconds(given: duration_pb2.Duration | timestamp_pb2.Timestamp) -> float:
+    """A duration that has travelled, or a point in time, since the Unix epoch."""
     return float(given.seconds + given.nanos / 1e9)
 
 

@@ -83,8 +83,6 @@ class Session:
         """How long a stopped attempt may take to end, as the dispatcher said last."""
         self.welcomed = False
         self._leases = leased.Leases()
-        self._reporting: dict[str, leased.Leased] = {}
-        """Attempts with progress that has not gone out."""
         self._connected = False
         self._hello_sent = False
         self._granted = 0
@@ -159,7 +157,7 @@ class Session:
                 for ack in frame.outcome_acks.acks:
                     attempt = self._leases.get(ack.lease_id)
                     if attempt is not None and attempt.place is leased.Place.ENDED:
-                        self._forget(ack.lease_id)
+                        self._leases.forget(ack.lease_id)
                 return self._maybe_unready()
             case "cancel":
                 attempt = self._leases.get(frame.cancel.lease_id)
@@ -195,7 +193,7 @@ class Session:
             self.grace_seconds = outcomes.seconds(welcome.cancel_grace)
         self.welcomed = True
         self._heartbeat_due = now + self.heartbeat_seconds
-        self._reporting = self._leases.again()
+        self._leases.again()
         commands = self._disown(welcome.revoked_lease_ids, "somebody else runs it, or it is over")
         return commands + self._maybe_unready()
 
@@ -233,12 +231,8 @@ class Session:
                 attempt.place = leased.Place.DISOWNED
                 commands.append(Stop(lease_id, reason))
             elif attempt.place is leased.Place.ENDED:
-                self._forget(lease_id)
+                self._leases.forget(lease_id)
         return commands + self._maybe_unready()
-
-    def _forget(self, lease_id: str) -> None:
-        self._leases.forget(lease_id)
-        self._reporting.pop(lease_id, None)
 
     # ------------------------------------------------------------ the work
 
@@ -246,8 +240,7 @@ class Session:
         """An attempt tells how far it is, or saves a checkpoint."""
         attempt = self._leases.get(lease_id)
         if attempt is not None and attempt.place is leased.Place.RUNNING:
-            attempt.report.tell(progress)
-            self._reporting[lease_id] = attempt
+            self._leases.tell(attempt, progress)
 
     def ended(self, lease_id: str, outcome: wire.TaskOutcome) -> list[Command]:
         """An attempt ended and its slot is free; `outcome` needs no lease id or token."""
@@ -255,7 +248,7 @@ class Session:
         if attempt is None:
             return []
         if attempt.place is leased.Place.DISOWNED:
-            self._forget(lease_id)
+            self._leases.forget(lease_id)
         elif attempt.place is leased.Place.RUNNING:
             self._leases.end(attempt, outcome)
         return self._maybe_unready()
@@ -286,8 +279,7 @@ class Session:
         """
         if not self.welcomed:
             return None
-        reports = (attempt.report.due for attempt in self._reporting.values())
-        return min([self._heartbeat_due, *(due for due in reports if due is not None)])
+        return min(self._heartbeat_due, self._leases.report_due())
 
     def next_frame(self, now: float) -> wire.WorkRequest | None:
         """What to send next, or None. Each frame must be sent, in order, on the open stream."""
@@ -305,7 +297,7 @@ class Session:
                     reason=self._stopping, grace=outcomes.duration(self._stop_grace_seconds)
                 )
             )
-        report = leased.take_report(self._reporting, now)
+        report = self._leases.take_report(now)
         if report is not None:
             return wire.WorkRequest(progress=report)
         ended = self._leases.take_outcomes()

@@ -38,14 +38,13 @@ class Told:
             raise TypeError(f"message must be a str, is {type(message).__name__}")
         if not (math.isfinite(fraction) and 0 <= fraction <= 1):
             raise ValueError(f"fraction must be a number from 0 to 1, is {fraction!r}")
-        size = len(message.encode(errors="backslashreplace"))
-        if size > MESSAGE_BYTES_MAX:
+        content = message.encode(errors="backslashreplace")
+        if len(content) > MESSAGE_BYTES_MAX:
             raise ValueError(
-                f"message must have at most {MESSAGE_BYTES_MAX} bytes as UTF-8, has {size}: "
-                "say it in one line"
+                f"message must have at most {MESSAGE_BYTES_MAX} bytes as UTF-8, has "
+                f"{len(content)}: say it in one line"
             )
-        message = message.encode(errors="backslashreplace").decode()
-        self._tell(fraction=float(fraction), message=message)
+        self._tell(fraction=float(fraction), message=content.decode())
 
     def save(self, checkpoint: bytes | bytearray | memoryview) -> None:
         """What the next attempt should begin with. Raises ValueError, TypeError."""

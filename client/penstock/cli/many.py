@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 import penstock
-from penstock.cli import failures
+from penstock.cli import failures, output
 
 BULK_SECONDS_MAX: Final = 600.0
 """For a change of many; that the dispatcher answers at all, the count before it has shown."""
@@ -37,7 +37,5 @@ def run(verb: Callable[..., penstock.Bulk], *, force: bool, done: str, todo: str
     found = verb(preview=True)
     if force:
         found = verb(preview=False, timeout=BULK_SECONDS_MAX)
-    for name in found.sample:
-        click.echo(name)
     what = done if found.done else f"match; --force {todo} them"
-    click.echo(f"{found.count} tasks {what}", err=True)
+    output.counted(found, f"tasks {what}")

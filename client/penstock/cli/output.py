@@ -21,6 +21,8 @@ import rich.markup
 import rich.table
 import yaml
 
+import penstock
+
 Row = TypeVar("Row")
 #: A longer table is printed in parts: no list is too long to begin with.
 ROWS_PER_TABLE_MAX = 1_000
@@ -72,6 +74,13 @@ def write(
         printed.print(table(part, columns=columns))
         while part := list(itertools.islice(remaining, ROWS_PER_TABLE_MAX)):
             printed.print(table(part, columns=columns, header=False))
+
+
+def counted(found: penstock.Bulk | penstock.Purge | penstock.Restore, what: str) -> None:
+    """Print the first names, then, beside what programs read, how many there are of `what`."""
+    for name in found.sample:
+        click.echo(name)
+    click.echo(f"{found.count} {what}", err=True)
 
 
 def table(

@@ -3,7 +3,7 @@
 import click
 
 import penstock
-from penstock.cli import connection, operating, source
+from penstock.cli import connection, operating, output, source
 
 
 @click.command("purge")
@@ -31,7 +31,5 @@ def purge(
         found = client.purge(
             pool, task_type=task_type, priority=priority, labels=source.labels(labels), force=force
         )
-    for name in found.sample:
-        click.echo(name)
     what = "deleted" if found.deleted else "match; --force deletes them"
-    click.echo(f"{found.count} waiting tasks {what}", err=True)
+    output.counted(found, f"waiting tasks {what}")

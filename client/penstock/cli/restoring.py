@@ -3,7 +3,7 @@
 import click
 
 import penstock
-from penstock.cli import connection, operating
+from penstock.cli import connection, operating, output
 
 
 @click.command("restore")
@@ -25,10 +25,8 @@ def restore(client: penstock.SyncClient, pool: str, from_uid: str, dry_run: bool
     """
     with operating.as_admin():
         found = client.restore(pool, from_uid=from_uid, dry_run=dry_run)
-    for name in found.sample:
-        click.echo(name)
     what = "restored" if found.moved else "can be restored; leave --dry-run out to do it"
-    click.echo(f"{found.count} tasks of the deleted pool {found.from_uid} {what}", err=True)
+    output.counted(found, f"tasks of the deleted pool {found.from_uid} {what}")
     if found.skipped:
         click.echo(
             f"{found.skipped} are not taken twice: the pool has their name or request id", err=True
