@@ -16,6 +16,7 @@ The fleet is taken as it is: that it may grow is not known here. So is the queue
 come before a task, with a higher priority, nothing is known either.
 """
 
+import bisect
 import dataclasses
 from typing import Final
 
@@ -87,6 +88,5 @@ class Errors:
 
     def add(self, seconds: float) -> None:
         """One more, not negative."""
-        number = next((i for i, bound in enumerate(BUCKETS_SECONDS) if seconds <= bound), -1)
-        self.counts[number] += 1
+        self.counts[bisect.bisect_left(BUCKETS_SECONDS, seconds)] += 1
         self.total_seconds += seconds

@@ -26,6 +26,14 @@ class Member(Protocol):
 _M = TypeVar("_M", bound=Member)
 
 
+def _stands(entry: tuple[Place, int, Member]) -> bool:
+    """The member has neither moved nor left since. By the serial: a tuple has no identity to go by
+    in compiled code.
+    """
+    listed = entry[2].listed
+    return listed is not None and listed[1] == entry[1]
+
+
 class Heads(Generic[_M]):
     """Members in the order of their places."""
 
@@ -50,7 +58,7 @@ class Heads(Generic[_M]):
         member.listed = entry
         heapq.heappush(self._entries, entry)
         if len(self._entries) > 2 * self._count + ENTRIES_FREE:
-            self._entries = [entry for entry in self._entries if entry[2].listed is entry]
+            self._entries = [entry for entry in self._entries if _stands(entry)]
             heapq.heapify(self._entries)
 
     def withdraw(self, member: _M) -> None:
@@ -66,10 +74,10 @@ class Heads(Generic[_M]):
         entries = self._entries
         while entries:
             entry = entries[0]
-            member = entry[2]
-            if member.listed is not entry:
+            if not _stands(entry):
                 heapq.heappop(entries)
                 continue
+            member = entry[2]
             place = look(member)
             if place is None:
                 heapq.heappop(entries)

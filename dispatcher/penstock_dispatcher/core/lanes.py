@@ -132,7 +132,7 @@ class Lanes:
             lane = flow.lanes[lane_key] = _Lane(flow, lane_key, lazy_heap.LazyHeap(lazy_heap.waits))
         entry = (ready.rank(task, self._aging_ns), task.sequence, task.ticket, task)
         lane.tasks.push(entry)
-        if lane.tasks.head() is entry:
+        if lane.tasks.head() == entry:
             self._offer(lane, entry)
         return flow
 

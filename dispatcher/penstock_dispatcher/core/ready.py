@@ -47,7 +47,7 @@ class Ready:
         first = rank(task, self._aging_ns) if self._aging_ns else -task.priority
         entry = (first, task.sequence, task.ticket, task)
         heap.push(entry)
-        if heap.head() is entry:
+        if heap.head() == entry:
             self._push_head(entry)
 
     def _push_head(self, entry: lazy_heap.Stay) -> None:
