@@ -33,7 +33,7 @@ lint: setup ## Style, formatting, and the layers between modules
 
 types: setup ## Check the types, strictly
 	@$(BIN)/mypy
-	@$(BIN)/mypy --config-file hack/mypy.ini hack/*.py
+	@$(BIN)/mypy --config-file hack/mypy.ini hack/*.py hatch_build.py
 	@MYPYPATH=hack:hack/cluster $(BIN)/mypy --config-file hack/mypy.ini benchmarks/*.py
 	@for program in hack/cluster hack/image; do $(BIN)/mypy --config-file hack/mypy.ini $$program; done
 

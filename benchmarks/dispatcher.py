@@ -1,13 +1,16 @@
 """How fast the dispatcher is: everything in, durable (FULL sync), on this machine.
 
-    python benchmarks/dispatcher.py [--only NAME …] [--rounds 3] [--quick] [--json FOLDER]
+    python benchmarks/dispatcher.py [--only NAME …] [--rounds 3] [--quick] [--interpreted]
+                                    [--json FOLDER]
 
 Each row starts a dispatcher of its own as a process on loopback, with a journal in a folder of this
-machine's disk, and the processes of `roles` around it; all of them share this machine's cores. A
-row is run `--rounds` times, and the median is shown; those with a million tasks once.
+machine's disk, and the processes of `roles` around it; all of them share this machine's cores. The
+dispatcher's core is compiled, as the images have it. A row is run `--rounds` times, and the median
+is shown; those with a million tasks once.
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import sys
@@ -25,7 +28,7 @@ from json_files import JSON_HELP, write_json
 from roles import common
 
 from penstock.v1 import pool_service_pb2, pool_service_pb2_grpc
-from rig import wire
+from rig import compiled, wire
 
 LATENCY_WARM_UP = 400
 PUSHBACK_MS_MIN = 50
@@ -350,8 +353,15 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
+    parser.add_argument("--interpreted", action="store_true", help="the core as it is in the tree")
     parser.add_argument("--json", type=pathlib.Path, metavar="FOLDER", help=JSON_HELP)
     given = parser.parse_args()
+    with contextlib.nullcontext() if given.interpreted else compiled.for_children():
+        return measure(given)
+
+
+def measure(given: argparse.Namespace) -> int:
+    """Run the rows, and show them."""
     console = rich.console.Console()
     rows: list[Row] = []
     all_rounds: dict[str, list[float]] = {}

@@ -29,6 +29,8 @@ from peers_rounds import Figures
 from peers_systems import System
 from report import ClusterError
 
+from rig import compiled
+
 CORES = 2
 #: figure → its heading, and whether more of it is better
 HEADINGS = {
@@ -190,7 +192,8 @@ def main() -> int:
     # Penstock is always measured: the ratios are to it.
     chosen = [Measured(each) for each in known if each.name in {*given.only, names[0]}]
     prepare(chosen)
-    measure(chosen, given.rounds, load)
+    with compiled.for_children():
+        measure(chosen, given.rounds, load)
     console = rich.console.Console()
     for part in (figures_table(chosen), "", ratios_table(chosen), "", LEGEND, ""):
         console.print(part)

@@ -30,6 +30,7 @@ import nodeimages
 import paths
 import record
 import supervisor
+import wheels
 from choice import Mode
 from report import EXIT_FAILED, ClusterError, say
 
@@ -127,6 +128,11 @@ def build_images(arguments: argparse.Namespace) -> None:
     print("\n".join(images.ensure(_builder(mode), arguments.names)))
 
 
+def core(_arguments: argparse.Namespace) -> None:
+    """Compile the dispatcher's core, and print the folder with its modules."""
+    print(wheels.compiled_core())
+
+
 def load(arguments: argparse.Namespace) -> None:
     """Load built images (all by default) into the cluster, where their content changed."""
     mode = choice.decide()
@@ -218,6 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     add("kubeconfig", kubeconfig)
     add("tools", tools).add_argument("names", nargs="*", metavar="NAME")
     add("images", build_images).add_argument("names", nargs="*", metavar="IMAGE")
+    add("core", core)
     add("load", load).add_argument("names", nargs="*", metavar="IMAGE")
     command = add("logs", logs)
     command.add_argument("names", nargs="*", metavar="COMPONENT")

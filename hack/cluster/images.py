@@ -31,7 +31,14 @@ TAG = "dev"
 #: Target of the Dockerfile → the extra it installs.
 TARGETS = {"operator": "operator", "dispatcher": "dispatcher", "worker": ""}
 #: What the images are built from, besides the base.
-IMAGE_FILES = ("Dockerfile", "pyproject.toml", "requirements.lock", "README.md", "LICENSE")
+IMAGE_FILES = (
+    "Dockerfile",
+    "pyproject.toml",
+    "hatch_build.py",
+    "requirements.lock",
+    "README.md",
+    "LICENSE",
+)
 SOURCES = ("client", "worker", "dispatcher", "operator", "hack/image")
 IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
 

@@ -31,6 +31,7 @@ NODE = {
 IMAGES = {"buildah": "buildah", "runc": "runc"}
 BASE = {"debootstrap": "debootstrap"}
 PIP = {"python3-pip": "pip3"}
+COMPILER = {"gcc": "gcc", "libc6-dev": "/usr/include/stdio.h"}
 
 # A minimal PATH (cron, some CI shells) lacks the folders where these programs live.
 _SEARCH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])

@@ -9,13 +9,16 @@ layer, and the layer of the dependencies stays what it was.
 
 Two worlds: ``hack/cluster`` puts the wheels into ``hack/image/wheels``, the
 distribution's into ``hack/image/project``, and nothing is fetched; in a plain
-``docker build`` these folders are empty, pip comes with the base image, and the
-packages come from pip's index.
+``docker build`` these folders are empty, pip comes with the base image, the
+packages come from pip's index, and the compiler for the dispatcher's core
+(``hatch_build.py``) from Debian.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import subprocess
 import tempfile
 import venv
@@ -25,6 +28,7 @@ import lockfile
 
 PLACE = Path("/opt/penstock")
 PYTHON = PLACE / "bin" / "python3"
+COMPILER = ("--no-install-recommends", "gcc", "libc6-dev")
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent.parent
 
@@ -61,7 +65,14 @@ def dependencies(extras: list[str]) -> None:
 def project() -> None:
     """Install the distribution: its wheel when there is one, else from the source."""
     wheels = sorted((HERE / "project").glob("*.whl"))
-    pip("--no-index", wheels[-1]) if wheels else pip(SOURCE)
+    if wheels:
+        pip("--no-index", wheels[-1])
+        return
+    if shutil.which("gcc") is None:
+        subprocess.run(["apt-get", "update", "-qq"], check=True)
+        subprocess.run(["apt-get", "install", "-qq", *COMPILER], check=True)
+    os.environ["HATCH_BUILD_HOOK_ENABLE_CUSTOM"] = "1"
+    pip(SOURCE)
 
 
 def compile_all() -> None:

@@ -53,6 +53,12 @@ def test_the_lock_holds_every_direct_dependency() -> None:
     assert names - locked == set()
 
 
+def test_the_core_is_compiled_by_what_checks_its_types() -> None:
+    wanted = re.search(r"mypy\[mypyc\]==(\S+)\"", (ROOT / "hatch_build.py").read_text())
+    assert wanted is not None
+    assert f"\nmypy=={wanted[1]} " in (ROOT / "requirements.lock").read_text()
+
+
 def test_one_version_everywhere() -> None:
     version = PROJECT["project"]["version"]
     chart = yaml.safe_load((ROOT / "charts" / "penstock" / "Chart.yaml").read_text())
