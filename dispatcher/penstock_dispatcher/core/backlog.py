@@ -11,7 +11,7 @@ Who counts: `len(backlog)` is ready + delayed. The pool adds what is being commi
 about the bound.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 
 from penstock_dispatcher.core import (
     key_counts,
@@ -189,10 +189,6 @@ class Backlog:
         if isinstance(self._ready, lanes.Lanes):
             return self._ready.startable_slots(now, self.ready_slots)
         return self.ready_slots
-
-    def ready_of(self, types: Collection[str]) -> Iterator[tasks.Task]:
-        """Ready tasks of those types, in no order."""
-        return self._ready.of(types)
 
 
 def _may_expire(task: tasks.Task) -> bool:

@@ -324,10 +324,6 @@ class Lanes:
             slots = min(slots, self._of_limited.startable(lambda key: rates.available(key, now)))
         return slots
 
-    def of(self, types: Collection[str]) -> Iterator[tasks.Task]:
-        """Tasks of those types, in no order."""
-        return (task for task in self.all() if task.type in types)
-
 
 def _unpark(parked: dict[str, dict[Any, None]], key: str, member: object) -> None:
     of_key = parked[key]

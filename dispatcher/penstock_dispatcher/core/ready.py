@@ -135,10 +135,6 @@ class Ready:
     def open(self, fairness_keys: Iterable[str]) -> None:
         """Nothing is held up by keys."""
 
-    def of(self, types: Collection[str]) -> Iterator[tasks.Task]:
-        """Tasks of those types, in no order."""
-        return (task for task in self.all() if task.type in types)
-
     def all(self) -> Iterator[tasks.Task]:
         """Every task, in no order."""
         for heap in self._by_shape.values():
