@@ -23,6 +23,8 @@ from rig import dispatchers, processes, wire  # noqa: E402
 PENDING_MAX, PENDING_BYTES_MAX = 2_000_000, 1 << 30
 STEP_SECONDS_MAX = 300.0
 TICKS = os.sysconf("SC_CLK_TCK")
+# What is installed has its bytecode: no start is to compile the sources again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @dataclass(frozen=True, slots=True)
