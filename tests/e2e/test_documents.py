@@ -130,7 +130,6 @@ def test_a_delete_is_undone(
     api.wait("an Event TasksRestorable", event, seconds=60)
 
 
-@pytest.mark.timeout(400)
 def test_install_serve_other_namespaces_ask_for_tokens_upgrade_uninstall(
     cluster: environment.Environment, api: kube.Kube, in_penstock: installation.Installation
 ) -> None:
