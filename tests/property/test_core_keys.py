@@ -352,7 +352,7 @@ class KeysMachine(stateful.RuleBasedStateMachine):
         }
         queued = [task for task in waiting if task.state is tasks.TaskState.PENDING]
         assert pool.book.backlog.ready_count == len(queued)
-        assert {task.id for task in pool.book.backlog.ready_of("xy")} == {t.id for t in queued}
+        assert {task.id for task in pool.book.backlog._ready.all()} == {t.id for t in queued}
         startable = pool.book.backlog.startable_slots(self.bench.now)
         assert startable <= sum(task.slots for task in queued)
         for worker in pool.fleet.workers.all():

@@ -113,7 +113,7 @@ class BacklogMachine(stateful.RuleBasedStateMachine):
         counted = collections.Counter(task.priority for task in ready)
         best = sorted(counted, reverse=True)[:2]
         assert list(self.real.by_priority.highest(2).items()) == [(p, counted[p]) for p in best]
-        assert {task.id for task in self.real.ready_of(TYPES)} == {task.id for task in ready}
+        assert {task.id for task in self.real._ready.all()} == {task.id for task in ready}
         due = [t.not_before for t in self.model if t.state is tasks.TaskState.DELAYED]
         due += [t.expire_time for t in self.model if may_expire(t)]
         assert self.real.next_due() == min(due, default=units.NEVER)
