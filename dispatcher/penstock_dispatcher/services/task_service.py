@@ -5,7 +5,6 @@ up with its last change.
 """
 
 import asyncio
-import weakref
 from typing import Any, Final
 
 from google.protobuf import empty_pb2
@@ -32,9 +31,9 @@ class TaskService:
         self.calls = calls
         self._pump = pump_
         self._submitting = submitting.Submitting(pump_)
-        self._orders: weakref.WeakKeyDictionary[pools.Pool, listing.Order] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._orders: dict[str, listing.Order] = {}
+        """Of pools that were listed, by uid."""
+        pump_.registry.on_purged.append(self._forget_order)
 
     # ------------------------------------------------------------ submitting
 
@@ -162,7 +161,7 @@ class TaskService:
         pool = self._submitting.pool_of(request.parent)
         listing.check_order(request.order_by)
         start = listing.position(request.page_token)
-        found, following = await self._orders.setdefault(pool, listing.Order()).page(
+        found, following = await self._orders.setdefault(pool.config.uid, listing.Order()).page(
             pool.book.tasks,
             start,
             matches=listing.task_filter(request.filter),
@@ -182,6 +181,9 @@ class TaskService:
             next_page_token="" if following is None else f"{following.sequence:x}",
             total_size=0 if request.filter.strip() else len(pool.book.tasks),
         )
+
+    def _forget_order(self, pool: pools.Pool) -> None:
+        self._orders.pop(pool.config.uid, None)
 
     @answering.answered
     async def WatchTasks(  # noqa: N802
