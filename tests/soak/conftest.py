@@ -5,7 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from rig import dispatchers
+from rig import compiled, dispatchers
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_core() -> Iterator[None]:
+    """What runs for long is what the images have."""
+    with compiled.for_children():
+        yield
 
 
 @pytest.fixture
