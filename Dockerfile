@@ -24,6 +24,7 @@ FROM build AS operator-dependencies
 RUN python3 /src/hack/image/install.py dependencies --extra operator
 
 FROM build AS project
+RUN python3 /src/hack/image/install.py compiler
 COPY . /src
 RUN python3 /src/hack/image/install.py project
 

@@ -7,7 +7,6 @@ Configurations that are refused change nothing; the reason is kept for the opera
 """
 
 import random
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from google.rpc import status_pb2
@@ -38,8 +37,6 @@ class Registry:
         self.by_name: dict[str, pools.Pool] = {}
         self.config_errors: dict[str, RefusedConfig] = {}
         """By pool uid."""
-        self.on_purged: list[Callable[[pools.Pool], None]] = []
-        """Called with a pool that is forgotten."""
         self._log = log
         self._clock = clock
         self._written: dict[str, bytes] = {}
@@ -153,5 +150,3 @@ class Registry:
         self._written.pop(uid, None)
         self.config_errors.pop(uid, None)
         self._log.append(records.PoolPurged(uid))
-        for forget in self.on_purged:
-            forget(pool)

@@ -73,7 +73,10 @@ def ensure(builder: Builder, names: Iterable[str] = ()) -> list[str]:
         started = time.monotonic()
         builder.prepare()
         base = builder.base_image()
-        own = _hash_tree(SOURCES, IMAGE_FILES) + hashlib.sha256(base.encode()).hexdigest()[:12]
+        # What is built depends on what this machine can compile, too.
+        compiled = not wheels.image_hindrance()
+        rest = hashlib.sha256(f"{base} {compiled}".encode()).hexdigest()[:12]
+        own = _hash_tree(SOURCES, IMAGE_FILES) + rest
         worker = Image(f"{PREFIX}/worker:{TAG}", target="worker")
         context: Path | None = None
         built = 0

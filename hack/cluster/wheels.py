@@ -5,7 +5,8 @@ here has no pip; this machine has both, and its pip knows its own configuration
 (mirrors, certificates). So everything is fetched here, exactly as locked, with
 the lock's hashes checked, for the image's Python and platform and not for this
 machine's. The distribution itself is built into a wheel, too, with the
-dispatcher's core compiled for the image's Python where this machine can.
+dispatcher's core compiled for the image's Python where this machine can; what
+builds it (hatchling, mypyc) pip fetches by itself.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import locks
 import packages
 import paths
 from processes import run, run_logged
-from report import ClusterError, progress, say
+from report import EXIT_IMPOSSIBLE, ClusterError, progress, say
 
 IMAGE_PYTHON = "3.11"
 #: The newest C library that both base images satisfy (Debian 12 has 2.36), and the oldest.
@@ -33,7 +34,6 @@ GLIBC_MINORS = range(36, 4, -1)
 #: Where the sources of the compiled core lie, and what asks hatch_build.py for it.
 CORE = "dispatcher/penstock_dispatcher/core"
 COMPILE = {"HATCH_BUILD_HOOK_ENABLE_CUSTOM": "1"}
-_HEADERS = {"python3-dev": str(Path(sysconfig.get_path("include")) / "Python.h")}
 IMAGE_SCRIPTS = paths.REPOSITORY / "hack" / "image"
 
 
@@ -82,20 +82,29 @@ def dependencies(extras: Iterable[str]) -> Path:
 def project() -> Path:
     """The distribution's wheel for an image, built from the source as it is now."""
     compiled: dict[str, str] = {}
-    hindrance = _compiler_hindrance()
-    if hindrance:
-        say(f"the dispatcher's core goes into the images uncompiled, and is slower: {hindrance}")
+    reason = image_hindrance()
+    if reason:
+        say(f"the dispatcher's core goes into the images uncompiled, and is slower: {reason}")
     else:
         compiled = {**COMPILE, "PENSTOCK_CORE": str(compiled_core())}
     return _wheel("the distribution's wheel", "project", compiled, expected_seconds=5)
 
 
-def _compiler_hindrance() -> str:
+def image_hindrance() -> str:
+    """Why the core cannot be compiled for the images here; empty = it can."""
     if f"{sys.version_info.major}.{sys.version_info.minor}" != IMAGE_PYTHON:
         return f"this is not Python {IMAGE_PYTHON}"
-    lacking = packages.missing(packages.COMPILER | _HEADERS)
-    if lacking and not packages.can_install():
-        return f"these Debian packages are missing: {' '.join(lacking)}"
+    return _compiler_hindrance()
+
+
+def _compiler_hindrance() -> str:
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    if not headers.exists() and sys.base_prefix != "/usr":
+        return f"there is no {headers}"
+    try:
+        packages.ensure(packages.COMPILER, {"python3-dev": str(headers)})
+    except ClusterError as error:
+        return error.what
     return ""
 
 
@@ -103,34 +112,45 @@ def compiled_core() -> Path:
     """A folder with the dispatcher's core as extension modules for the Python that runs this, as
     they lie in a wheel; compiled once for the same sources.
     """
-    digest = hashlib.sha256(f"{sys.version} {platform.machine()}".encode())
-    sources = sorted((paths.REPOSITORY / CORE).glob("*.py"))
-    for file in [paths.REPOSITORY / "hatch_build.py", *sources]:
-        digest.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    folder = paths.under_cache("images") / f"core-{digest.hexdigest()[:12]}"
+    reason = _compiler_hindrance()
+    if reason:
+        raise ClusterError(f"the core cannot be compiled here: {reason}", exit_code=EXIT_IMPOSSIBLE)
     with locks.exclusive("core"):
+        digest = _core_digest()
+        folder = paths.under_cache("images") / f"core-{digest}"
         if not folder.exists():
-            packages.ensure(packages.COMPILER, _HEADERS)
             wheel = _wheel("the compiled core", "core.part", COMPILE, expected_seconds=60)
             scratch = wheel.parent / "modules"
             with zipfile.ZipFile(wheel) as archive:
                 modules = [name for name in archive.namelist() if name.endswith(".so")]
                 archive.extractall(scratch, modules)
+            if _core_digest() != digest:
+                raise ClusterError("the core has changed while it was compiled", remedy="try again")
             scratch.replace(folder)
             shutil.rmtree(wheel.parent)
     return folder
+
+
+def _core_digest() -> str:
+    digest = hashlib.sha256(f"{sys.version} {platform.machine()}".encode())
+    sources = sorted((paths.REPOSITORY / CORE).glob("*.py"))
+    for file in [paths.REPOSITORY / "hatch_build.py", *sources]:
+        digest.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()[:12]
 
 
 def _wheel(what: str, name: str, environment: dict[str, str], *, expected_seconds: float) -> Path:
     folder = _scratch(name)
     log = paths.under_cache("logs") / f"{name}-wheel.log"
     options = ["--quiet", "--no-deps", "--wheel-dir", str(folder)]
+    ours = {*COMPILE, "PENSTOCK_CORE"}
+    inherited = {key: value for key, value in os.environ.items() if key not in ours}
     with progress(f"building {what}", expected_seconds=expected_seconds) as tick:
         run_logged(
             [*_pip(), "wheel", *options, str(paths.REPOSITORY)],
             log=log,
             tick=tick,
-            env={**os.environ, **environment},
+            env={**inherited, **environment},
             remedy=f"the whole output is in {log}",
         )
     return next(folder.glob("*.whl"))
@@ -155,7 +175,7 @@ def _pip() -> list[str]:
         if wheels:
             return [sys.executable, str(wheels[-1] / "pip")]
     packages.ensure(packages.PIP)
-    return [shutil.which("pip3") or "pip3"]
+    return [shutil.which("pip3") or "pip3", "--python", sys.executable]
 
 
 def _target() -> list[str]:

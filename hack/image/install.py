@@ -1,9 +1,10 @@
 """Install Penstock into ``/opt/penstock`` while an image is built.
 
     install.py dependencies [--extra NAME]   the locked packages, with their hashes checked
+    install.py compiler                      what compiles the dispatcher's core
     install.py project                       the distribution alone, without dependencies
 
-Both make a virtual environment at the same place, in different build stages;
+The first and the last make a virtual environment at the same place, in different build stages;
 the image lays one over the other. So a change of the source changes one small
 layer, and the layer of the dependencies stays what it was.
 
@@ -11,7 +12,7 @@ Two worlds: ``hack/cluster`` puts the wheels into ``hack/image/wheels``, the
 distribution's into ``hack/image/project``, and nothing is fetched; in a plain
 ``docker build`` these folders are empty, pip comes with the base image, the
 packages come from pip's index, and the compiler for the dispatcher's core
-(``hatch_build.py``) from Debian.
+(``hatch_build.py``) from Debian. Without one the core is installed as it is.
 """
 
 from __future__ import annotations
@@ -62,16 +63,26 @@ def dependencies(extras: list[str]) -> None:
         pip("--require-hashes", "--only-binary", ":all:", *where, "--requirement", file.name)
 
 
+def compiler() -> None:
+    """Have gcc, where the distribution's wheel does not come from outside."""
+    if any((HERE / "wheels").glob("*.whl")) or shutil.which("gcc"):
+        return
+    for command in ("update", "-qq"), ("install", "-qq", *COMPILER):
+        try:
+            subprocess.run(["apt-get", *command], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"no compiler, so the dispatcher's core stays as it is, and slower: {error}")
+            return
+
+
 def project() -> None:
     """Install the distribution: its wheel when there is one, else from the source."""
     wheels = sorted((HERE / "project").glob("*.whl"))
     if wheels:
         pip("--no-index", wheels[-1])
         return
-    if shutil.which("gcc") is None:
-        subprocess.run(["apt-get", "update", "-qq"], check=True)
-        subprocess.run(["apt-get", "install", "-qq", *COMPILER], check=True)
-    os.environ["HATCH_BUILD_HOOK_ENABLE_CUSTOM"] = "1"
+    if shutil.which("gcc"):
+        os.environ["HATCH_BUILD_HOOK_ENABLE_CUSTOM"] = "1"
     pip(SOURCE)
 
 
@@ -86,11 +97,14 @@ def compile_all() -> None:
 
 
 def main() -> None:
-    """Do one of the two."""
+    """Do one of them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=["dependencies", "project"])
+    parser.add_argument("what", choices=["dependencies", "compiler", "project"])
     parser.add_argument("--extra", action="append", default=[])
     arguments = parser.parse_args()
+    if arguments.what == "compiler":
+        compiler()
+        return
     venv.create(PLACE, with_pip=False, symlinks=True)
     project() if arguments.what == "project" else dependencies(arguments.extra)
     compile_all()

@@ -33,7 +33,7 @@ class TaskService:
         self._submitting = submitting.Submitting(pump_)
         self._orders: dict[str, listing.Order] = {}
         """Of pools that were listed, by uid."""
-        pump_.registry.on_purged.append(self._forget_order)
+        pump_.purged = self._forget_order
 
     # ------------------------------------------------------------ submitting
 
