@@ -3,31 +3,21 @@
 import contextlib
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from unittest import mock
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-CLUSTER_IMPOSSIBLE = 3
-"""What `hack/cluster` ends with when this machine cannot do it at all; it has said why."""
-PACKAGE = ROOT / "dispatcher" / "penstock_dispatcher"
+from rig import environment
 
-
-class ImpossibleError(Exception):
-    """This machine cannot compile; the message says what it lacks."""
+PACKAGE = environment.ROOT / "dispatcher" / "penstock_dispatcher"
 
 
-def lay_out(folder: pathlib.Path) -> pathlib.Path:
-    """Lay out the package in an empty folder, which is to come first on PYTHONPATH, and return that
-    folder. Compiles where these sources have not been: about a minute. Raises ImpossibleError.
+def search_path(folder: pathlib.Path) -> str:
+    """PYTHONPATH for a process that is to have the compiled core, laid out in an empty folder.
+    Compiles where these sources have not been: about a minute. Raises environment.ImpossibleError.
     """
-    command = [sys.executable, str(ROOT / "hack" / "cluster"), "core"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode == CLUSTER_IMPOSSIBLE:
-        raise ImpossibleError("the dispatcher's core cannot be compiled on this machine")
-    done.check_returncode()
-    compiled = pathlib.Path(done.stdout.strip())
+    compiled = pathlib.Path(environment.output("core").strip())
     core = folder / PACKAGE.name / "core"
     core.mkdir(parents=True)
     for entry in PACKAGE.iterdir():
@@ -37,7 +27,7 @@ def lay_out(folder: pathlib.Path) -> pathlib.Path:
         (core / entry.name).symlink_to(entry)
     for module in compiled.rglob("*.so"):
         (folder / module.relative_to(compiled)).symlink_to(module)
-    return folder
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 
 @contextlib.contextmanager
@@ -45,19 +35,11 @@ def for_children() -> Iterator[None]:
     """Processes that are started meanwhile have the compiled core; where it cannot be had, the
     interpreted one, which is said.
     """
-    before = os.environ.get("PYTHONPATH")
     with tempfile.TemporaryDirectory(prefix="penstock-compiled-") as scratch:
+        variables = {}
         try:
-            folder = lay_out(pathlib.Path(scratch))
-        except ImpossibleError as reason:
-            print(f"{reason}: it runs interpreted", file=sys.stderr)
+            variables["PYTHONPATH"] = search_path(pathlib.Path(scratch))
+        except environment.ImpossibleError as reason:
+            print(f"{reason}: the core runs interpreted", file=sys.stderr)
+        with mock.patch.dict(os.environ, variables):
             yield
-            return
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), before]))
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ["PYTHONPATH"]
-            else:
-                os.environ["PYTHONPATH"] = before

@@ -16,12 +16,14 @@ from rig import processes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CLUSTER = [sys.executable, str(ROOT / "hack" / "cluster")]
-#: The exit status of hack/cluster where no cluster is possible at all.
+#: The exit status of hack/cluster where what it is asked for is not possible at all.
 IMPOSSIBLE = 3
 
 
 class ImpossibleError(Exception):
-    """This machine can have no cluster; the text says what is lacking."""
+    """This machine can have no cluster, or cannot compile; the text, or that program before, says
+    what is lacking.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def ensure(*, images: bool = True) -> Environment:
             _run("images", quiet=True)
             _run("load")
         return Environment(
-            mode=json.loads(_output("status"))["mode"],
+            mode=json.loads(output("status"))["mode"],
             variables=_variables(),
             started_here=not ran_already,
             up_seconds=up_seconds,
@@ -77,15 +79,20 @@ def ensure(*, images: bool = True) -> Environment:
 
 def _run(*arguments: str, quiet: bool = False) -> None:
     out = subprocess.DEVNULL if quiet else sys.stderr.fileno()
-    code = processes.run_to_end([*CLUSTER, *arguments], stdout=out)
+    _check(processes.run_to_end([*CLUSTER, *arguments], stdout=out), *arguments)
+
+
+def _check(code: int, *arguments: str) -> None:
     if code == IMPOSSIBLE:
         raise ImpossibleError(f"hack/cluster {' '.join(arguments)} finds no way here")
     if code != 0:
         raise RuntimeError(f"hack/cluster {' '.join(arguments)} failed ({code}); it says why above")
 
 
-def _output(*arguments: str) -> str:
-    done = subprocess.run([*CLUSTER, *arguments], stdout=subprocess.PIPE, text=True, check=True)
+def output(*arguments: str) -> str:
+    """What a command of hack/cluster prints. Raises ImpossibleError."""
+    done = subprocess.run([*CLUSTER, *arguments], stdout=subprocess.PIPE, text=True, check=False)
+    _check(done.returncode, *arguments)
     return done.stdout
 
 
@@ -93,6 +100,6 @@ def _variables() -> dict[str, str]:
     """Our own environment plus what `hack/cluster env` exports, as a shell would see it."""
     dump = "import json, os; print(json.dumps(dict(os.environ)))"
     command = ["bash", "-c", 'eval "$1"; exec "$2" -c "$3"', "bash"]
-    command += [_output("env"), sys.executable, dump]
+    command += [output("env"), sys.executable, dump]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return {**os.environ, **json.loads(done.stdout)}

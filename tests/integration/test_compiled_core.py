@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from rig import compiled
+from rig import compiled, environment
 
 SEEDS = "100"
 UNIT_AND_PROPERTY = sorted(
-    str(path.relative_to(compiled.ROOT))
+    str(path.relative_to(environment.ROOT))
     for kind in ("unit", "property")
-    for path in (compiled.ROOT / "tests" / kind).glob("test_core_*.py")
+    for path in (environment.ROOT / "tests" / kind).glob("test_core_*.py")
 )
 SIMULATION = "tests/simulation/test_pool_under_faults.py"
 PATCHED = "tests/unit/test_core_keys.py::test_what_is_blocked_is_not_looked_at"
@@ -24,18 +24,17 @@ pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     try:
-        folder = compiled.lay_out(tmp_path_factory.mktemp("compiled"))
-    except compiled.ImpossibleError as reason:
+        path = compiled.search_path(tmp_path_factory.mktemp("compiled"))
+    except environment.ImpossibleError as reason:
         pytest.skip(str(reason))
-    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     without = {"PENSTOCK_PHASES", "PENSTOCK_SIM_SEED"}
     kept = {name: value for name, value in os.environ.items() if name not in without}
     return {**kept, "PYTHONPATH": path, "PENSTOCK_SIM_SEEDS": SEEDS}
 
 
-def test_compiled_modules_are_found_before_their_sources(environment: dict[str, str]) -> None:
+def test_compiled_modules_are_found_before_their_sources(variables: dict[str, str]) -> None:
     names = sorted(path.stem for path in (compiled.PACKAGE / "core").glob("*.py"))
     program = (
         "import importlib, sys\n"
@@ -44,7 +43,7 @@ def test_compiled_modules_are_found_before_their_sources(environment: dict[str, 
     )
     command = [sys.executable, "-c", program, *names]
     printed = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        command, env=variables, stdout=subprocess.PIPE, text=True, check=True
     ).stdout
     assert len(printed.split()) == len(names)
     assert all(file.endswith(".so") for file in printed.split())
@@ -54,12 +53,12 @@ def test_compiled_modules_are_found_before_their_sources(environment: dict[str, 
 @pytest.mark.parametrize(
     "which", [[*UNIT_AND_PROPERTY, f"--deselect={PATCHED}"], [SIMULATION]], ids=["tests", "seeds"]
 )
-def test_it_passes_the_tests_of_the_core(which: list[str], environment: dict[str, str]) -> None:
+def test_it_passes_the_tests_of_the_core(which: list[str], variables: dict[str, str]) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *which]
     done = subprocess.run(
         command,
-        cwd=compiled.ROOT,
-        env=environment,
+        cwd=environment.ROOT,
+        env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
