@@ -96,7 +96,8 @@ class Outbox:
         self._items += 1
         if self._items >= ITEMS_MAX:
             self._room.clear()
-        self._wake.set()
+        if self._items == 1:  # with more, `drain` is awake, or waits for `welcome`
+            self._wake.set()
 
     def close(self) -> None:
         """No more comes; `drain` returns when everything is out."""

@@ -201,18 +201,26 @@ class Pump:
         handled here, without a call for each.
         """
         uid, listened_to = pool.config.uid, bool(self.watches) or bool(self.waiters)
+        session_id, box = "", None
         for effect in taken:
             if type(effect) is effects.TaskChanged:
                 if listened_to:
                     self._task_changed(pool, effect)
             elif type(effect) is effects.Assigned:
-                if (box := self.outboxes.get((uid, effect.session_id))) is not None:
+                if effect.session_id != session_id:
+                    session_id = effect.session_id
+                    box = self.outboxes.get((uid, session_id))
+                if box is not None:
                     box.assign(effect.task, effect.lease)
             elif type(effect) is effects.OutcomeAcked:
-                if (box := self.outboxes.get((uid, effect.session_id))) is not None:
+                if effect.session_id != session_id:
+                    session_id = effect.session_id
+                    box = self.outboxes.get((uid, session_id))
+                if box is not None:
                     box.ack(effect.lease_id, effect.accepted)
             else:
                 self._carry[type(effect)](pool, effect)
+                session_id = ""  # a stream may have been replaced by that
 
     def _welcome(self, pool: pools.Pool, effect: effects.Welcomed) -> None:
         box = self.outboxes.get((pool.config.uid, effect.session_id))

@@ -81,7 +81,8 @@ class Clients:
 
     def _submission(self, one: Call, now: int) -> tasks.Submission:
         self._names += 1
-        return one.wanted._replace(
+        return dataclasses.replace(
+            one.wanted,
             task_id=one.wanted.task_id or f"t{self._names}",
             uid=f"u{self._names}",
             not_before=now + one.delay_ns if one.delay_ns else 0,

@@ -40,7 +40,8 @@ class KeyedWorld(operated.OperatedWorld):
         keys = task_pb2.Task(
             fairness_key=fairness_key, concurrency_key=concurrency_key, slots=slots
         )
-        one.wanted = one.wanted._replace(
+        one.wanted = dataclasses.replace(
+            one.wanted,
             body=one.wanted.body + keys.SerializeToString(),
             fairness_key=fairness_key,
             concurrency_key=concurrency_key,

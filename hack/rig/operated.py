@@ -35,7 +35,7 @@ class OperatedWorld(simulation.World):
         self.slow_commits = 0
         """Turns of the disk that take no effect: it is slow."""
         for one in self.clients.calls:
-            one.wanted = one.wanted._replace(type=self.rng.choice(TYPES))
+            one.wanted = dataclasses.replace(one.wanted, type=self.rng.choice(TYPES))
         super()._begin()
 
     def _worker_types(self) -> tuple[str, ...]:
@@ -148,7 +148,7 @@ class OperatedWorld(simulation.World):
         if number >= CALLS_MAX:
             return
         again = clients.call(number, self.rng, timed=self.timed)
-        again.wanted = again.wanted._replace(task_id=task_id)
+        again.wanted = dataclasses.replace(again.wanted, task_id=task_id)
         self.clients.add(again)
 
     def _purge(self) -> None:

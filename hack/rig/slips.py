@@ -35,7 +35,7 @@ def ack_at_once(right: Any) -> Any:
 
 def accept_at_once(right: Any) -> Any:
     def accept(self: ledger.Ledger, *given: Any) -> Any:
-        return right(self, *given)._replace(lsn=0)
+        return dataclasses.replace(right(self, *given), lsn=0)
 
     return accept
 

@@ -24,6 +24,10 @@ class LazyHeapMachine(stateful.RuleBasedStateMachine):
             self.model.add((key, self.number))
             self.heap.push((key, self.number))
 
+    @stateful.rule(count=st.integers(1, 300))
+    def push_in_order(self, count: int) -> None:
+        self.push([max(self.model, default=(0, 0))[0]] * count)
+
     @stateful.rule(count=st.integers(1, 200), step=st.sampled_from([1, 2, 7]), last=st.booleans())
     def die(self, count: int, step: int, last: bool) -> None:
         for entry in sorted(self.model, reverse=last)[::step][:count]:

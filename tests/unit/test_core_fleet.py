@@ -1,7 +1,5 @@
 """The workers of one pool, verb by verb: credit, leases, reservations, a restart."""
 
-import dataclasses
-
 import pytest
 
 from penstock_dispatcher.core import admission, effects, outcome, units, workers
@@ -126,14 +124,13 @@ def test_held_back_until_the_workers_of_before_have_spoken(returns: bool) -> Non
     assert before.assigned() == ["a"]
     lease = before.task("a").lease
     assert lease is not None
+    stored = [before.task(name) for name in ("a", "b")]
+    for task in stored:
+        task.lease, task.state, task.attempt = None, State.PENDING, 0
+        task.place = tasks.Place.NOWHERE
     after = Bench(epoch=2)
     after.pool.restore(
-        stored=[
-            dataclasses.replace(
-                before.task(name), lease=None, state=State.PENDING, attempt=0, place=tasks.Place(0)
-            )
-            for name in ("a", "b")
-        ],
+        stored=stored,
         requests=(),
         sessions=[("w", "w")],
         tombstones=(),

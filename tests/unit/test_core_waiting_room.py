@@ -79,7 +79,7 @@ def test_an_atomic_batch_finds_the_places_taken_too() -> None:
     free(bench, "first")
     free(bench, "second")
     one = tasks.Submission(task_id="x", type="work", body=b"", size=1)
-    batch = [one, one._replace(task_id="y")]
+    batch = [one, dataclasses.replace(one, task_id="y")]
     refused = bench.pool.submit_atomically(batch, bench.now)
     assert [each.reason for each in refused] == [Reason.QUEUE_FULL] * 2
     assert bench.answers() == [("patient", IN)]

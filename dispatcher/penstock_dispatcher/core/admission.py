@@ -7,7 +7,7 @@ until it is back under. See `bounds`.
 
 import dataclasses
 import enum
-from typing import Final, NamedTuple
+from typing import Final
 
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.core import units
@@ -40,7 +40,8 @@ NO_ROOM: Final = frozenset({AdmissionReason.QUEUE_FULL, AdmissionReason.KEY_QUEU
 """Refusals of what will fit once others have left: a caller can wait for that."""
 
 
-class Admission(NamedTuple):
+@dataclasses.dataclass(slots=True, init=False)
+class Admission:
     """`task` is set when accepted, and when a duplicate's task is still known. `lsn`: be silent
     until it is durable.
 
@@ -49,14 +50,34 @@ class Admission(NamedTuple):
 
     reason: AdmissionReason
     task_id: str
-    lsn: int = 0
-    task: tasks.Task | None = None
-    retry_after_ns: int = 0
-    estimated_wait_ns: int = 0
+    lsn: int
+    task: tasks.Task | None
+    retry_after_ns: int
+    estimated_wait_ns: int
     """With DEADLINE_UNREACHABLE: when it would have started."""
-    message: str = ""
-    key: str = ""
+    message: str
+    key: str
     """The fairness key that is concerned, if only one is."""
+
+    def __init__(
+        self,
+        reason: AdmissionReason,
+        task_id: str,
+        lsn: int = 0,
+        task: tasks.Task | None = None,
+        retry_after_ns: int = 0,
+        estimated_wait_ns: int = 0,
+        message: str = "",
+        key: str = "",
+    ) -> None:
+        self.reason = reason
+        self.task_id = task_id
+        self.lsn = lsn
+        self.task = task
+        self.retry_after_ns = retry_after_ns
+        self.estimated_wait_ns = estimated_wait_ns
+        self.message = message
+        self.key = key
 
     @property
     def admitted(self) -> bool:

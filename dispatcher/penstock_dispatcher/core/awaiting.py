@@ -4,7 +4,6 @@ Whoever waits comes in the order of the records, and leaves in the same order.
 """
 
 import collections
-from collections.abc import Iterator
 
 from penstock_dispatcher.core import effects
 from penstock_dispatcher.core import task as tasks
@@ -28,9 +27,11 @@ class Awaiting:
         last = self._entries[-1][0] if self._entries else 0
         self._entries.append((max(lsn, last), effect, task, task.ticket if task else 0))
 
-    def release(self, lsn: int) -> Iterator[tuple[effects.Effect, tasks.Task | None]]:
+    def release(self, lsn: int) -> list[tuple[effects.Effect, tasks.Task | None]]:
         """What waited for records up to `lsn`; a task only if it has not left meanwhile."""
-        entries = self._entries
+        entries, released = self._entries, []
         while entries and entries[0][0] <= lsn:
             _, effect, task, ticket = entries.popleft()
-            yield effect, task if task is not None and task.ticket == ticket else None
+            stays = task is not None and task.ticket == ticket
+            released.append((effect, task if stays else None))
+        return released

@@ -4,6 +4,7 @@ Each submission is judged against the pool as it is, then against those before i
 same request id asks for the same task once, and everything else must be told apart.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 from penstock_dispatcher.core import admission, bounds, ledger, settings
@@ -32,7 +33,7 @@ def refusals(
         if first is None:
             return []
     return [
-        answer or first._replace(task_id=wanted.task_id)
+        answer or dataclasses.replace(first, task_id=wanted.task_id)
         for wanted, answer in zip(batch, found, strict=True)
     ]
 

@@ -4,6 +4,7 @@ An effect that tells somebody about a change is held back by the pool until the 
 what comes out of `Pool.take_effects` may be carried out at once.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 from penstock_dispatcher.core import admission, leases
@@ -17,12 +18,18 @@ class Welcomed(NamedTuple):
     revoked: tuple[str, ...]
 
 
-class Assigned(NamedTuple):
-    """Send the task to the worker. `attempt` is the 1-based number of this attempt."""
+@dataclasses.dataclass(slots=True, init=False)
+class Assigned:
+    """Send the task to the worker."""
 
     session_id: str
     task: tasks.Task
     lease: leases.Lease
+
+    def __init__(self, session_id: str, task: tasks.Task, lease: leases.Lease) -> None:
+        self.session_id = session_id
+        self.task = task
+        self.lease = lease
 
 
 class CancelRequested(NamedTuple):
@@ -40,12 +47,18 @@ class LeasesLost(NamedTuple):
     lease_ids: tuple[str, ...]
 
 
-class OutcomeAcked(NamedTuple):
+@dataclasses.dataclass(slots=True, init=False)
+class OutcomeAcked:
     """The outcome is durable (accepted), or somebody else's counts (not accepted)."""
 
     session_id: str
     lease_id: str
     accepted: bool
+
+    def __init__(self, session_id: str, lease_id: str, accepted: bool) -> None:
+        self.session_id = session_id
+        self.lease_id = lease_id
+        self.accepted = accepted
 
 
 class DrainRequested(NamedTuple):
@@ -75,7 +88,8 @@ class WaiterAnswered(NamedTuple):
     answer: admission.Admission
 
 
-class TaskChanged(NamedTuple):
+@dataclasses.dataclass(slots=True, init=False)
+class TaskChanged:
     """A state that people may see now; wakes those who wait for it. `task` may be in another one
     already, which may not be durable.
     """
@@ -83,6 +97,13 @@ class TaskChanged(NamedTuple):
     task: tasks.Task
     previous: tasks.TaskState | None
     state: tasks.TaskState
+
+    def __init__(
+        self, task: tasks.Task, previous: tasks.TaskState | None, state: tasks.TaskState
+    ) -> None:
+        self.task = task
+        self.previous = previous
+        self.state = state
 
 
 Effect = (

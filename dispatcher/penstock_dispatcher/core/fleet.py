@@ -203,13 +203,12 @@ class Fleet:
         self, worker: workers.Worker, task: tasks.Task, token: int, now: int
     ) -> leases.Lease:
         lease = leases.Lease(
-            leases.lease_id_of(token),
-            token,
-            task,
-            worker.session_id,
-            now,
-            now + self._config.lease_ns,
-            now + task.execution_timeout_ns + self._config.cancel_grace_ns,
+            token=token,
+            task=task,
+            session_id=worker.session_id,
+            start_time=now,
+            expires=now + self._config.lease_ns,
+            deadline=now + task.execution_timeout_ns + self._config.cancel_grace_ns,
         )
         task.state = tasks.TaskState.RUNNING
         if task.cancelling:

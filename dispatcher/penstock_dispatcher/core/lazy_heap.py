@@ -1,4 +1,8 @@
-"""A heap whose entries may die where they lie.
+"""A heap whose entries may die where they lie, and mostly come in order.
+
+An entry that comes after all others is appended to a *line*, where it costs nothing but its place:
+what is first in, first out takes the same time for a million as for ten. Whatever comes out of
+order lies in a heap beside it.
 
 What leaves out of turn is not searched for: its entry is dead from then on, and whoever owns the
 heap says so. Dead entries go when they come up, and by a sweep when they are the larger part: each
@@ -22,6 +26,9 @@ DEAD_ENTRIES_FREE: Final = 16
 SWEPT_AT_ONCE: Final = 32
 """Entries that a removal looks at while a sweep is under way."""
 
+LEFT_FREE: Final = 64
+"""Places in the line that their entries have left and that are not worth a move of what follows."""
+
 _Entry = TypeVar("_Entry", bound=tuple[object, ...])
 
 
@@ -33,14 +40,17 @@ def waits(entry: Stay) -> bool:
 class LazyHeap(Generic[_Entry]):
     """Entries in order. `alive` tells whether one still counts; `len` is how many do."""
 
-    __slots__ = ("_alive", "_count", "_entries", "_swept")
+    __slots__ = ("_alive", "_count", "_first", "_heap", "_line", "_swept")
 
     def __init__(self, alive: Callable[[_Entry], bool]) -> None:
         self._alive = alive
-        self._entries: list[_Entry] = []
-        self._swept: list[_Entry] = []
-        """Another heap, while a sweep is under way: its living go over to the first, from its end,
-        which leaves what is before a heap.
+        self._line: list[_Entry] = []
+        """In order from `_first` on."""
+        self._first = 0
+        self._heap: list[_Entry] = []
+        self._swept: list[list[_Entry]] = []
+        """Other heaps, while a sweep is under way: their living go over to the first, from their
+        ends, which leaves what is before a heap.
         """
         self._count = 0
 
@@ -49,54 +59,93 @@ class LazyHeap(Generic[_Entry]):
 
     def __iter__(self) -> Iterator[_Entry]:
         """The living, in no order."""
-        both = itertools.chain(self._entries, self._swept)
-        return (entry for entry in both if self._alive(entry))
+        line = itertools.islice(self._line, self._first, None)
+        every = itertools.chain(line, self._heap, *self._swept)
+        return (entry for entry in every if self._alive(entry))
 
     @property
     def dead(self) -> int:
         """Entries that are kept and do not count."""
-        return len(self._entries) + len(self._swept) - self._count
+        kept = len(self._line) - self._first + len(self._heap)
+        return kept + sum(map(len, self._swept)) - self._count
 
     def push(self, entry: _Entry) -> None:
         """One more, alive."""
-        heapq.heappush(self._entries, entry)
         self._count += 1
+        line = self._line
+        if not line or line[-1] < entry:
+            line.append(entry)
+        else:
+            heapq.heappush(self._heap, entry)
 
     def head(self) -> _Entry | None:
         """The least of the living, or None."""
-        entries, alive = self._entries, self._alive
-        while entries and not alive(entries[0]):
-            heapq.heappop(entries)
+        line, heap, alive = self._line, self._heap, self._alive
+        while line and not alive(line[self._first]):
+            self._leave_line()
+        while heap and not alive(heap[0]):
+            heapq.heappop(heap)
         if self._swept:
-            return self._head_of_both()
-        return entries[0] if entries else None
+            return self._head_of_all()
+        if not line:
+            return heap[0] if heap else None
+        first = line[self._first]
+        return heap[0] if heap and heap[0] < first else first
 
-    def _head_of_both(self) -> _Entry | None:
-        entries, swept, alive = self._entries, self._swept, self._alive
-        while swept and not alive(swept[0]):
-            heapq.heappop(swept)
-        heads = [heap[0] for heap in (entries, swept) if heap]
-        return min(heads) if heads else None
+    def _head_of_all(self) -> _Entry | None:
+        for swept in self._swept:
+            while swept and not self._alive(swept[0]):
+                heapq.heappop(swept)
+        self._swept = [swept for swept in self._swept if swept]
+        heads = [heap[0] for heap in (self._heap, *self._swept) if heap]
+        heads += self._line[self._first : self._first + 1]
+        return min(heads, default=None)
 
     def pop(self) -> _Entry:
         """Take out what `head` has just returned."""
         self._count -= 1
-        entries, swept = self._entries, self._swept
-        if swept and (not entries or swept[0] < entries[0]):
-            return heapq.heappop(swept)
-        return heapq.heappop(entries)
+        heap, line = self._heap, self._line
+        for swept in self._swept:
+            if not heap or swept[0] < heap[0]:
+                heap = swept
+        if not line or (heap and heap[0] < line[self._first]):
+            return heapq.heappop(heap)
+        first = line[self._first]
+        self._leave_line()
+        return first
+
+    def _leave_line(self) -> None:
+        """The first of the line is not in it any more."""
+        line, first = self._line, self._first
+        line[first] = line[-1]  # the entry is let go of now, its place in time
+        first += 1
+        if first == len(line):
+            line.clear()
+            first = 0
+        elif first > LEFT_FREE and first > len(line) // 2:
+            del line[:first]
+            first = 0
+        self._first = first
 
     def died(self) -> None:
         """One entry, wherever it lies, does not count any more."""
         self._count -= 1
-        if not self._swept and len(self._entries) > 2 * self._count + DEAD_ENTRIES_FREE:
-            self._entries, self._swept = [], self._entries
+        if not self._swept and self.dead > self._count + DEAD_ENTRIES_FREE:
+            del self._line[: self._first]
+            # What is in order is a heap as well.
+            self._swept = [each for each in (self._heap, self._line) if each]
+            self._heap, self._line, self._first = [], [], 0
         if self._swept:
             self._sweep()
 
     def _sweep(self) -> None:
-        swept, alive = self._swept, self._alive
-        for _ in range(min(SWEPT_AT_ONCE, len(swept))):
-            entry = swept.pop()
-            if alive(entry):
-                heapq.heappush(self._entries, entry)
+        for _ in range(SWEPT_AT_ONCE):
+            swept = self._swept[-1]
+            if swept:
+                entry = swept.pop()
+                if self._alive(entry):
+                    heapq.heappush(self._heap, entry)
+            else:
+                self._swept.pop()
+                if not self._swept:
+                    break

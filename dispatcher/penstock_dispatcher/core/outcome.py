@@ -5,9 +5,10 @@ it down. Attempts and worker losses are charged apart: a failed attempt counts a
 policy, a lost worker against the pool's cap of losses, and a hand-back against nothing.
 """
 
+import dataclasses
 import enum
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from penstock_dispatcher.core import ledger, retry, settings
 from penstock_dispatcher.core import task as tasks
@@ -28,18 +29,41 @@ class OutcomeKind(enum.Enum):
     CANCELLED = "cancelled"
 
 
-class Outcome(NamedTuple):
+@dataclasses.dataclass(slots=True, init=False)
+class Outcome:
     """One outcome frame. `retry_delay_ns` None = the policy decides."""
 
     lease_id: str
     token: int
     kind: OutcomeKind
-    execution_time_ns: int = 0
-    result: bytes = b""
-    content_type: str = ""
-    failure: tasks.Failure | None = None
-    retryable: bool = True
-    retry_delay_ns: int | None = None
+    execution_time_ns: int
+    result: bytes
+    content_type: str
+    failure: tasks.Failure | None
+    retryable: bool
+    retry_delay_ns: int | None
+
+    def __init__(
+        self,
+        lease_id: str,
+        token: int,
+        kind: OutcomeKind,
+        execution_time_ns: int = 0,
+        result: bytes = b"",
+        content_type: str = "",
+        failure: tasks.Failure | None = None,
+        retryable: bool = True,
+        retry_delay_ns: int | None = None,
+    ) -> None:
+        self.lease_id = lease_id
+        self.token = token
+        self.kind = kind
+        self.execution_time_ns = execution_time_ns
+        self.result = result
+        self.content_type = content_type
+        self.failure = failure
+        self.retryable = retryable
+        self.retry_delay_ns = retry_delay_ns
 
 
 class Judge:

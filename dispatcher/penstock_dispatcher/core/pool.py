@@ -157,8 +157,7 @@ class Pool:
             return refusal
         answer = self._admit(wanted, now)
         if answer.reason is _Reason.QUEUE_FULL and self.room:
-            delay_ns = self.room.retry_after_ns(now)
-            return answer._replace(retry_after_ns=delay_ns)
+            answer.retry_after_ns = self.room.retry_after_ns(now)
         return answer
 
     def _admit(self, wanted: tasks.Submission, now: int) -> admission.Admission:

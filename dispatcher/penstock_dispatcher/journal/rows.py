@@ -27,6 +27,7 @@ WAITS: Final = 0
 """`changes.state` of a task that was queued again."""
 CANCELLING: Final = tasks.TaskState.CANCELLING.value
 """`changes.state` of a task that has not ended and must not start again."""
+_NUMBERS: Final = {state: state.value for state in tasks.TaskState}
 ROWS_LOG2_MAX: Final = 8
 _NO_FAILURE: Final = (None, None, None, None)
 
@@ -233,7 +234,7 @@ class RowWriter:
         self._drop_checkpoint(key)
         self._change(
             key,
-            record.state.value,
+            _NUMBERS[record.state],
             record.attempt,
             record.worker_losses,
             0,

@@ -67,7 +67,7 @@ class Submitting:
     ) -> tasks.Submission:
         wanted = submission.submission(request, pool.config, self._ids)
         if request.HasField("max_queue_time"):
-            return wanted._replace(start_by=submission.start_by(request, self._pump.now()))
+            wanted.start_by = submission.start_by(request, self._pump.now())
         return wanted
 
     async def decide_one(
