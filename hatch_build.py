@@ -1,8 +1,8 @@
 """Compile the dispatcher's core into the wheel: asked for by `HATCH_BUILD_HOOK_ENABLE_CUSTOM=1`.
 
-The core is pure Python on the standard library alone, and strictly typed: mypyc makes extension
-modules of it as it stands, which do the same in about two thirds of the time. They lie in the wheel
-beside the sources and are found before them. Without the variable the wheel is pure, installs
+The core, and the modules around it that every task passes (`modules` in pyproject.toml), are plain
+Python and strictly typed: mypyc makes extension modules of them as they stand. They lie in the
+wheel beside the sources and are found before them. Without the variable the wheel is pure, installs
 anywhere and behaves alike; an editable install never compiles.
 
 `PENSTOCK_CORE` names a folder with modules that were compiled from these very sources before.
@@ -21,16 +21,17 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).resolve().parent
 COMPILER = "mypy[mypyc]==2.4.1"  # the lock's version, which checks the same types
-PACKAGE = "penstock_dispatcher/core"
 SETUP = """\
-import glob
+import sys
 import mypyc.build
 import setuptools
 
-modules = mypyc.build.mypycify(
-    ["--config-file=", "--python-version=3.11", *sorted(glob.glob("{package}/*.py"))],
-    group_name="penstock_core",
-)
+options = ["--config-file=", "--python-version=3.11"]
+# What comes from elsewhere is untyped here, whether this environment has it or not; that all types
+# are right has been checked with it.
+options += ["--no-site-packages", "--ignore-missing-imports", "--follow-imports=silent"]
+files = sys.argv.pop().split()
+modules = mypyc.build.mypycify([*options, *files], group_name="penstock_core")
 setuptools.setup(name="penstock-core", packages=[], ext_modules=modules)
 """
 
@@ -47,9 +48,10 @@ class CompiledCore(BuildHookInterface[Any]):
         if version == "editable":
             return
         ready = os.environ.get("PENSTOCK_CORE")
-        folder = Path(ready) if ready else compile_core(self._scratch())
+        package = ROOT / self.config["package"]
+        sources = [file for each in self.config["modules"] for file in package.glob(each)]
+        folder = Path(ready) if ready else compile_core(package, sources, self._scratch())
         modules = sorted(folder.rglob("*.so"))
-        sources = list((ROOT / "dispatcher" / PACKAGE).glob("*.py"))
         if len(modules) != len(sources) + 1:  # one each, and what they share
             raise RuntimeError(f"{folder} holds {len(modules)} modules, not of this core")
         for module in modules:
@@ -64,14 +66,16 @@ class CompiledCore(BuildHookInterface[Any]):
         return Path(folder)
 
 
-def compile_core(scratch: Path) -> Path:
-    """Compile in `scratch`. Returns a folder in which the modules lie as in the wheel."""
-    sources, compiled = scratch / "sources", scratch / "compiled"
-    shutil.copytree(ROOT / "dispatcher" / PACKAGE, sources / PACKAGE)
-    (sources / PACKAGE).with_name("__init__.py").touch()
-    (sources / "setup.py").write_text(SETUP.format(package=PACKAGE))
+def compile_core(package: Path, sources: list[Path], scratch: Path) -> Path:
+    """Compile those `sources` of a package in `scratch`. Returns a folder in which the modules lie
+    as in the wheel.
+    """
+    work, compiled = scratch / "work", scratch / "compiled"
+    shutil.copytree(package, work / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    (work / "setup.py").write_text(SETUP)
     command = [sys.executable, "setup.py", "--quiet", "build_ext", f"--build-lib={compiled}"]
-    made = subprocess.run(command, cwd=sources, capture_output=True, text=True, check=False)
+    command.append(" ".join(sorted(str(file.relative_to(package.parent)) for file in sources)))
+    made = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
     if made.returncode:
         raise RuntimeError(f"mypyc could not compile the core:\n{made.stdout}{made.stderr}")
     return compiled

@@ -25,10 +25,11 @@ class Count:
             self.done.set()
 
 
-async def beat(call: grpc.aio.StreamStreamCall, held: dict[str, None]) -> None:
+async def beat(call: grpc.aio.StreamStreamCall, writing: asyncio.Lock) -> None:
     while True:
         await asyncio.sleep(HEARTBEAT_SECONDS)
-        await call.write(wire.WorkRequest(heartbeat=wire.Heartbeat(lease_ids=held)))
+        async with writing:  # a call that two write to at once is broken, and does not say so
+            await call.write(wire.WorkRequest(heartbeat=wire.Heartbeat()))
 
 
 async def work(
@@ -39,8 +40,8 @@ async def work(
     await call.write(wire.WorkRequest(hello=hello))
     await call.read()
     await call.write(wire.WorkRequest(credit=wire.Credit(slots=slots)))
-    held: dict[str, None] = {}
-    beating = asyncio.create_task(beat(call, held))
+    writing = asyncio.Lock()
+    beating = asyncio.create_task(beat(call, writing))
     try:
         while (frame := await call.read()) is not grpc.aio.EOF:
             if frame.WhichOneof("message") == "assignments":
@@ -54,7 +55,8 @@ async def work(
                     for each in frame.assignments.assignments
                 ]
                 ended = wire.TaskOutcomes(outcomes=outcomes, credit=len(outcomes))
-                await call.write(wire.WorkRequest(outcomes=ended))
+                async with writing:
+                    await call.write(wire.WorkRequest(outcomes=ended))
             elif frame.WhichOneof("message") == "outcome_acks":
                 count.add(len(frame.outcome_acks.acks))
     finally:

@@ -18,9 +18,11 @@ import platform
 import shutil
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import locks
 import packages
@@ -31,8 +33,7 @@ from report import EXIT_IMPOSSIBLE, ClusterError, progress, say
 IMAGE_PYTHON = "3.11"
 #: The newest C library that both base images satisfy (Debian 12 has 2.36), and the oldest.
 GLIBC_MINORS = range(36, 4, -1)
-#: Where the sources of the compiled core lie, and what asks hatch_build.py for it.
-CORE = "dispatcher/penstock_dispatcher/core"
+#: What asks hatch_build.py for the compiled core.
 COMPILE = {"HATCH_BUILD_HOOK_ENABLE_CUSTOM": "1"}
 IMAGE_SCRIPTS = paths.REPOSITORY / "hack" / "image"
 
@@ -133,10 +134,20 @@ def compiled_core() -> Path:
 
 def _core_digest() -> str:
     digest = hashlib.sha256(f"{sys.version} {platform.machine()}".encode())
-    sources = sorted((paths.REPOSITORY / CORE).glob("*.py"))
+    # Not the listed modules alone: they are compiled against the others' types.
+    sources = sorted(paths.REPOSITORY.joinpath(_hook()["package"]).rglob("*.py"))
     for file in [paths.REPOSITORY / "hatch_build.py", *sources]:
-        digest.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        name = file.relative_to(paths.REPOSITORY)
+        digest.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    digest.update(repr(_hook()["modules"]).encode())
     return digest.hexdigest()[:12]
+
+
+def _hook() -> dict[str, Any]:
+    """What pyproject.toml says to hatch_build.py."""
+    project = tomllib.loads((paths.REPOSITORY / "pyproject.toml").read_text())
+    found: dict[str, Any] = project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]
+    return found
 
 
 def _wheel(what: str, name: str, environment: dict[str, str], *, expected_seconds: float) -> Path:

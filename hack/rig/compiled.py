@@ -18,15 +18,14 @@ def search_path(folder: pathlib.Path) -> str:
     Compiles where these sources have not been: about a minute. Raises environment.ImpossibleError.
     """
     compiled = pathlib.Path(environment.output("core").strip())
-    core = folder / PACKAGE.name / "core"
-    core.mkdir(parents=True)
-    for entry in PACKAGE.iterdir():
-        if entry.name not in ("core", "__pycache__"):
-            (core.parent / entry.name).symlink_to(entry)
-    for entry in (PACKAGE / "core").glob("*.py"):
-        (core / entry.name).symlink_to(entry)
-    for module in compiled.rglob("*.so"):
-        (folder / module.relative_to(compiled)).symlink_to(module)
+    for root, files in (
+        (PACKAGE.parent, PACKAGE.rglob("*.py")),
+        (compiled, compiled.rglob("*.so")),
+    ):
+        for file in files:
+            place = folder / file.relative_to(root)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(file)
     return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 

@@ -1,6 +1,7 @@
 """The core as the images have it, compiled: it passes the tests of the interpreted one."""
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -35,11 +36,17 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def test_compiled_modules_are_found_before_their_sources(variables: dict[str, str]) -> None:
-    names = sorted(path.stem for path in (compiled.PACKAGE / "core").glob("*.py"))
+    folder = pathlib.Path(variables["PYTHONPATH"].split(os.pathsep)[0])
+    modules = (file.relative_to(folder) for file in folder.glob("*/**/*.so"))
+    names = sorted(
+        ".".join((*module.parent.parts, module.name.split(".")[0])) for module in modules
+    )
+    core = {path.stem for path in (compiled.PACKAGE / "core").glob("*.py")}
+    assert {f"penstock_dispatcher.core.{stem}" for stem in core} <= set(names)
     program = (
         "import importlib, sys\n"
         "for name in sys.argv[1:]:\n"
-        "    print(importlib.import_module(f'penstock_dispatcher.core.{name}').__file__)"
+        "    print(importlib.import_module(name).__file__)"
     )
     command = [sys.executable, "-c", program, *names]
     printed = subprocess.run(

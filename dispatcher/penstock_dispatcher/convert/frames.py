@@ -1,9 +1,9 @@
-"""Frames to workers, written byte by byte.
+"""Frames to workers and answers to batches, written byte by byte.
 
 The submitted part of a task is kept serialized and goes to the worker as it came: in the protocol
-buffer encoding, fields may be appended to a serialized message. So an assignment is joined from
-ready-made pieces, without a message object for it. The tests read everything back with the
-generated code.
+buffer encoding, fields may be appended to a serialized message, and the last value counts. So an
+assignment is joined from ready-made pieces, without a message object for it, and so is what a
+client is told of a task that was accepted. The tests read everything back with the generated code.
 """
 
 import functools
@@ -21,7 +21,6 @@ _ITEM: Final = b"\x0a"
 _TASK_NAME: Final = b"\x0a"
 _TASK_ATTEMPT: Final = b"\xb8\x01"
 _LEASE: Final = b"\x12"
-_LEASE_TASK: Final = b"\x0a"
 _LEASE_ID: Final = b"\x12"
 _LEASE_TOKEN: Final = b"\x18"
 _LEASE_ATTEMPT: Final = b"\x20"
@@ -30,6 +29,16 @@ _CHECKPOINT: Final = b"\x22"
 _TIME_SECONDS: Final = b"\x08"
 _TIME_NANOS: Final = b"\x10"
 _ACK_ACCEPTED: Final = b"\x10\x01"
+_OUTCOME_REQUEST_ID: Final = b"\x0a"
+_OUTCOME_RESPONSE: Final = b"\x12"
+_OUTCOME_ERROR: Final = b"\x1a"
+_TASK_UID: Final = b"\x12"
+_TASK_STATE: Final = b"\x18"
+_TASK_PRIORITY: Final = b"\x40"
+_TASK_EXPIRES: Final = b"\x5a"
+_TASK_CREATED: Final = b"\xa2\x01"
+_UNSIGNED: Final = 2**64 - 1
+_STATE_NUMBERS: Final = {state: _SHORT[state.value] for state in tasks.TaskState}
 
 
 def varint(number: int) -> bytes:
@@ -58,10 +67,10 @@ def _varint_of_token(token: int) -> bytes:
 
 
 @functools.lru_cache(maxsize=1024)
-def _deadline(ns: int) -> bytes:
-    """The field with its tag; what is assigned in one turn mostly has the same one."""
+def _time(tag: bytes, ns: int) -> bytes:
+    """A time with its tag, both parts explicit; what is done in one turn mostly has the same."""
     seconds, nanos = divmod(ns, units.SECOND)
-    return _sized(_DEADLINE, _TIME_SECONDS + varint(seconds) + _TIME_NANOS + varint(nanos))
+    return _sized(tag, _TIME_SECONDS + varint(seconds) + _TIME_NANOS + varint(nanos))
 
 
 def _sized(tag: bytes, content: bytes) -> bytes:
@@ -98,7 +107,7 @@ def assignment(pool_prefix: bytes, task: tasks.Task, lease: leases.Lease) -> byt
             _LEASE,
             varint(len(held)),
             held,
-            _deadline(lease.start_time + task.execution_timeout_ns),
+            _time(_DEADLINE, lease.start_time + task.execution_timeout_ns),
         )
     )
     if task.checkpoint:
@@ -120,3 +129,41 @@ def ack(lease_id: str, accepted: bool) -> bytes:
 def acks(items: Iterable[bytes]) -> bytes:
     """A WorkResponse with these acknowledgements."""
     return _sized(_FRAME_ACKS, b"".join(items))
+
+
+def accepted(submitted: bytes, pool_prefix: bytes, task: tasks.Task) -> bytes:
+    """A SubmitTaskResponse: the task as it was accepted (what became of it meanwhile, GetTask
+    tells). `submitted`: what its caller said of it, without the payload, or nothing.
+    """
+    delayed = task.not_before > task.create_time
+    state = tasks.TaskState.DELAYED if delayed else tasks.TaskState.PENDING
+    shown = b"".join(
+        (
+            submitted,
+            _sized(_TASK_NAME, pool_prefix + task.id.encode()),
+            _sized(_TASK_UID, task.uid.encode()),
+            _TASK_STATE,
+            _STATE_NUMBERS[state],
+            _TASK_PRIORITY,
+            varint(task.priority & _UNSIGNED),
+            _time(_TASK_CREATED, task.create_time),
+        )
+    )
+    if task.expire_time:  # the pool's, if it has none of its own
+        shown += _time(_TASK_EXPIRES, task.expire_time)
+    return _sized(_ITEM, shown)
+
+
+def submit_response(request_id: str, response: bytes) -> bytes:
+    """One item of a BatchSubmitTasksResponse: that answer."""
+    return _submit_outcome(request_id, _OUTCOME_RESPONSE, response)
+
+
+def submit_error(request_id: str, error: bytes) -> bytes:
+    """The same: a google.rpc.Status."""
+    return _submit_outcome(request_id, _OUTCOME_ERROR, error)
+
+
+def _submit_outcome(request_id: str, tag: bytes, content: bytes) -> bytes:
+    of = _sized(_OUTCOME_REQUEST_ID, request_id.encode()) if request_id else b""
+    return _sized(_ITEM, of + _sized(tag, content))

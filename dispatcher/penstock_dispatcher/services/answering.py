@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 import grpc
 import grpc.aio
-from google.protobuf import message_factory
+from google.protobuf import message, message_factory
 from google.protobuf.descriptor import ServiceDescriptor
 
 from penstock_dispatcher import auth, errors, limits
@@ -103,8 +103,12 @@ def handlers(service: object, descriptor: ServiceDescriptor) -> grpc.GenericRpcH
         handler = getattr(service, method.name, None)
         if handler is not None:
             request = message_factory.GetMessageClass(method.input_type)
-            response = message_factory.GetMessageClass(method.output_type)
             made[method.name] = _MAKE[method.client_streaming, method.server_streaming](
-                handler, request.FromString, response.SerializeToString
+                handler, request.FromString, _serialized
             )
     return grpc.method_handlers_generic_handler(descriptor.full_name, made)
+
+
+def _serialized(answer: message.Message | bytes) -> bytes:
+    """Some are serialized already (see `convert.frames`)."""
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()

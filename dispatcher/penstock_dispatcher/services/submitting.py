@@ -11,7 +11,7 @@ from typing import Final
 
 from penstock.v1 import task_pb2, task_service_pb2
 from penstock_dispatcher import auth, errors, pump
-from penstock_dispatcher.convert import names, submission, task_view, times
+from penstock_dispatcher.convert import frames, names, submission, task_view
 from penstock_dispatcher.core import admission, settings, units
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
@@ -143,59 +143,67 @@ class Submitting:
         pool: pools.Pool,
         request: task_service_pb2.SubmitTaskRequest,
         decision: admission.Admission,
-    ) -> task_service_pb2.SubmitTaskResponse:
-        """The answer to a request that was admitted, once that is durable."""
-        response = task_service_pb2.SubmitTaskResponse()
-        _fill(response, pool, request, decision)
-        return response
+    ) -> bytes:
+        """The answer to a request that was admitted, once that is durable: a serialized
+        SubmitTaskResponse.
+        """
+        return _answer(pool, _prefix(pool), request, decision, brief=False)
 
-    def outcomes(self, decided: Decided) -> task_service_pb2.BatchSubmitTasksResponse:
-        """The answers to a batch, once it is durable."""
-        response = task_service_pb2.BatchSubmitTasksResponse()
-        for request, decision in zip(decided.requests, decided.decisions, strict=True):
-            entry = response.outcomes.add(request_id=request.request_id[:_REQUEST_ID_MAX])
-            if isinstance(decision, errors.Refusal):
-                entry.error.CopyFrom(decision.status())
-            elif decision.admitted:
-                _fill(entry.response, decided.pool, request, decision)
-            else:
-                entry.error.CopyFrom(refusal_of(decision, decided.pool).status())
-        if response.ByteSize() > ANSWER_BYTES_MAX:
-            for entry in response.outcomes:
-                task = entry.response.task
-                if task.name:
-                    task.CopyFrom(task_pb2.Task(name=task.name, uid=task.uid, state=task.state))
-        return response
+    def outcomes(self, decided: Decided) -> bytes:
+        """The answers to a batch, once it is durable: a serialized BatchSubmitTasksResponse."""
+        answers = _outcomes(decided, brief=False)
+        if sum(map(len, answers)) > ANSWER_BYTES_MAX:
+            answers = _outcomes(decided, brief=True)
+        return b"".join(answers)
 
 
-def _fill(
-    response: task_service_pb2.SubmitTaskResponse,
+def _prefix(pool: pools.Pool) -> bytes:
+    return f"{pool.name}/tasks/".encode()
+
+
+def _outcomes(decided: Decided, *, brief: bool) -> list[bytes]:
+    pool, prefix = decided.pool, _prefix(decided.pool)
+    answers = []
+    for request, decision in zip(decided.requests, decided.decisions, strict=True):
+        request_id = request.request_id[:_REQUEST_ID_MAX]
+        if isinstance(decision, errors.Refusal):
+            error = decision.status().SerializeToString()
+            answers.append(frames.submit_error(request_id, error))
+        elif decision.admitted:
+            response = _answer(pool, prefix, request, decision, brief=brief)
+            answers.append(frames.submit_response(request_id, response))
+        else:
+            error = refusal_of(decision, pool).status().SerializeToString()
+            answers.append(frames.submit_error(request_id, error))
+    return answers
+
+
+def _answer(
     pool: pools.Pool,
+    prefix: bytes,
     request: task_service_pb2.SubmitTaskRequest,
     decision: admission.Admission,
-) -> None:
-    task = decision.task
+    *,
+    brief: bool,
+) -> bytes:
     if decision.reason is admission.AdmissionReason.DUPLICATE:
-        response.deduplicated = True
-        if task is None:
-            response.task.name = f"{pool.name}/tasks/{decision.task_id}"
-        else:
-            shown = task_view.view(task, pool.name, payload=False, result=False)
-            response.task.CopyFrom(shown)
-        return
-    assert task is not None, "an accepted task is there"
-    shown = response.task
-    shown.CopyFrom(_without_payload(request.task))
-    shown.name = f"{pool.name}/tasks/{task.id}"
-    shown.uid = task.uid
-    # As it was accepted: what became of it meanwhile, GetTask tells.
-    shown.state = (
-        task_pb2.Task.DELAYED if task.not_before > task.create_time else task_pb2.Task.PENDING
-    )
-    shown.priority = task.priority
-    times.set_timestamp(shown.create_time, task.create_time)
-    if task.expire_time:  # the pool's, if it has none of its own
-        times.set_timestamp(shown.expire_time, task.expire_time)
+        return _duplicate(pool, decision, brief=brief).SerializeToString()
+    assert decision.task is not None, "an accepted task is there"
+    submitted = b"" if brief else _without_payload(request.task).SerializeToString()
+    return frames.accepted(submitted, prefix, decision.task)
+
+
+def _duplicate(
+    pool: pools.Pool, decision: admission.Admission, *, brief: bool
+) -> task_service_pb2.SubmitTaskResponse:
+    task = decision.task
+    if task is None:
+        shown = task_pb2.Task(name=f"{pool.name}/tasks/{decision.task_id}")
+    else:
+        shown = task_view.view(task, pool.name, payload=False, result=False)
+        if brief:
+            shown = task_pb2.Task(name=shown.name, uid=shown.uid, state=shown.state)
+    return task_service_pb2.SubmitTaskResponse(task=shown, deduplicated=True)
 
 
 def _without_payload(task: task_pb2.Task) -> task_pb2.Task:

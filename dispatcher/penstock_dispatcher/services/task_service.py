@@ -40,7 +40,7 @@ class TaskService:
     @answering.answered
     async def SubmitTask(  # noqa: N802
         self, request: task_service_pb2.SubmitTaskRequest, _: Any
-    ) -> task_service_pb2.SubmitTaskResponse:
+    ) -> task_service_pb2.SubmitTaskResponse | bytes:
         """One task; OK after it is durable."""
         self._pump.check_admission()
         pool = self._submitting.pool_of(request.parent)
@@ -53,7 +53,7 @@ class TaskService:
     @answering.answered
     async def BatchSubmitTasks(  # noqa: N802
         self, request: task_service_pb2.BatchSubmitTasksRequest, _: Any
-    ) -> task_service_pb2.BatchSubmitTasksResponse:
+    ) -> bytes:
         """Several tasks, each with an outcome of its own, or all or none."""
         decided = self._decide_batch(request)
         await self._pump.durable(decided.lsn)
