@@ -6,6 +6,7 @@ so that nothing is held twice. The loop runs between pages: health checks are an
 
 import logging
 import sys
+from typing import Final
 
 from google.protobuf import duration_pb2, message
 
@@ -19,6 +20,8 @@ from penstock_dispatcher.journal import interface
 
 _log = logging.getLogger(__name__)
 
+_RETRY_POLICY_TAG: Final = bytes((task_pb2.Task.RETRY_POLICY_FIELD_NUMBER << 3 | 2,))
+"""A body without this byte has no policy of its own, and need not be decoded to see that."""
 _Requests = list[tuple[str, idempotency.Known]]
 
 
@@ -155,6 +158,8 @@ def task_of(entry: interface.StoredTask, config: settings.PoolSettings) -> tasks
 
 
 def _retry(body: bytes, config: settings.PoolSettings) -> settings.RetryPolicy:
+    if _RETRY_POLICY_TAG not in body:
+        return config.retry
     submitted = task_pb2.Task.FromString(body)
     if not submitted.HasField("retry_policy"):
         return config.retry

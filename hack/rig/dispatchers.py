@@ -108,7 +108,7 @@ class DispatcherProcess:
         if wait:
             self.wait_until_serving()
 
-    def wait_until_serving(self, seconds: float = 20.0) -> None:
+    def wait_until_serving(self, seconds: float = 60.0) -> None:
         """Return when health says SERVING."""
         assert self.process is not None
         deadline = time.monotonic() + seconds

@@ -69,7 +69,7 @@ def submission(
     """What to admit. Raises Refusal naming every bad field. Takes the request over: its task is
     changed.
     """
-    task = request.task
+    task, task_id, request_id = request.task, request.task_id, request.request_id
     present = {field.number for field, _ in task.ListFields()}
     found = _violations(request, task, present, config)
     retry = None
@@ -88,7 +88,6 @@ def submission(
     # Deterministic: the fingerprint of the same task must be the same, whatever order its maps had.
     body = task.SerializeToString(deterministic=True)
     made = ids.next()
-    task_id, request_id = request.task_id, request.request_id
     return tasks.Submission(
         task_id=task_id or made,
         uid=made,

@@ -4,6 +4,7 @@ A repeated submission is told the task that the first one made, even if that tas
 The key in the journal is the sequence number of that task, so a remembered one stays in use.
 """
 
+import collections
 from typing import Final, NamedTuple
 
 from penstock_dispatcher.core import records, units
@@ -28,12 +29,17 @@ Known = Request | tasks.Task
 
 
 class Requests:
-    """The request ids of one pool, oldest first."""
+    """The request ids of one pool."""
 
     def __init__(self, *, pool_uid: str, log: records.RecordLog) -> None:
         self._pool_uid = pool_uid
         self._log = log
         self._known: dict[str, Known] = {}
+        # Not the dict's own order: finding its first key costs a look at every one deleted before.
+        self._order: collections.deque[str] = collections.deque()
+        """Ids, oldest first. One that was asked again after its time lies there again."""
+        self._again: collections.Counter[str] = collections.Counter()
+        """Places in the order that do not count, because there is a later one."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -47,12 +53,14 @@ class Requests:
         """Keep one; its record is the accepted task's."""
         self.restore(request_id, request)
         if len(self._known) > REQUESTS_MAX:
-            self._forget(next(iter(self._known)))
+            self._forget_oldest()
 
     def restore(self, request_id: str, request: Known) -> None:
         """Take one as the journal kept it; to be called oldest first."""
-        self._known.pop(request_id, None)  # an expired one, so that the order stays that of time
+        if request_id in self._known:  # an expired one
+            self._again[request_id] += 1
         self._known[request_id] = request
+        self._order.append(request_id)
 
     def outlive(self, task: tasks.Task) -> None:
         """The task is deleted; its request id is known on."""
@@ -63,18 +71,28 @@ class Requests:
 
     def sweep(self, now: int, *, limit: int) -> None:
         """Forget what is past its retention, at most `limit` a call."""
-        for _ in range(min(limit, len(self._known))):
-            request_id, request = next(iter(self._known.items()))
-            if now - request.create_time < RETENTION_NS:
+        for _ in range(limit):
+            oldest = self._oldest()
+            if oldest is None or now - oldest.create_time < RETENTION_NS:
                 break
-            self._forget(request_id)
+            self._forget_oldest()
 
     def next_sweep(self) -> int:
         """When the oldest is past its retention; NEVER = there is none."""
-        if not self._known:
-            return units.NEVER
-        return next(iter(self._known.values())).create_time + RETENTION_NS
+        oldest = self._oldest()
+        return units.NEVER if oldest is None else oldest.create_time + RETENTION_NS
 
-    def _forget(self, request_id: str) -> None:
+    def _oldest(self) -> Known | None:
+        order, again = self._order, self._again
+        while again and order[0] in again:
+            request_id = order.popleft()
+            again[request_id] -= 1
+            if not again[request_id]:
+                del again[request_id]
+        return self._known[order[0]] if order else None
+
+    def _forget_oldest(self) -> None:
+        self._oldest()
+        request_id = self._order.popleft()
         request = self._known.pop(request_id)
         self._log.append(records.RequestForgotten(self._pool_uid, request.sequence, request_id))

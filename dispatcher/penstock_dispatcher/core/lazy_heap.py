@@ -104,6 +104,12 @@ class LazyHeap(Generic[_Entry]):
     def pop(self) -> _Entry:
         """Take out what `head` has just returned."""
         self._count -= 1
+        entry = self._take_first()
+        if self._swept or self._mostly_dead():
+            self._tidy()
+        return entry
+
+    def _take_first(self) -> _Entry:
         heap, line = self._heap, self._line
         for swept in self._swept:
             if not heap or swept[0] < heap[0]:
@@ -130,16 +136,28 @@ class LazyHeap(Generic[_Entry]):
     def died(self) -> None:
         """One entry, wherever it lies, does not count any more."""
         self._count -= 1
-        if not self._swept and self.dead > self._count + DEAD_ENTRIES_FREE:
+        if self._swept or self._mostly_dead():
+            self._tidy()
+
+    def _mostly_dead(self) -> bool:
+        kept = len(self._line) - self._first + len(self._heap)
+        return kept > 2 * self._count + DEAD_ENTRIES_FREE
+
+    def _tidy(self) -> None:
+        if not self._swept:
+            self.head()  # what dies in order lies at the beginning
+            if not self._mostly_dead():
+                return
             del self._line[: self._first]
             # What is in order is a heap as well.
             self._swept = [each for each in (self._heap, self._line) if each]
             self._heap, self._line, self._first = [], [], 0
-        if self._swept:
-            self._sweep()
+        self._sweep()
 
     def _sweep(self) -> None:
         for _ in range(SWEPT_AT_ONCE):
+            if not self._swept:
+                return
             swept = self._swept[-1]
             if swept:
                 entry = swept.pop()
@@ -147,5 +165,3 @@ class LazyHeap(Generic[_Entry]):
                     heapq.heappush(self._heap, entry)
             else:
                 self._swept.pop()
-                if not self._swept:
-                    break

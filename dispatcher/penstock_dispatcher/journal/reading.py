@@ -83,43 +83,58 @@ def stored_tasks(
 ) -> list[interface.StoredTask]:
     """A page of tasks with keys above `after`. Tasks of purged pools are passed over."""
     found = connection.execute(
-        "SELECT t.*, c.*, k.checkpoint, k.row_sum"
-        " FROM tasks t LEFT JOIN changes c ON c.key = t.key"
-        " LEFT JOIN checkpoints k ON k.key = t.key"
-        " WHERE t.key > ? AND (t.key >> ?) NOT IN (SELECT id FROM purged)"
-        " ORDER BY t.key LIMIT ?",
+        "SELECT * FROM tasks WHERE key > ? AND (key >> ?) NOT IN (SELECT id FROM purged)"
+        " ORDER BY key LIMIT ?",
         (after, schema.SEQUENCE_BITS, limit),
     ).fetchall()
-    return [_task(row, pool_uids) for row in found]
+    if not found:
+        return []
+    # Not joined: most tasks have nothing there, and each empty column costs as much as a full one.
+    changes = _by_key(connection, "changes", after=after, last=found[-1][0])
+    checkpoints = _by_key(connection, "checkpoints", after=after, last=found[-1][0])
+    return [_task(row, changes.get(row[0]), checkpoints.get(row[0]), pool_uids) for row in found]
 
 
-def _task(row: tuple[Any, ...], pool_uids: dict[int, str]) -> interface.StoredTask:
+def _by_key(
+    connection: sqlite3.Connection, table: str, *, after: int, last: int
+) -> dict[int, tuple[Any, ...]]:
+    found = connection.execute(
+        f"SELECT * FROM {table} WHERE key > ? AND key <= ?",  # noqa: S608 - our names
+        (after, last),
+    )
+    return {row[0]: row for row in found.fetchall()}
+
+
+def _task(
+    row: tuple[Any, ...],
+    change: tuple[Any, ...] | None,
+    checkpoint: tuple[Any, ...] | None,
+    pool_uids: dict[int, str],
+) -> interface.StoredTask:
     submitted = row[: sums.TASK_COLUMNS]
-    row_sum, request_sum, *change, checkpoint, checkpoint_sum = row[sums.TASK_COLUMNS :]
-    key, task_id, uid, *rest = _checked(sums.task, submitted, (row_sum, request_sum), "tasks")
+    _checked(sums.task, submitted, row[sums.TASK_COLUMNS :], "tasks")
+    key, task_id, uid = submitted[:3]
     pool_uid = pool_uids.get(key >> schema.SEQUENCE_BITS)
     if pool_uid is None:
         raise checking.Damaged(f"the pool of task {task_id} is missing")
     sequence = key & _SEQUENCE_MASK
-    accepted = records.TaskAccepted(pool_uid, task_id, uid, sequence, *rest)
-    if checkpoint is None:
-        checkpoint = b""
-    else:
-        _checked(sums.row, (key, checkpoint), checkpoint_sum, "checkpoints")
-    if change[0] is None:
-        return interface.StoredTask(key, accepted, None, checkpoint)
-    changed = _checked(sums.change, tuple(change[:-1]), change[-1], "changes")
-    became = _change(accepted, changed)
+    accepted = records.TaskAccepted(pool_uid, task_id, uid, sequence, *submitted[3:])
+    kept = b""
+    if checkpoint is not None:
+        kept = _checked(sums.row, checkpoint[:-1], checkpoint[-1], "checkpoints")[1]
+    if change is None:
+        return interface.StoredTask(key, accepted, None, kept)
+    became = _change(accepted, _checked(sums.change, change[:-1], change[-1], "changes"))
     goes_on = isinstance(became, records.TaskRequeued)
-    return interface.StoredTask(key, accepted, became, checkpoint if goes_on else b"")
+    return interface.StoredTask(key, accepted, became, kept if goes_on else b"")
 
 
 def _change(
     accepted: records.TaskAccepted, row: tuple[Any, ...]
 ) -> records.TaskRequeued | records.TaskCancelling | records.TaskEnded:
-    _, state, attempt, losses, not_before, start, end, execution, worker, *rest = row
+    _, state, attempt, losses, not_before, start, end, execution, worker = row[:9]
     pool_uid, task_id, sequence = accepted.pool_uid, accepted.task_id, accepted.sequence
-    *failed, result, content_type = rest
+    *failed, result, content_type = row[9:]
     failure = None if failed[0] is None else tasks.Failure(*failed)
     if state == rows.WAITS:
         return records.TaskRequeued(

@@ -33,12 +33,13 @@ def task(columns: tuple[Any, ...]) -> tuple[int, int]:
     """The sums of a row of `tasks`: without its request id, and of that (0 = it has none), which is
     also the sum of its later row of `requests`.
     """
-    key, task_id, uid, type_, priority, body, size, created, *rest = columns
-    not_before, expires, timeout, request_id, fingerprint, token_min, *keys, slots = rest
+    key, task_id, uid, type_, priority, body, size, created = columns[:8]
+    not_before, expires, timeout, request_id, fingerprint, token_min = columns[8:14]
+    fairness_key, concurrency_key, slots = columns[14:]
     numbers = _crc(_three(key, fingerprint, created))
     request = _crc(f"{request_id}\0{task_id}".encode(), numbers) if request_id else 0
     numbers = _crc(_seven(priority, size, not_before, expires, timeout, token_min, slots), numbers)
-    text = f"{task_id}\0{uid}\0{type_}\0{keys[0]}\0{keys[1]}"
+    text = f"{task_id}\0{uid}\0{type_}\0{fairness_key}\0{concurrency_key}"
     return _crc(body, _crc(text.encode(), numbers)), request
 
 
@@ -50,8 +51,8 @@ def request(columns: tuple[Any, ...]) -> int:
 
 def change(columns: tuple[Any, ...]) -> int:
     """The sum of a row of `changes`."""
-    key, state, attempt, losses, not_before, start, end, execution, worker, *rest = columns
-    code, reason, message, status, result, content_type = rest
+    key, state, attempt, losses, not_before, start, end, execution, worker = columns[:9]
+    code, reason, message, status, result, content_type = columns[9:]
     text = f"{worker}\0{code}\0{reason}\0{message}\0{content_type}"
     numbers = _crc(_eight(key, state, attempt, losses, not_before, start, end, execution))
     return _crc(result, _crc(status or b"", _crc(text.encode(), numbers)))
