@@ -17,7 +17,7 @@ def _request(sequence: int, time: int) -> idempotency.Request:
 def test_each_is_forgotten_after_a_day_and_the_journal_is_told() -> None:
     requests, log = _requests()
     for sequence in range(1, 6):
-        requests.remember(f"r{sequence}", _request(sequence, sequence * units.SECOND))
+        requests.restore(f"r{sequence}", _request(sequence, sequence * units.SECOND))
     assert requests.next_sweep() == units.SECOND + DAY
     requests.sweep(3 * units.SECOND + DAY, limit=2)
     assert len(requests) == 3, "at most so many a call"
@@ -30,10 +30,10 @@ def test_each_is_forgotten_after_a_day_and_the_journal_is_told() -> None:
 
 def test_one_that_is_asked_again_after_its_time_counts_from_then_on() -> None:
     requests, log = _requests()
-    requests.remember("again", _request(1, 0))
-    requests.remember("other", _request(2, units.SECOND))
-    requests.remember("again", _request(3, DAY))
-    requests.remember("again", _request(4, 2 * DAY))
+    requests.restore("again", _request(1, 0))
+    requests.restore("other", _request(2, units.SECOND))
+    requests.restore("again", _request(3, DAY))
+    requests.restore("again", _request(4, 2 * DAY))
     assert len(requests) == 2
     assert requests.next_sweep() == units.SECOND + DAY
     requests.sweep(2 * DAY, limit=1000)
@@ -45,13 +45,13 @@ def test_one_that_is_asked_again_after_its_time_counts_from_then_on() -> None:
     requests.sweep(3 * DAY, limit=1000)
     assert len(requests) == 0
     assert requests.next_sweep() == units.NEVER
-    requests.remember("again", _request(5, 4 * DAY))
+    requests.restore("again", _request(5, 4 * DAY))
     assert requests.next_sweep() == 5 * DAY
 
 
-def test_beyond_the_bound_the_oldest_goes_first() -> None:
+def test_beyond_the_bound_the_oldest_goes_first_but_tasks_that_are_there_do_not_count() -> None:
     requests, log = _requests()
-    for sequence in range(1, idempotency.REQUESTS_MAX + 3):
-        requests.remember(f"{sequence:x}", _request(sequence, 0))
-    assert len(requests) == idempotency.REQUESTS_MAX
+    for sequence in range(1, idempotency.REQUESTS_MAX + 4):
+        requests.remember(f"{sequence:x}", _request(sequence, 0), tasks_there=1)
+    assert len(requests) == idempotency.REQUESTS_MAX + 1
     assert [record.sequence for record in log.take()] == [1, 2]  # type: ignore[union-attr]

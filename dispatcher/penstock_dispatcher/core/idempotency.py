@@ -12,7 +12,7 @@ from penstock_dispatcher.core import task as tasks
 
 RETENTION_NS: Final = 86_400 * units.SECOND
 REQUESTS_MAX: Final = 1_000_000
-"""Kept in a pool; beyond it the oldest go first."""
+"""Kept in a pool, beside as many as it has tasks; beyond it the oldest go first."""
 
 
 class Request(NamedTuple):
@@ -49,10 +49,10 @@ class Requests:
         known = self._known.get(request_id) if request_id else None
         return known if known is not None and now - known.create_time < RETENTION_NS else None
 
-    def remember(self, request_id: str, request: Known) -> None:
+    def remember(self, request_id: str, request: Known, *, tasks_there: int) -> None:
         """Keep one; its record is the accepted task's."""
         self.restore(request_id, request)
-        if len(self._known) > REQUESTS_MAX:
+        if len(self._known) > REQUESTS_MAX + tasks_there:
             self._forget_oldest()
 
     def restore(self, request_id: str, request: Known) -> None:

@@ -156,7 +156,7 @@ class Ledger:
         )
         self.tasks[task.id] = task
         if task.request_id:
-            self.requests.remember(task.request_id, task)
+            self.requests.remember(task.request_id, task, tasks_there=len(self.tasks))
         task.lsn = self.log.append(records.accepted(self.pool_uid, task))
         self.accepted_total += 1
         self.arrivals.add(now)

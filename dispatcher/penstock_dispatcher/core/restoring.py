@@ -88,7 +88,7 @@ def move(task: tasks.Task, *, closed: pools.Pool, pool: pools.Pool, now: int) ->
     if asked is None:
         task.request_id = ""
     else:
-        book.requests.remember(task.request_id, task)
+        book.requests.remember(task.request_id, task, tasks_there=len(book.tasks))
     task.lsn = book.log.append(
         records.TaskMoved(
             book.pool_uid,
