@@ -107,12 +107,13 @@ class RawWorker:
         self.session_id = ""
         self.welcome: Any = None
         self.call: Any = None
+        self._writing = asyncio.Lock()
 
     async def connect(
         self, *, running: Iterable[Any] = (), credit: int | None = None, **fields: Any
     ) -> "RawWorker":
         """Hello, Welcome, Credit (all slots unless given)."""
-        self.call = self.stubs.work.Work()
+        self.call, self._writing = self.stubs.work.Work(), asyncio.Lock()
         hello = worker_service_pb2.Hello(
             pool=self.pool,
             pod_name=self.pod,
@@ -135,7 +136,9 @@ class RawWorker:
 
     async def send(self, **frame: Any) -> None:
         """Send one frame."""
-        await self.call.write(worker_service_pb2.WorkRequest(**frame))
+        # Two that write to a call at once break it on this side only: it then stays open for ever.
+        async with self._writing:
+            await self.call.write(worker_service_pb2.WorkRequest(**frame))
 
     async def read(self, seconds: float = READ_SECONDS) -> Any:
         """The next frame. Raises TimeoutError, EOFError."""

@@ -1,4 +1,4 @@
-"""The core as the images have it, compiled: it passes the tests of the interpreted one."""
+"""The dispatcher as the images have it, compiled: it passes the tests of the interpreted one."""
 
 import os
 import pathlib
@@ -16,6 +16,19 @@ UNIT_AND_PROPERTY = sorted(
     for path in (environment.ROOT / "tests" / kind).glob("test_core_*.py")
 )
 SIMULATION = "tests/simulation/test_pool_under_faults.py"
+SHELL = [
+    *sorted(
+        str(path.relative_to(environment.ROOT))
+        for path in (environment.ROOT / "tests" / "unit").glob("test_dispatcher_*.py")
+    ),
+    "tests/integration/test_dispatcher_refusals.py",
+    "tests/integration/test_dispatcher_sessions.py",
+    "tests/integration/test_dispatcher_task_fields.py",
+    "tests/integration/test_dispatcher_tasks.py",
+    "tests/integration/test_journal_moving.py",
+    "tests/integration/test_journal_sqlite.py",
+]
+"""What stands around the core: messages, frames, rows."""
 PATCHED = "tests/unit/test_core_keys.py::test_what_is_blocked_is_not_looked_at"
 """Puts a method of its own in place of one; compiled objects keep theirs."""
 
@@ -58,9 +71,11 @@ def test_compiled_modules_are_found_before_their_sources(variables: dict[str, st
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "which", [[*UNIT_AND_PROPERTY, f"--deselect={PATCHED}"], [SIMULATION]], ids=["tests", "seeds"]
+    "which",
+    [[*UNIT_AND_PROPERTY, f"--deselect={PATCHED}"], [SIMULATION], SHELL],
+    ids=["tests", "seeds", "shell"],
 )
-def test_it_passes_the_tests_of_the_core(which: list[str], variables: dict[str, str]) -> None:
+def test_it_passes_the_tests_of_the_sources(which: list[str], variables: dict[str, str]) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *which]
     done = subprocess.run(
         command,
