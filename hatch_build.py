@@ -49,7 +49,7 @@ class CompiledCore(BuildHookInterface[Any]):
             return
         ready = os.environ.get("PENSTOCK_CORE")
         package = ROOT / self.config["package"]
-        sources = [file for each in self.config["modules"] for file in package.glob(each)]
+        sources = _matching(package, self.config["modules"])
         folder = Path(ready) if ready else compile_core(package, sources, self._scratch())
         modules = sorted(folder.rglob("*.so"))
         if len(modules) != len(sources) + 1:  # one each, and what they share
@@ -64,6 +64,16 @@ class CompiledCore(BuildHookInterface[Any]):
         folder = tempfile.mkdtemp(prefix="penstock-core-")
         atexit.register(shutil.rmtree, folder)
         return Path(folder)
+
+
+def _matching(package: Path, patterns: list[str]) -> list[Path]:
+    found: set[Path] = set()
+    for pattern in patterns:
+        matching = set(package.glob(pattern))
+        if not matching:
+            raise RuntimeError(f"{pattern}, which is to be compiled, matches nothing in {package}")
+        found |= matching
+    return sorted(found)
 
 
 def compile_core(package: Path, sources: list[Path], scratch: Path) -> Path:

@@ -230,6 +230,29 @@ async def test_a_purged_pool_is_gone_at_once_and_its_rows_in_steps(
     connection.close()
 
 
+async def test_nothing_of_a_purged_pool_is_read(
+    journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
+) -> None:
+    other = records.PoolConfigured("uid-2", "namespaces/a/pools/c", b"")
+    await journal.append([other, *(accepted(number) for number in range(1, 301))])
+    await journal.append([ended(number) for number in range(1, 300)])
+    await journal.append([records.TaskCheckpointed(UID, 300, "t300", b"checkpoint")])
+    await journal.append([records.PoolPurged(UID), accepted(1, "uid-2")])
+    again = await crashed(journal, tmp_path)
+    await again.open()
+    read: list[Any] = []
+
+    def count(_: sqlite3.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        read.append(row)
+        return row
+
+    again._opened().row_factory = count
+    found = await again.load_tasks(-1)
+    await again.close()
+    assert [entry.accepted.pool_uid for entry in found] == ["uid-2"]
+    assert len(read) == 1
+
+
 # ---------------------------------------------------------------- refusals at the start
 
 

@@ -59,8 +59,11 @@ class HeadsMachine(stateful.RuleBasedStateMachine):
         def look(member: Member) -> heads.Place | None:
             return None if member is held else (self.places[member],)
 
-        if self.heads.first(look) is None:
-            assert self.places.keys() <= {held}
+        others = {member: place for member, place in self.places.items() if member is not held}
+        first = self.heads.first(look)
+        assert (first is None) == (not others)
+        if first is not None:
+            assert others[first] == min(others.values())
         if held in self.places and held.listed is None:
             del self.places[held]
 

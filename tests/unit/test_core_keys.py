@@ -1,6 +1,7 @@
 """What may start for each key: caps in flight, rates; and what waits costs nothing."""
 
 import dataclasses
+import gc
 from typing import Any
 
 import pytest
@@ -283,3 +284,18 @@ def test_lanes_without_a_task_are_dropped() -> None:
     assert not lanes._tokenless
     assert not lanes._shares._levels
     assert len(bench.pool.fleet.leases.by_key) == 0
+
+
+def test_what_tasks_leave_behind_needs_no_collector() -> None:
+    bench = bench_of(max_in_flight_per_key=1, fair=True, rate_limit_per_key=TWO_AT_ONCE)
+    bench.worker("w")
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(300):
+            bench.submit(f"t{number}", fairness_key=f"f{number}", concurrency_key=f"c{number}")
+            assert bench.assigned() == [f"t{number}"]
+            bench.end(f"t{number}")
+        assert gc.collect() < 300, "less than one object for each"
+    finally:
+        gc.enable()

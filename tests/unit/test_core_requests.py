@@ -49,9 +49,20 @@ def test_one_that_is_asked_again_after_its_time_counts_from_then_on() -> None:
     assert requests.next_sweep() == 5 * DAY
 
 
+def test_the_journal_forgets_an_earlier_one_with_the_same_id() -> None:
+    requests, log = _requests()
+    requests.remember("again", _request(1, 0), tasks_there=1)
+    requests.remember("again", _request(2, DAY), tasks_there=1)
+    assert [record.sequence for record in log.take()] == [1]  # type: ignore[union-attr]
+    requests.sweep(2 * DAY, limit=1000)
+    assert [record.sequence for record in log.take()] == [2]  # type: ignore[union-attr]
+
+
 def test_beyond_the_bound_the_oldest_goes_first_but_tasks_that_are_there_do_not_count() -> None:
     requests, log = _requests()
     for sequence in range(1, idempotency.REQUESTS_MAX + 4):
         requests.remember(f"{sequence:x}", _request(sequence, 0), tasks_there=1)
     assert len(requests) == idempotency.REQUESTS_MAX + 1
     assert [record.sequence for record in log.take()] == [1, 2]  # type: ignore[union-attr]
+    requests.remember("one more", _request(sequence + 1, 0), tasks_there=0)
+    assert len(requests) == idempotency.REQUESTS_MAX, "the bound has gone down with a task"

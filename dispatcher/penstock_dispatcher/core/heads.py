@@ -66,6 +66,9 @@ class Heads(Generic[_M]):
         if member.listed is not None:
             member.listed = None
             self._count -= 1
+            if not self._count:
+                # Who drops all of this with its members is not to be kept alive by them.
+                self._entries.clear()
 
     def first(self, look: Callable[[_M], Place | None]) -> _M | None:
         """Who is first, or None. `look` says where a member stands at this moment; None = it cannot

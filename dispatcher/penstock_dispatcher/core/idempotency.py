@@ -51,9 +51,13 @@ class Requests:
 
     def remember(self, request_id: str, request: Known, *, tasks_there: int) -> None:
         """Keep one; its record is the accepted task's."""
+        earlier = self._known.get(request_id)
+        if earlier is not None:
+            self._tell_forgotten(request_id, earlier)
         self.restore(request_id, request)
-        if len(self._known) > REQUESTS_MAX + tasks_there:
-            self._forget_oldest()
+        for _ in range(2):  # the bound goes down, too: as fast as it has grown
+            if len(self._known) > REQUESTS_MAX + tasks_there:
+                self._forget_oldest()
 
     def restore(self, request_id: str, request: Known) -> None:
         """Take one as the journal kept it; to be called oldest first."""
@@ -94,5 +98,7 @@ class Requests:
     def _forget_oldest(self) -> None:
         self._oldest()
         request_id = self._order.popleft()
-        request = self._known.pop(request_id)
+        self._tell_forgotten(request_id, self._known.pop(request_id))
+
+    def _tell_forgotten(self, request_id: str, request: Known) -> None:
         self._log.append(records.RequestForgotten(self._pool_uid, request.sequence, request_id))

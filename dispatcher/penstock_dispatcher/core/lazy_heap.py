@@ -112,7 +112,7 @@ class LazyHeap(Generic[_Entry]):
     def _take_first(self) -> _Entry:
         heap, line = self._heap, self._line
         for swept in self._swept:
-            if not heap or swept[0] < heap[0]:
+            if swept and (not heap or swept[0] < heap[0]):
                 heap = swept
         if not line or (heap and heap[0] < line[self._first]):
             return heapq.heappop(heap)

@@ -99,8 +99,10 @@ def _by_key(
     connection: sqlite3.Connection, table: str, *, after: int, last: int
 ) -> dict[int, tuple[Any, ...]]:
     found = connection.execute(
-        f"SELECT * FROM {table} WHERE key > ? AND key <= ?",  # noqa: S608 - our names
-        (after, last),
+        f"SELECT * FROM {table} WHERE key > ? AND key <= ?"  # noqa: S608 - our names
+        # They may be many, and are given back little by little.
+        " AND (key >> ?) NOT IN (SELECT id FROM purged)",
+        (after, last, schema.SEQUENCE_BITS),
     )
     return {row[0]: row for row in found.fetchall()}
 

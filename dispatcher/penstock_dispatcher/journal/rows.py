@@ -35,8 +35,8 @@ def _itself(value: Any) -> Any:
     return value
 
 
-# Every type of value but three is looked for among adapters, and then asked whether it has one of
-# its own: half a microsecond each, if there is none, six times a task.
+# Whatever is no number, text or bytearray is looked for among adapters, and then asked whether it
+# has one of its own: half a microsecond each, if there is none, six times a task.
 for _type in (bytes, type(None)):
     sqlite3.register_adapter(_type, _itself)
 
