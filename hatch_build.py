@@ -84,7 +84,7 @@ def compile_core(package: Path, sources: list[Path], scratch: Path) -> Path:
     shutil.copytree(package, work / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     (work / "setup.py").write_text(SETUP)
     command = [sys.executable, "setup.py", "--quiet", "build_ext", f"--build-lib={compiled}"]
-    command.append(" ".join(sorted(str(file.relative_to(package.parent)) for file in sources)))
+    command.append(" ".join(str(file.relative_to(package.parent)) for file in sources))
     made = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
     if made.returncode:
         raise RuntimeError(f"mypyc could not compile the core:\n{made.stdout}{made.stderr}")

@@ -133,13 +133,13 @@ def compiled_core() -> Path:
 
 
 def _core_digest() -> str:
-    digest = hashlib.sha256(f"{sys.version} {platform.machine()}".encode())
+    hook = _hook()
+    digest = hashlib.sha256(f"{sys.version} {platform.machine()} {hook['modules']}".encode())
     # Not the listed modules alone: they are compiled against the others' types.
-    sources = sorted(paths.REPOSITORY.joinpath(_hook()["package"]).rglob("*.py"))
+    sources = sorted(paths.REPOSITORY.joinpath(hook["package"]).rglob("*.py"))
     for file in [paths.REPOSITORY / "hatch_build.py", *sources]:
         name = file.relative_to(paths.REPOSITORY)
         digest.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    digest.update(repr(_hook()["modules"]).encode())
     return digest.hexdigest()[:12]
 
 

@@ -96,14 +96,7 @@ class RowWriter:
         """Write every record."""
         for record in batch:
             # What a purged pool's workers still do is of no interest to anybody.
-            if record[0] in self._pools:
-                if type(record) is records.TaskEnded:
-                    self.task_ended(record)
-                elif type(record) is records.TaskAccepted:
-                    self.task_accepted(record)
-                else:
-                    _WRITERS[type(record)](self, record)
-            elif type(record) in _NEEDS_NO_POOL:
+            if record[0] in self._pools or type(record) in _NEEDS_NO_POOL:
                 _WRITERS[type(record)](self, record)
         self._flush()
 
