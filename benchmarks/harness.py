@@ -18,11 +18,10 @@ sys.path.insert(0, str(ROOT / "hack"))
 import grpc  # noqa: E402
 
 from penstock.v1 import pool_service_pb2, pool_service_pb2_grpc  # noqa: E402
-from rig import dispatchers, processes, wire  # noqa: E402
+from rig import dispatchers, figures, processes, wire  # noqa: E402
 
 PENDING_MAX, PENDING_BYTES_MAX = 2_000_000, 1 << 30
 STEP_SECONDS_MAX = 300.0
-TICKS = os.sysconf("SC_CLK_TCK")
 # What is installed has its bytecode: no start is to compile the sources again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -133,14 +132,11 @@ class Bench:
 
     def cpu_seconds(self) -> float:
         """The dispatcher's processor time so far."""
-        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return figures.cpu_seconds(self.pid)
 
     def resident_bytes(self) -> int:
-        """The dispatcher's memory."""
-        status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) * 1024
+        """The dispatcher's memory; what its two processes share counts once."""
+        return figures.proportional_bytes(self.pid)
 
     def close(self) -> None:
         """End what was started."""

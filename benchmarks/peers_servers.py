@@ -27,6 +27,7 @@ import paths  # noqa: E402
 from processes import run_logged  # noqa: E402
 from report import ClusterError, progress  # noqa: E402
 
+from rig import figures  # noqa: E402
 from rig.processes import free_port  # noqa: E402
 
 PEERS = ROOT / "benchmarks" / "peers"
@@ -186,18 +187,4 @@ def _wait(started: subprocess.Popen[bytes], port: int, say: bytes, expected: byt
 
 def memory_mib(*pids: int) -> float:
     """The memory of processes and their children; pages that some of them share count once."""
-    return sum(_proportional_kib(each) for pid in pids for each in _tree(pid)) / 1024
-
-
-def _tree(pid: int) -> list[int]:
-    found = [pid]
-    for file in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in file.read_text().split():
-            found += _tree(int(child))
-    return found
-
-
-def _proportional_kib(pid: int) -> int:
-    text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
-    line = next(line for line in text.splitlines() if line.startswith("Pss:"))
-    return int(line.split()[1])
+    return sum(map(figures.proportional_bytes, pids)) / figures.MIB

@@ -13,15 +13,10 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import Final
 
 from penstock.v1 import fleet_service_pb2
 from penstock_dispatcher import auth, errors, garbage, server
 from penstock_dispatcher.journal import interface
-
-SWITCH_SECONDS: Final = 0.0005
-"""How long the event loop may keep the interpreter from the commit thread; Python's 5 ms would make
-every commit wait that long, several times (docs/explanation/durability.md)."""
 
 _log = logging.getLogger("penstock_dispatcher")
 
@@ -119,7 +114,6 @@ def main(
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         asyncio.run(_serve(settings, pools))
     except interface.JournalFailed as error:

@@ -3,7 +3,7 @@
 Handlers call a pool's verbs directly, in the loop, and then `mark` it. One *turn*, on the loop's
 next round, takes the effects of every marked pool: frames go to the outboxes of their workers,
 calls that wait are woken, demand is offered to the operator's feed; what must survive goes to the
-commit thread (`commits`), and comes back as another turn for the pools that waited for it.
+journal (`commits`), and comes back as another turn for the pools that waited for it.
 
 Time: one timer, armed for the earliest deadline of all pools, kept in a heap that is cleaned
 lazily. Nothing is ever asked "is there something to do?" in a loop. A beat each second measures

@@ -30,7 +30,7 @@ from penstock.v1 import (
 )
 from penstock_dispatcher import auth, clock, errors, http, loading, pump, registry
 from penstock_dispatcher.core import records
-from penstock_dispatcher.journal import interface, memory, sqlite
+from penstock_dispatcher.journal import interface, memory, process, sqlite
 from penstock_dispatcher.services import (
     answering,
     fleet_service,
@@ -101,7 +101,7 @@ class Dispatcher:
         self.address = settings.listen
         self.http_address = settings.http
         self.calls = answering.Calls()
-        self.journal = _journal(settings)
+        self.journal = _journal(settings, failed=lambda error: self.pump.commits.fail(error))
         self.pump = pump.Pump(
             clock=clock_,
             log=log,
@@ -207,14 +207,17 @@ class Dispatcher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-def _journal(settings: Settings) -> interface.Journal:
+def _journal(
+    settings: Settings, *, failed: Callable[[interface.JournalFailed], None]
+) -> interface.Journal:
     if settings.data is None:
         return memory.MemoryJournal(now=time.time_ns())
-    return sqlite.SqliteJournal(
+    return process.ProcessJournal(
         settings.data,
         pages_max=settings.journal_pages_max,
         reserve_bytes=settings.journal_reserve_bytes,
         salvage=settings.journal_salvage,
+        failed=failed,
     )
 
 

@@ -57,25 +57,25 @@ def _tasks(draw: random.Random, pool: str, numbers: range, sizes: tuple[int, ...
     return found
 
 
-async def fill(journal: sqlite.SqliteJournal, *, seed: int, moved: bool) -> None:
+def fill(journal: sqlite.SqliteJournal, *, seed: int, moved: bool) -> None:
     """Some of everything: waiting, ended and deleted tasks, checkpoints, request ids, workers, a
     purged pool.
     `moved`: most of it lies in the file; otherwise the log holds all of it.
     """
     draw = random.Random(seed)
     sizes = _SIZES if moved else _SIZES[:4]
-    await journal.append([*POOLS, PURGED, *_tasks(draw, PURGED.pool_uid, range(1, 40), sizes)])
+    journal.append([*POOLS, PURGED, *_tasks(draw, PURGED.pool_uid, range(1, 40), sizes)])
     for pool in POOLS:
         uid = pool.pool_uid
-        await journal.append(_tasks(draw, uid, range(1, 120), sizes))
-        await journal.append([records.PoolLatched(uid, True, 7, False), records.OperatorSeen(3)])
-        await journal.append(
+        journal.append(_tasks(draw, uid, range(1, 120), sizes))
+        journal.append([records.PoolLatched(uid, True, 7, False), records.OperatorSeen(3)])
+        journal.append(
             [ended(uid, n, result=draw.randbytes(n * (40 if moved else 4))) for n in range(1, 60)]
         )
-        await journal.append([records.TaskDeleted(uid, n, f"t{n}") for n in range(1, 20)])
+        journal.append([records.TaskDeleted(uid, n, f"t{n}") for n in range(1, 20)])
         for number in range(8):
             name = f"{number}-{uid}"
-            await journal.append(
+            journal.append(
                 [
                     records.SessionOpened(uid, f"session-{name}", f"pod-{name}", f"pod-uid-{name}"),
                     records.WorkerDrained(uid, f"gone-{name}"),
@@ -84,36 +84,36 @@ async def fill(journal: sqlite.SqliteJournal, *, seed: int, moved: bool) -> None
                 ]
             )
         if moved:
-            await journal._run(journal._move_log)  # noqa: SLF001 - it would not be long enough
-    await journal.append([records.PoolPurged(PURGED.pool_uid)])
-    await journal.append([records.TaskRedriven("uid-1", 57, "t57", 99 << 20, None)])
+            journal._move_log()  # noqa: SLF001 - it would not be long enough
+    journal.append([records.PoolPurged(PURGED.pool_uid)])
+    journal.append([records.TaskRedriven("uid-1", 57, "t57", 99 << 20, None)])
 
 
-async def load(
-    folder: pathlib.Path, *, salvage: bool = False
+def load(
+    folder: pathlib.Path, *, salvage: bool = False, say: Callable[[str], None] = lambda _: None
 ) -> tuple[interface.Opened, list[interface.StoredTask]]:
     """What a dispatcher would believe. Raises JournalFailed."""
-    journal = sqlite.SqliteJournal(folder, reserve_bytes=0, salvage=salvage)
+    journal = sqlite.SqliteJournal(folder, reserve_bytes=0, salvage=salvage, say=say)
     try:
-        opened = await journal.open()
+        opened = journal.open()
         found: list[interface.StoredTask] = []
         after = -1
-        while page := await journal.load_tasks(after):
+        while page := journal.load_tasks(after):
             found.extend(page)
             after = page[-1].key
         return opened, found
     finally:
-        await journal.close()
+        journal.close()
 
 
-async def crashed_folder(folder: pathlib.Path, *, seed: int, moved: bool) -> pathlib.Path:
+def crashed_folder(folder: pathlib.Path, *, seed: int, moved: bool) -> pathlib.Path:
     """A journal as a killed process leaves it."""
     live = folder / "live"
     journal = sqlite.SqliteJournal(live, reserve_bytes=0)
-    await journal.open()
-    await fill(journal, seed=seed, moved=moved)
+    journal.open()
+    fill(journal, seed=seed, moved=moved)
     shutil.copytree(live, folder / "crashed")
-    await journal.close()
+    journal.close()
     return folder / "crashed"
 
 

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from penstock.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 from penstock_dispatcher import server
-from rig import processes, wire
+from rig import figures, processes, wire
 
 CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
@@ -128,11 +128,24 @@ class DispatcherProcess:
             time.sleep(0.02)
         raise RuntimeError(f"it does not serve: {self.log.read_text()[-2000:]}")
 
+    @property
+    def journal_pid(self) -> int:
+        """The process of its journal."""
+        assert self.process is not None
+        _, journal = figures.tree(self.process.pid)
+        return journal
+
     def kill(self) -> None:
         """kill -9."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+    def kill_journal(self, seconds: float = 15.0) -> None:
+        """kill -9 for the journal's process; returns when the dispatcher has followed it."""
+        assert self.process is not None
+        os.kill(self.journal_pid, signal.SIGKILL)
+        self.process.wait(seconds)
 
     def terminate(self, seconds: float = 15.0) -> int:
         """SIGTERM; returns the exit status."""

@@ -1,8 +1,9 @@
 """A dispatcher whose disk fails when told to: `python -m rig.faulty_disk FILE ARGUMENTS…`.
 
-Between SQLite and the system lies its VFS; here, that of this process answers a read, a write or a
-sync with the error that it gives for EIO, or for ENOSPC, instead of doing it. FILE says which ones,
-a line for each: "log sync", "file read", "log full", … Nothing fails while it is missing or empty.
+Between SQLite and the system lies its VFS; here, that of the journal's process answers a read, a
+write or a sync with the error that it gives for EIO, or for ENOSPC, instead of doing it. FILE says
+which ones, a line for each: "log sync", "file read", "log full", … Nothing fails while it is
+missing or empty.
 
 No device, no mount and no compiler: SQLite's own structures, by ctypes. `reachable` tells whether
 this Python's SQLite lets itself be reached.
@@ -13,6 +14,7 @@ import ctypes
 import pathlib
 import sys
 from typing import Any
+from unittest import mock
 
 MAIN_DB, WAL = 0x100, 0x80000
 IOERR_READ, IOERR_WRITE, IOERR_FSYNC, FULL = 266, 778, 1034, 13
@@ -125,8 +127,18 @@ def install(faults: pathlib.Path) -> None:
     _kept.extend((vfs, vfs.open, really_open, known, on_open))
 
 
-if __name__ == "__main__":
-    from penstock_dispatcher import __main__ as program
+def _main(faults: str, arguments: list[str]) -> int:
+    if arguments[0].isdigit():  # the descriptor that a journal's process is given
+        from penstock_dispatcher.journal import served
 
-    install(pathlib.Path(sys.argv[1]))
-    sys.exit(program.main(sys.argv[2:]))
+        install(pathlib.Path(faults))
+        return served.main(arguments)
+    from penstock_dispatcher import __main__ as program
+    from penstock_dispatcher.journal import process
+
+    with mock.patch.object(process, "PROGRAM", ("-m", "rig.faulty_disk", faults)):
+        return program.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1], sys.argv[2:]))

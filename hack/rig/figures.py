@@ -1,12 +1,14 @@
-"""What a process holds at the moment, from /proc and its own metrics."""
+"""What a dispatcher and its journal's process hold at the moment, from /proc and its metrics."""
 
 import asyncio
+import os
 import pathlib
 import time
 import urllib.request
 from collections.abc import Callable
 from typing import NamedTuple
 
+TICKS = os.sysconf("SC_CLK_TCK")
 MIB = 1024 * 1024
 
 
@@ -25,9 +27,37 @@ class Figures(NamedTuple):
         )
 
 
+def tree(pid: int) -> list[int]:
+    """A process, its children, and theirs."""
+    found = [pid]
+    for file in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in file.read_text().split():
+            found += tree(int(child))
+    return found
+
+
 def memory_bytes(pid: int) -> int:
-    """Anonymous resident memory of a process."""
-    return _status(pid, "RssAnon") * 1024
+    """Anonymous resident memory of a process and its children."""
+    return sum(_status(each, "RssAnon") for each in tree(pid)) * 1024
+
+
+def proportional_bytes(pid: int) -> int:
+    """Memory of a process and its children; pages that some of them share count once."""
+    found = 0
+    for each in tree(pid):
+        text = pathlib.Path(f"/proc/{each}/smaps_rollup").read_text()
+        line = next(line for line in text.splitlines() if line.startswith("Pss:"))
+        found += int(line.split()[1])
+    return found * 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process and its children so far."""
+    found = 0
+    for each in tree(pid):
+        fields = pathlib.Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        found += int(fields[11]) + int(fields[12])
+    return found / TICKS
 
 
 def _status(pid: int, field: str) -> int:
@@ -54,8 +84,10 @@ def of(pid: int, http_address: str) -> Figures:
     """A dispatcher's figures now."""
     return Figures(
         memory_bytes=memory_bytes(pid),
-        descriptors=len(list(pathlib.Path(f"/proc/{pid}/fd").iterdir())),
-        threads=_status(pid, "Threads"),
+        descriptors=sum(
+            len(list(pathlib.Path(f"/proc/{each}/fd").iterdir())) for each in tree(pid)
+        ),
+        threads=sum(_status(each, "Threads") for each in tree(pid)),
         open_calls=int(metrics(http_address).get("penstock_dispatcher_open_calls", 0)),
     )
 

@@ -17,19 +17,21 @@ sys.path[:0] = paths
 spec = importlib.util.spec_from_file_location("on_a_small_disk", file)
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
-asyncio.run(getattr(module, name)(pathlib.Path(folder)))
+work = getattr(module, name)(pathlib.Path(folder))
+if work is not None:
+    asyncio.run(work)
 """
 
 
 def run(
-    work: Callable[[pathlib.Path], Coroutine[Any, Any, None]],
+    work: Callable[[pathlib.Path], Coroutine[Any, Any, None] | None],
     file: str,
     folder: pathlib.Path,
     *,
     mib: int,
 ) -> None:
-    """Run a coroutine function of the test module `file` in a process that has a disk of its own at
-    `folder`. Skips the test where nobody may mount one.
+    """Run a function, or coroutine function, of the test module `file` in a process that has a disk
+    of its own at `folder`. Skips the test where nobody may mount one.
     """
     folder.mkdir()
     mount = f"mount -t tmpfs -o size={mib}m none {folder}"

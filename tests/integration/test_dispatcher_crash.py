@@ -150,7 +150,7 @@ async def test_a_failing_disk_ends_the_process_and_loses_nothing_acknowledged(
     dispatcher_process.configure(make_pool(max_pending=100_000))
     assert dispatcher_process.terminate() == 0
     dispatcher_process.start()
-    pid = dispatcher_process.process.pid
+    pid = dispatcher_process.journal_pid
     limit = 20 * 1024 * 1024
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, limit))
     stubs = stubs_for(dispatcher_process.address)

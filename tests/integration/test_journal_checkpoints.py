@@ -43,14 +43,14 @@ def ended(sequence: int) -> records.TaskEnded:
     )
 
 
-async def run(folder: pathlib.Path, *batches: Iterable[records.Record]) -> list[bytes]:
+def run(folder: pathlib.Path, *batches: Iterable[records.Record]) -> list[bytes]:
     """One run of a dispatcher: what it found, and then it appends."""
     journal = sqlite.SqliteJournal(folder, reserve_bytes=0)
-    await journal.open()
-    found = [entry.checkpoint for entry in await journal.load_tasks(-1)]
+    journal.open()
+    found = [entry.checkpoint for entry in journal.load_tasks(-1)]
     for batch in batches:
-        await journal.append(list(batch))
-    await journal.close()
+        journal.append(list(batch))
+    journal.close()
     return found
 
 
@@ -61,25 +61,25 @@ def rows(folder: pathlib.Path) -> int:
     return int(count)
 
 
-async def test_the_newest_is_kept_until_its_task_ends(tmp_path: pathlib.Path) -> None:
+def test_the_newest_is_kept_until_its_task_ends(tmp_path: pathlib.Path) -> None:
     requeued = records.TaskRequeued(UID, 2, "t2", 1, 0, 0, None)
     cancelling = records.TaskCancelling(UID, 4, "t4", 1, 0, None)
     large = b"\0" * 65_536
-    await run(
+    run(
         tmp_path,
         [CONFIGURED, *(accepted(n) for n in (1, 2, 3, 4)), saved(1, b"a"), saved(1, b"b")],
         [saved(2, large), requeued, saved(4, b"e"), cancelling],
     )
     # Told and over within one batch; told in one run and over in another; told again.
     again = [saved(3, b"c"), ended(3), ended(1), saved(2, b"d")]
-    assert await run(tmp_path, again) == [b"b", large, b"", b""]
+    assert run(tmp_path, again) == [b"b", large, b"", b""]
     assert rows(tmp_path) == 2
-    assert await run(tmp_path, [ended(2), ended(4)]) == [b"", b"d", b"", b""]
+    assert run(tmp_path, [ended(2), ended(4)]) == [b"", b"d", b"", b""]
     assert rows(tmp_path) == 0
-    assert await run(tmp_path) == [b"", b"", b"", b""]
+    assert run(tmp_path) == [b"", b"", b"", b""]
 
 
-async def test_a_file_of_before_is_taken_over(tmp_path: pathlib.Path) -> None:
+def test_a_file_of_before_is_taken_over(tmp_path: pathlib.Path) -> None:
     before = schema.MIGRATIONS.index(schema._know_checkpoints)
     connection = sqlite3.connect(tmp_path / sqlite.FILE_NAME)
     for step in schema.MIGRATIONS[:before]:
@@ -88,5 +88,5 @@ async def test_a_file_of_before_is_taken_over(tmp_path: pathlib.Path) -> None:
     connection.execute(f"PRAGMA user_version = {before}")
     connection.commit()
     connection.close()
-    assert await run(tmp_path, [CONFIGURED, accepted(1), saved(1, b"a")]) == []
-    assert await run(tmp_path) == [b"a"]
+    assert run(tmp_path, [CONFIGURED, accepted(1), saved(1, b"a")]) == []
+    assert run(tmp_path) == [b"a"]

@@ -3,11 +3,10 @@
 import pathlib
 import random
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from penstock_dispatcher.core import records
 from penstock_dispatcher.journal import compaction, interface, sqlite
@@ -19,55 +18,48 @@ BATCH = 200
 STALL_SECONDS_MAX = 2.0
 
 
-@pytest_asyncio.fixture
-async def journal(tmp_path: pathlib.Path) -> AsyncIterator[sqlite.SqliteJournal]:
+@pytest.fixture
+def journal(tmp_path: pathlib.Path) -> Iterator[sqlite.SqliteJournal]:
     made = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=0)
-    await made.open()
-    await made.append([damage.POOLS[0]])
+    made.open()
+    made.append([damage.POOLS[0]])
     yield made
-    await made.close()
+    made.close()
 
 
-async def append_all(journal: sqlite.SqliteJournal, batch: Iterable[Any], *, size: int) -> None:
+def append_all(journal: sqlite.SqliteJournal, batch: Iterable[Any], *, size: int) -> None:
     """In commits as `commits` makes them."""
     found = list(batch)
     count = max(1, min(BATCH, interface.COMMIT_BYTES_MAX // max(1, size)))
     for start in range(0, len(found), count):
-        await journal.append(found[start : start + count])
+        journal.append(found[start : start + count])
 
 
-async def pragma(journal: sqlite.SqliteJournal, name: str) -> int:
-    return int(
-        await journal._run(lambda: journal._opened().execute(f"PRAGMA {name}").fetchone()[0])
-    )
+def pragma(journal: sqlite.SqliteJournal, name: str) -> int:
+    return int(journal._opened().execute(f"PRAGMA {name}").fetchone()[0])
 
 
-async def living_bytes(journal: sqlite.SqliteJournal) -> int:
+def living_bytes(journal: sqlite.SqliteJournal) -> int:
     """The bytes of every value in every row of tasks, outcomes and request ids."""
-
-    def count() -> int:
-        connection, total = journal._opened(), 0
-        for table in ("tasks", "changes", "requests"):
-            names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-            each = " + ".join(
-                f"CASE typeof({name}) WHEN 'integer' THEN 8 ELSE coalesce(length({name}), 0) END"
-                for name in names
-            )
-            total += connection.execute(f"SELECT coalesce(sum({each}), 0) FROM {table}").fetchone()[
-                0
-            ]
-        return total
-
-    return await journal._run(count)
+    connection, total = journal._opened(), 0
+    for table in ("tasks", "changes", "requests"):
+        names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+        each = " + ".join(
+            f"CASE typeof({name}) WHEN 'integer' THEN 8 ELSE coalesce(length({name}), 0) END"
+            for name in names
+        )
+        found = connection.execute(f"SELECT coalesce(sum({each}), 0) FROM {table}")
+        total += found.fetchone()[0]
+    return total
 
 
 def stored_bytes(folder: pathlib.Path) -> int:
     return sum((folder / name).stat().st_size for name in (sqlite.FILE_NAME, sqlite.LOG_NAME))
 
 
-async def compacted(journal: sqlite.SqliteJournal) -> None:
+def compacted(journal: sqlite.SqliteJournal) -> None:
     for _ in range(100_000):
-        if not await journal.compact(0):
+        if not journal.compact():
             return
     raise AssertionError("compaction does not end")
 
@@ -96,7 +88,7 @@ def oldest(numbers: Sequence[int]) -> list[int]:
         (most_of_them, 40, MIB, MIB),
     ],
 )
-async def test_the_file_is_in_proportion_to_what_is_alive(
+def test_the_file_is_in_proportion_to_what_is_alive(
     journal: sqlite.SqliteJournal,
     tmp_path: pathlib.Path,
     count: int,
@@ -109,59 +101,59 @@ async def test_the_file_is_in_proportion_to_what_is_alive(
     for _ in range(2):  # filled, emptied, filled again
         numbers = range(sequence + 1, sequence + count + 1)
         sequence += count
-        await append_all(
+        append_all(
             journal,
             (damage.accepted(UID, n, body=b"x" * body, request_id=f"r{n}") for n in numbers),
             size=body,
         )
-        await append_all(
+        append_all(
             journal, (damage.ended(UID, n, result=b"r" * result) for n in numbers), size=result
         )
         gone = which(numbers)
-        await append_all(journal, (records.TaskDeleted(UID, n, f"t{n}") for n in gone), size=0)
+        append_all(journal, (records.TaskDeleted(UID, n, f"t{n}") for n in gone), size=0)
         forgotten = (records.RequestForgotten(UID, n, f"r{n}") for n in gone)
-        await append_all(journal, forgotten, size=0)
+        append_all(journal, forgotten, size=0)
         before = stored_bytes(folder)
-        await compacted(journal)
-        living = await living_bytes(journal)
+        compacted(journal)
+        living = living_bytes(journal)
         bound = compaction.LIVE_FACTOR_MAX * living + compaction.FLOOR_BYTES
         print(
             f"{before / MIB:.1f} MiB, then {stored_bytes(folder) / MIB:.1f}, alive {living / MIB}"
         )
         assert stored_bytes(folder) <= bound
     # Everything goes: what is left is the floor.
-    await append_all(
+    append_all(
         journal, (records.TaskDeleted(UID, n, f"t{n}") for n in range(1, sequence + 1)), size=0
     )
-    await append_all(
+    append_all(
         journal, (records.RequestForgotten(UID, n, "") for n in range(1, sequence + 1)), size=0
     )
-    await compacted(journal)
-    assert await living_bytes(journal) == 0
+    compacted(journal)
+    assert living_bytes(journal) == 0
     assert stored_bytes(folder) <= compaction.FLOOR_BYTES
 
 
-async def test_a_step_gives_back_a_few_pages_and_commits_go_on_in_between(
+def test_a_step_gives_back_a_few_pages_and_commits_go_on_in_between(
     journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
 ) -> None:
     count, body = 60, MIB
-    await append_all(
+    append_all(
         journal,
         (damage.accepted(UID, n, body=b"x" * body) for n in range(1, count + 1)),
         size=body,
     )
     before = stored_bytes(tmp_path / "data")
-    await journal.append([records.TaskDeleted(UID, n, f"t{n}") for n in range(1, count + 1)])
-    free, sequence, longest = await pragma(journal, "freelist_count"), count, 0.0
+    journal.append([records.TaskDeleted(UID, n, f"t{n}") for n in range(1, count + 1)])
+    free, sequence, longest = pragma(journal, "freelist_count"), count, 0.0
     assert free > count * body // sqlite.PAGE_BYTES
     more = True
     while more:
         began = time.monotonic()
-        more = await journal.compact(0)
+        more = journal.compact()
         sequence += 1
-        await journal.append([damage.accepted(UID, sequence, body=b"x" * 100)])
+        journal.append([damage.accepted(UID, sequence, body=b"x" * 100)])
         longest = max(longest, time.monotonic() - began)
-        left = await pragma(journal, "freelist_count")
+        left = pragma(journal, "freelist_count")
         # All that a step may, or compaction would never catch up, and no more.
         assert not more or free - left >= compaction.VACUUM_PAGES_MAX
         assert free - left <= compaction.VACUUM_PAGES_MAX + 8
@@ -169,49 +161,49 @@ async def test_a_step_gives_back_a_few_pages_and_commits_go_on_in_between(
     print(f"longest step and commit: {longest * 1000:.0f} ms")
     assert longest < STALL_SECONDS_MAX
     assert stored_bytes(tmp_path / "data") < before / 4
-    await journal.close()
-    _, found = await damage.load(tmp_path / "data")
+    journal.close()
+    _, found = damage.load(tmp_path / "data")
     assert found[-1].accepted.sequence == sequence
 
 
-async def test_deleting_large_payloads_is_a_small_commit(
+def test_deleting_large_payloads_is_a_small_commit(
     journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
 ) -> None:
     """Where SQLite is built to blank what it deletes, this took a second and a log of 64 MiB."""
     for number in range(1, 65):
-        await journal.append([damage.accepted(UID, number, body=b"x" * MIB)])
-    await journal.append([records.TaskDeleted(UID, n, f"t{n}") for n in range(1, 65)])
+        journal.append([damage.accepted(UID, number, body=b"x" * MIB)])
+    journal.append([records.TaskDeleted(UID, n, f"t{n}") for n in range(1, 65)])
     log = tmp_path / "data" / sqlite.LOG_NAME
     assert log.stat().st_size <= compaction.LOG_BYTES_MAX
 
 
-async def test_a_long_log_is_cut_to_its_limit(
+def test_a_long_log_is_cut_to_its_limit(
     journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
 ) -> None:
     log = tmp_path / "data" / sqlite.LOG_NAME
-    await journal.append([damage.accepted(UID, 1, body=b"x" * (3 * compaction.LOG_BYTES_MAX))])
+    journal.append([damage.accepted(UID, 1, body=b"x" * (3 * compaction.LOG_BYTES_MAX))])
     assert log.stat().st_size > 3 * compaction.LOG_BYTES_MAX
-    await journal.append([damage.accepted(UID, 2, body=b"x")])
+    journal.append([damage.accepted(UID, 2, body=b"x")])
     assert log.stat().st_size <= compaction.LOG_BYTES_MAX
 
 
-async def test_the_rows_of_a_purged_pool_go_in_steps_of_few_bytes(
+def test_the_rows_of_a_purged_pool_go_in_steps_of_few_bytes(
     journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
 ) -> None:
     count = 4 * compaction.PURGE_BYTES_MAX // MIB
     gone = damage.PURGED.pool_uid
-    await journal.append([damage.PURGED, damage.accepted(UID, 1, body=b"stays")])
+    journal.append([damage.PURGED, damage.accepted(UID, 1, body=b"stays")])
     for number in range(1, count + 1):
-        await journal.append([damage.accepted(gone, number, body=b"x" * MIB)])
-    await journal.append([records.PoolPurged(gone)])
-    used = await pragma(journal, "page_count")
+        journal.append([damage.accepted(gone, number, body=b"x" * MIB)])
+    journal.append([records.PoolPurged(gone)])
+    used = pragma(journal, "page_count")
     steps = 0
-    while await journal.compact(0):
-        left = await pragma(journal, "page_count") - await pragma(journal, "freelist_count")
+    while journal.compact():
+        left = pragma(journal, "page_count") - pragma(journal, "freelist_count")
         assert used - left <= 1.1 * compaction.PURGE_BYTES_MAX // sqlite.PAGE_BYTES
         used, steps = left, steps + 1
     assert steps >= 4
-    assert await living_bytes(journal) < 1_000
-    await journal.close()
-    _, (task,) = await damage.load(tmp_path / "data")
+    assert living_bytes(journal) < 1_000
+    journal.close()
+    _, (task,) = damage.load(tmp_path / "data")
     assert task.accepted.body == b"stays"

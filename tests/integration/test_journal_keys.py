@@ -37,19 +37,19 @@ def insert(connection: sqlite3.Connection, sequence: int, body: bytes, state: in
         connection.execute(f"INSERT INTO changes VALUES ({','.join('?' * len(change))})", change)
 
 
-async def accepted(tmp_path: pathlib.Path) -> list[records.TaskAccepted]:
+def accepted(tmp_path: pathlib.Path) -> list[records.TaskAccepted]:
     journal = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=0)
-    await journal.open()
+    journal.open()
     found: list[records.TaskAccepted] = []
     after = -1
-    while page := await journal.load_tasks(after):
+    while page := journal.load_tasks(after):
         found.extend(entry.accepted for entry in page)
         after = page[-1].key
-    await journal.close()
+    journal.close()
     return found
 
 
-async def test_what_may_run_again_has_the_keys_of_its_body(
+def test_what_may_run_again_has_the_keys_of_its_body(
     version_3: sqlite3.Connection, tmp_path: pathlib.Path
 ) -> None:
     def body(**fields: Any) -> bytes:
@@ -72,16 +72,16 @@ async def test_what_may_run_again_has_the_keys_of_its_body(
     for sequence, (content, state, _) in enumerate(cases, first):
         insert(version_3, sequence, content, state)
     version_3.close()
-    found = await accepted(tmp_path)
+    found = accepted(tmp_path)
     keys = [(task.fairness_key, task.concurrency_key, task.slots) for task in found]
     assert keys == [("", "", 1)] * schema.PAGE_ROWS + [(*wanted, 1) for _, _, wanted in cases]
     assert {task.token_min for task in found} == {5}, "nothing else has changed"
 
 
-async def test_it_happens_once(version_3: sqlite3.Connection, tmp_path: pathlib.Path) -> None:
+def test_it_happens_once(version_3: sqlite3.Connection, tmp_path: pathlib.Path) -> None:
     insert(version_3, 1, task_pb2.Task(fairness_key="k").SerializeToString(), None)
     version_3.close()
-    assert await accepted(tmp_path) == await accepted(tmp_path)
+    assert accepted(tmp_path) == accepted(tmp_path)
     connection = sqlite3.connect(tmp_path / "data" / sqlite.FILE_NAME)
     assert connection.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
     connection.close()

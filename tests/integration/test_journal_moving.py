@@ -29,28 +29,28 @@ MOVED = records.TaskMoved(
 )
 
 
-async def loaded(
+def loaded(
     folder: pathlib.Path, *batches: list[records.Record]
 ) -> tuple[interface.Opened, list[interface.StoredTask]]:
     """What the next run finds after these."""
     journal = sqlite.SqliteJournal(folder / "data", reserve_bytes=0)
-    await journal.open()
+    journal.open()
     for batch in batches:
-        await journal.append(batch)
-    await journal.close()
+        journal.append(batch)
+    journal.close()
     journal = sqlite.SqliteJournal(folder / "data", reserve_bytes=0)
-    opened, found = await journal.open(), await journal.load_tasks(-1)
-    await journal.close()
+    opened, found = journal.open(), journal.load_tasks(-1)
+    journal.close()
     return opened, list(found)
 
 
 @pytest.mark.parametrize("split", [0, 1, 2, 3])
 @pytest.mark.parametrize("change", [MOVED.change, DEAD, None])
-async def test_it_is_where_it_went_as_it_was(
+def test_it_is_where_it_went_as_it_was(
     tmp_path: pathlib.Path, split: int, change: records.TaskRequeued | records.TaskEnded | None
 ) -> None:
     batch: list[records.Record] = [ACCEPTED, TRIED, HALF, MOVED._replace(change=change)]
-    opened, (found,) = await loaded(tmp_path, [*POOLS, *batch[:split]], batch[split:])
+    opened, (found,) = loaded(tmp_path, [*POOLS, *batch[:split]], batch[split:])
     assert (found.accepted, found.change) == (THERE, change)
     assert found.checkpoint == (b"" if change is DEAD else b"half")
     old, new = opened.pools
@@ -58,16 +58,16 @@ async def test_it_is_where_it_went_as_it_was(
     assert (new.requests, new.sequence_max) == ((), 1)
 
 
-async def test_what_became_of_it_afterwards_counts(tmp_path: pathlib.Path) -> None:
+def test_what_became_of_it_afterwards_counts(tmp_path: pathlib.Path) -> None:
     later = records.TaskRequeued(NEW, 1, "t1", 2, 2, 60, None)
-    _, (found,) = await loaded(tmp_path, [*POOLS, ACCEPTED, MOVED, later])
+    _, (found,) = loaded(tmp_path, [*POOLS, ACCEPTED, MOVED, later])
     assert found.change == later
 
 
-async def test_a_pool_that_is_forgotten_takes_nothing_of_it_along(tmp_path: pathlib.Path) -> None:
+def test_a_pool_that_is_forgotten_takes_nothing_of_it_along(tmp_path: pathlib.Path) -> None:
     gone = records.PoolPurged(OLD)
     for number, batches in enumerate(
         ([[*POOLS, ACCEPTED, MOVED, gone]], [[*POOLS, ACCEPTED], [gone, MOVED]])
     ):
-        _, (found,) = await loaded(tmp_path / str(number), *batches)
+        _, (found,) = loaded(tmp_path / str(number), *batches)
         assert found.accepted == THERE

@@ -21,21 +21,21 @@ REDRIVEN = records.TaskRedriven(UID, 1, "t1", 1234, FAILURE)
 
 @pytest.mark.parametrize("batches", [[[ENDED, REDRIVEN]], [[ENDED], [REDRIVEN]]])
 @pytest.mark.parametrize("again", [False, True])
-async def test_it_has_no_outcome_no_time_to_start_by_and_newer_tokens(
+def test_it_has_no_outcome_no_time_to_start_by_and_newer_tokens(
     tmp_path: pathlib.Path, batches: list[list[records.Record]], again: bool
 ) -> None:
     journal = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=0)
-    await journal.open()
-    await journal.append([records.PoolConfigured(UID, "namespaces/a/pools/b", b""), ACCEPTED])
+    journal.open()
+    journal.append([records.PoolConfigured(UID, "namespaces/a/pools/b", b""), ACCEPTED])
     for batch in batches:
-        await journal.append(batch)
+        journal.append(batch)
     if again:
-        await journal.append([ENDED])
-    await journal.close()
+        journal.append([ENDED])
+    journal.close()
     journal = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=0)
-    await journal.open()
-    (found,) = await journal.load_tasks(-1)
-    await journal.close()
+    journal.open()
+    (found,) = journal.load_tasks(-1)
+    journal.close()
     assert found.accepted == ACCEPTED._replace(expire_time=0, token_min=1234)
     waits = records.TaskRequeued(UID, 1, "t1", 0, 0, 0, FAILURE)
     assert found.change == (ENDED if again else waits)

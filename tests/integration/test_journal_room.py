@@ -4,11 +4,10 @@ disk is no reason not to start.
 
 import pathlib
 import resource
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from penstock_dispatcher.core import records
 from penstock_dispatcher.core import task as tasks
@@ -41,16 +40,16 @@ def accepted(sequence: int, size: int = 1_000) -> records.TaskAccepted:
     )
 
 
-@pytest_asyncio.fixture
-async def journal(tmp_path: pathlib.Path) -> AsyncIterator[sqlite.SqliteJournal]:
+@pytest.fixture
+def journal(tmp_path: pathlib.Path) -> Iterator[sqlite.SqliteJournal]:
     made = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=4096)
-    await made.open()
-    await made.append([CONFIGURED])
+    made.open()
+    made.append([CONFIGURED])
     yield made
-    await made.close()
+    made.close()
 
 
-async def test_the_length_of_the_log_is_known(
+def test_the_length_of_the_log_is_known(
     journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
 ) -> None:
     log = wal.Log(tmp_path / "data" / sqlite.LOG_NAME, page_bytes=sqlite.PAGE_BYTES)
@@ -58,11 +57,9 @@ async def test_the_length_of_the_log_is_known(
     # Rounds of other lengths leave frames of before behind the newest one.
     for commits in (1, 40, 3, 1, 25):
         for _ in range(commits):
-            await journal.append([accepted(sequence + n) for n in range(20)])
+            journal.append([accepted(sequence + n) for n in range(20)])
             sequence += 20
-        row = await journal._run(
-            lambda: journal._opened().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        )
+        row = journal._opened().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         busy, pages, moved = row
         assert not busy
         assert pages == moved > 0
@@ -72,11 +69,11 @@ async def test_the_length_of_the_log_is_known(
     log.close()
 
 
-async def test_the_log_stays_short_under_steady_load(
+def test_the_log_stays_short_under_steady_load(
     journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
 ) -> None:
     for start in range(1, 20_000, 100):
-        await journal.append([accepted(start + n) for n in range(100)])
+        journal.append([accepted(start + n) for n in range(100)])
         assert (tmp_path / "data" / sqlite.LOG_NAME).stat().st_size < LOG_BYTES_MAX
     # It was moved, not only written over.
     assert (tmp_path / "data" / sqlite.FILE_NAME).stat().st_size > 15_000_000
@@ -92,43 +89,41 @@ def file_bytes_max() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_a_log_that_cannot_be_moved_is_final(
-    tmp_path: pathlib.Path, file_bytes_max: int
-) -> None:
+def test_a_log_that_cannot_be_moved_is_final(tmp_path: pathlib.Path, file_bytes_max: int) -> None:
     journal = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=0)
-    await journal.open()
-    await journal.append([CONFIGURED])
+    journal.open()
+    journal.append([CONFIGURED])
     appended = 0
 
-    async def fill() -> None:
+    def fill() -> None:
         nonlocal appended
         for start in range(1, 20_000, 100):
-            await journal.append([accepted(start + n) for n in range(100)])
+            journal.append([accepted(start + n) for n in range(100)])
             appended = start + 99
 
     with pytest.raises(interface.JournalFailed, match=r"journal\.db: disk I/O error"):
-        await fill()
+        fill()
     # At once, and not when there is no room for the log either.
     assert (tmp_path / "data" / sqlite.LOG_NAME).stat().st_size < LOG_BYTES_MAX
-    await journal.close()
+    journal.close()
     resource.setrlimit(
         resource.RLIMIT_FSIZE,
         (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]),
     )
     again = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=0)
-    assert (await again.open()).pools[0].sequence_max >= appended > 0
-    await again.close()
+    assert again.open().pools[0].sequence_max >= appended > 0
+    again.close()
 
 
 # ---------------------------------------------------------------- a real full disk
 
 
-async def start_on_a_full_disk(folder: pathlib.Path) -> None:
+def start_on_a_full_disk(folder: pathlib.Path) -> None:
     reserve_bytes = 1024 * 1024
     journal = sqlite.SqliteJournal(folder, reserve_bytes=reserve_bytes)
-    await journal.open()
-    await journal.append([CONFIGURED, *(accepted(n) for n in range(1, 101))])
-    await journal.close()
+    journal.open()
+    journal.append([CONFIGURED, *(accepted(n) for n in range(1, 101))])
+    journal.close()
     filler = folder / "filler"
     with filler.open("wb", buffering=0) as file:
         try:
@@ -137,30 +132,30 @@ async def start_on_a_full_disk(folder: pathlib.Path) -> None:
         except OSError:
             pass
     journal = sqlite.SqliteJournal(folder, reserve_bytes=reserve_bytes)
-    opened = await journal.open()
+    opened = journal.open()
     assert opened.epoch == 2
     assert journal.full()
-    assert len(await journal.load_tasks(-1)) == 100
+    assert len(journal.load_tasks(-1)) == 100
     # What completes tasks goes on, in the room that the reserve had.
     end = records.TaskEnded(
         UID, 1, "t1", tasks.TaskState.SUCCEEDED, 1, 0, 1, 2, 3, "pod", None, b"r" * 100_000, ""
     )
-    await journal.append([end])
-    await journal.compact(0)
+    journal.append([end])
+    journal.compact()
     assert journal.full()
     filler.unlink()
-    await journal.compact(0)
+    journal.compact()
     assert not journal.full()
     assert (folder / sqlite.RESERVE_NAME).stat().st_size == reserve_bytes
-    await journal.close()
+    journal.close()
 
 
-async def start_without_a_reserve(folder: pathlib.Path) -> None:
+def start_without_a_reserve(folder: pathlib.Path) -> None:
     (folder / "filler").write_bytes(b"x" * (4 * 1024 * 1024 - 8 * 1024))
     journal = sqlite.SqliteJournal(folder, reserve_bytes=0)
     with pytest.raises(interface.JournalFailed, match="make room, then start again"):
-        await journal.open()
-    await journal.close()
+        journal.open()
+    journal.close()
 
 
 @pytest.mark.parametrize("test", [start_on_a_full_disk, start_without_a_reserve])

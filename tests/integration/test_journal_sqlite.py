@@ -4,11 +4,10 @@ import itertools
 import pathlib
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from penstock_dispatcher.core import idempotency, records
 from penstock_dispatcher.core import task as tasks
@@ -62,36 +61,36 @@ def ended(sequence: int, **fields: Any) -> records.TaskEnded:
     return records.TaskEnded(**{**given, **fields})
 
 
-@pytest_asyncio.fixture
-async def journal(tmp_path: pathlib.Path) -> AsyncIterator[sqlite.SqliteJournal]:
+@pytest.fixture
+def journal(tmp_path: pathlib.Path) -> Iterator[sqlite.SqliteJournal]:
     made = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=4096)
-    await made.open()
-    await made.append([CONFIGURED])
+    made.open()
+    made.append([CONFIGURED])
     yield made
-    await made.close()
+    made.close()
 
 
-async def crashed(journal: sqlite.SqliteJournal, tmp_path: pathlib.Path) -> sqlite.SqliteJournal:
+def crashed(journal: sqlite.SqliteJournal, tmp_path: pathlib.Path) -> sqlite.SqliteJournal:
     """A journal on a copy of the files as they are now: what a killed process leaves."""
     copy = tmp_path / f"copy-{next(_COPIES)}"
     shutil.copytree(tmp_path / "data", copy)
     return sqlite.SqliteJournal(copy, reserve_bytes=4096)
 
 
-async def everything(
+def everything(
     journal: sqlite.SqliteJournal,
 ) -> tuple[interface.Opened, list[interface.StoredTask]]:
-    opened = await journal.open()
+    opened = journal.open()
     found: list[interface.StoredTask] = []
     after = -1
-    while page := await journal.load_tasks(after):
+    while page := journal.load_tasks(after):
         found.extend(page)
         after = page[-1].key
-    await journal.close()
+    journal.close()
     return opened, found
 
 
-async def test_every_field_of_every_record_survives_a_crash(
+def test_every_field_of_every_record_survives_a_crash(
     journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
 ) -> None:
     requeued = records.TaskRequeued(
@@ -116,8 +115,8 @@ async def test_every_field_of_every_record_survives_a_crash(
         records.OperatorSeen(5),
         records.OperatorSeen(4),
     ]
-    await journal.append(batch)
-    opened, found = await everything(await crashed(journal, tmp_path))
+    journal.append(batch)
+    opened, found = everything(crashed(journal, tmp_path))
     assert opened.operator_epoch == 5
     (pool,) = opened.pools
     assert pool.configured == CONFIGURED
@@ -133,71 +132,69 @@ async def test_every_field_of_every_record_survives_a_crash(
     ]
 
 
-async def test_the_last_change_of_a_task_counts_within_and_across_batches(
+def test_the_last_change_of_a_task_counts_within_and_across_batches(
     journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
 ) -> None:
     first = records.TaskRequeued(UID, 1, "t1", 1, 0, 0, None)
     second = records.TaskRequeued(UID, 1, "t1", 2, 0, 0, None)
-    await journal.append([accepted(1), first, second])
-    _, found = await everything(await crashed(journal, tmp_path))
+    journal.append([accepted(1), first, second])
+    _, found = everything(crashed(journal, tmp_path))
     assert found[0].change == second
-    await journal.append([ended(1)])
-    _, found = await everything(await crashed(journal, tmp_path))
+    journal.append([ended(1)])
+    _, found = everything(crashed(journal, tmp_path))
     assert found[0].change == ended(1)
 
 
-async def test_a_deleted_task_leaves_its_request_id_until_that_is_forgotten(
+def test_a_deleted_task_leaves_its_request_id_until_that_is_forgotten(
     journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
 ) -> None:
-    await journal.append([accepted(1), accepted(2, request_id=""), accepted(3), ended(1)])
-    await journal.append(
+    journal.append([accepted(1), accepted(2, request_id=""), accepted(3), ended(1)])
+    journal.append(
         [
             records.TaskDeleted(UID, 1, "t1"),
             records.TaskDeleted(UID, 2, "t2"),
             records.RequestForgotten(UID, 3, "r3"),
         ]
     )
-    opened, found = await everything(await crashed(journal, tmp_path))
+    opened, found = everything(crashed(journal, tmp_path))
     assert opened.pools[0].requests == (("r1", idempotency.Request(1, "t1", -(2**63), 1_001)),)
     assert [entry.accepted.request_id for entry in found] == [""]
-    await journal.append(
-        [records.TaskDeleted(UID, 3, "t3"), records.RequestForgotten(UID, 1, "r1")]
-    )
-    opened, found = await everything(await crashed(journal, tmp_path))
+    journal.append([records.TaskDeleted(UID, 3, "t3"), records.RequestForgotten(UID, 1, "r1")])
+    opened, found = everything(crashed(journal, tmp_path))
     assert (opened.pools[0].requests, found) == ((), [])
     assert opened.pools[0].sequence_max == 0
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 255, 256, 257, 1_000])
-async def test_batches_of_any_length_are_written_whole(
+def test_batches_of_any_length_are_written_whole(
     journal: sqlite.SqliteJournal, tmp_path: pathlib.Path, count: int
 ) -> None:
-    await journal.append([accepted(number) for number in range(1, count + 1)])
-    await journal.append([ended(number) for number in range(1, count + 1)])
-    _, found = await everything(await crashed(journal, tmp_path))
+    journal.append([accepted(number) for number in range(1, count + 1)])
+    journal.append([ended(number) for number in range(1, count + 1)])
+    _, found = everything(crashed(journal, tmp_path))
     assert [entry.accepted.sequence for entry in found] == list(range(1, count + 1))
     assert all(entry.change is not None for entry in found)
-    await journal.append([records.TaskDeleted(UID, n, f"t{n}") for n in range(1, count + 1)])
-    opened, found = await everything(await crashed(journal, tmp_path))
+    journal.append([records.TaskDeleted(UID, n, f"t{n}") for n in range(1, count + 1)])
+    opened, found = everything(crashed(journal, tmp_path))
     assert found == []
     assert len(opened.pools[0].requests) == count
 
 
-async def test_the_epoch_grows_with_every_start(tmp_path: pathlib.Path) -> None:
+def test_the_epoch_grows_with_every_start(tmp_path: pathlib.Path) -> None:
     epochs = []
     for _ in range(3):
         journal = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=0)
-        epochs.append((await journal.open()).epoch)
-        await journal.close()
+        epochs.append((journal.open()).epoch)
+        journal.close()
     assert epochs == [1, 2, 3]
 
 
-async def test_a_purged_pool_is_gone_at_once_and_its_rows_in_steps(
+def test_a_purged_pool_is_gone_at_once_and_its_rows_in_steps(
     journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
 ) -> None:
     other = records.PoolConfigured("uid-2", "namespaces/a/pools/c", b"")
     count = compaction.PURGE_ROWS_MAX + 10
-    await journal.append(
+    journal.append(
         [
             other,
             accepted(1, "uid-2"),
@@ -207,7 +204,7 @@ async def test_a_purged_pool_is_gone_at_once_and_its_rows_in_steps(
         ]
     )
     # What comes after the purge in the same batch belongs to nobody, or to the pool made anew.
-    await journal.append(
+    journal.append(
         [
             accepted(count),
             records.PoolPurged(UID),
@@ -216,30 +213,30 @@ async def test_a_purged_pool_is_gone_at_once_and_its_rows_in_steps(
             accepted(1, request_id="new"),
         ]
     )
-    opened, found = await everything(await crashed(journal, tmp_path))
+    opened, found = everything(crashed(journal, tmp_path))
     assert {pool.configured for pool in opened.pools} == {CONFIGURED, other}
     assert [entry.accepted.request_id for entry in found] == ["r1", "new"]
     steps = 0
-    while await journal.compact(0):
+    while journal.compact():
         steps += 1
     assert steps >= 2
-    connection = sqlite3.connect((await crashed(journal, tmp_path))._folder / sqlite.FILE_NAME)
+    connection = sqlite3.connect((crashed(journal, tmp_path))._folder / sqlite.FILE_NAME)
     assert connection.execute("SELECT count(*) FROM tasks").fetchone() == (2,)
     assert connection.execute("SELECT count(*) FROM checkpoints").fetchone() == (0,)
     assert connection.execute("SELECT count(*) FROM purged").fetchone() == (0,)
     connection.close()
 
 
-async def test_nothing_of_a_purged_pool_is_read(
+def test_nothing_of_a_purged_pool_is_read(
     journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
 ) -> None:
     other = records.PoolConfigured("uid-2", "namespaces/a/pools/c", b"")
-    await journal.append([other, *(accepted(number) for number in range(1, 301))])
-    await journal.append([ended(number) for number in range(1, 300)])
-    await journal.append([records.TaskCheckpointed(UID, 300, "t300", b"checkpoint")])
-    await journal.append([records.PoolPurged(UID), accepted(1, "uid-2")])
-    again = await crashed(journal, tmp_path)
-    await again.open()
+    journal.append([other, *(accepted(number) for number in range(1, 301))])
+    journal.append([ended(number) for number in range(1, 300)])
+    journal.append([records.TaskCheckpointed(UID, 300, "t300", b"checkpoint")])
+    journal.append([records.PoolPurged(UID), accepted(1, "uid-2")])
+    again = crashed(journal, tmp_path)
+    again.open()
     read: list[Any] = []
 
     def count(_: sqlite3.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -247,8 +244,8 @@ async def test_nothing_of_a_purged_pool_is_read(
         return row
 
     again._opened().row_factory = count
-    found = await again.load_tasks(-1)
-    await again.close()
+    found = again.load_tasks(-1)
+    again.close()
     assert [entry.accepted.pool_uid for entry in found] == ["uid-2"]
     assert len(read) == 1
 
@@ -256,16 +253,17 @@ async def test_nothing_of_a_purged_pool_is_read(
 # ---------------------------------------------------------------- refusals at the start
 
 
-async def test_a_second_process_is_refused(
-    journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
+def test_a_second_process_is_refused(
+    journal: sqlite.SqliteJournal, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sqlite, "LOCK_SECONDS", 0.1)
     second = sqlite.SqliteJournal(tmp_path / "data")
     with pytest.raises(interface.JournalFailed, match="in use by another process"):
-        await second.open()
-    await second.close()
+        second.open()
+    second.close()
 
 
-async def test_the_file_of_an_older_version_is_taken_over(tmp_path: pathlib.Path) -> None:
+def test_the_file_of_an_older_version_is_taken_over(tmp_path: pathlib.Path) -> None:
     (tmp_path / "data").mkdir()
     connection = sqlite3.connect(tmp_path / "data" / sqlite.FILE_NAME)
     schema.MIGRATIONS[0](connection)
@@ -279,42 +277,40 @@ async def test_the_file_of_an_older_version_is_taken_over(tmp_path: pathlib.Path
     connection.commit()
     connection.close()
     journal = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=0)
-    opened, found = await everything(journal)
+    opened, found = everything(journal)
     taken_over = accepted(1, token_min=0, fairness_key="", concurrency_key="", slots=1)
     assert [entry.accepted for entry in found] == [taken_over]
     assert opened.pools[0].latched == records.PoolLatched(UID, True, 0, False)
 
 
-async def test_a_newer_schema_is_refused_with_what_to_do(
+def test_a_newer_schema_is_refused_with_what_to_do(
     journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
 ) -> None:
-    await journal.close()
+    journal.close()
     connection = sqlite3.connect(tmp_path / "data" / sqlite.FILE_NAME)
     connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
     connection.close()
     newer = sqlite.SqliteJournal(tmp_path / "data")
     with pytest.raises(interface.JournalFailed, match="written by a newer Penstock"):
-        await newer.open()
-    await newer.close()
+        newer.open()
+    newer.close()
 
 
-async def test_a_foreign_database_is_refused(tmp_path: pathlib.Path) -> None:
+def test_a_foreign_database_is_refused(tmp_path: pathlib.Path) -> None:
     (tmp_path / "data").mkdir()
     connection = sqlite3.connect(tmp_path / "data" / sqlite.FILE_NAME)
     connection.execute("CREATE TABLE theirs (x)")
     connection.close()
     journal = sqlite.SqliteJournal(tmp_path / "data")
     with pytest.raises(interface.JournalFailed, match="not a Penstock journal"):
-        await journal.open()
-    await journal.close()
+        journal.open()
+    journal.close()
 
 
-async def test_a_damaged_file_is_detected(
-    journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
-) -> None:
+def test_a_damaged_file_is_detected(journal: sqlite.SqliteJournal, tmp_path: pathlib.Path) -> None:
     for start in range(0, 2_000, 500):
-        await journal.append([accepted(start + n) for n in range(1, 501)])
-    await journal.close()
+        journal.append([accepted(start + n) for n in range(1, 501)])
+    journal.close()
     file = tmp_path / "data" / sqlite.FILE_NAME
     content = bytearray(file.read_bytes())
     # The header of a page in the middle: as after a torn or misdirected write.
@@ -323,20 +319,20 @@ async def test_a_damaged_file_is_detected(
     file.write_bytes(content)
     damaged = sqlite.SqliteJournal(tmp_path / "data")
     with pytest.raises(interface.JournalFailed, match=r"journal\.db"):
-        await damaged.open()
-    await damaged.close()
+        damaged.open()
+    damaged.close()
 
 
-async def test_a_file_that_is_no_database_is_refused(tmp_path: pathlib.Path) -> None:
+def test_a_file_that_is_no_database_is_refused(tmp_path: pathlib.Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / sqlite.FILE_NAME).write_bytes(b"not a database, but long enough" * 100)
     journal = sqlite.SqliteJournal(tmp_path / "data")
     with pytest.raises(interface.JournalFailed, match="not a database"):
-        await journal.open()
-    await journal.close()
+        journal.open()
+    journal.close()
 
 
-async def test_a_network_file_system_is_refused(
+def test_a_network_file_system_is_refused(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mounts = tmp_path / "mountinfo"
@@ -344,55 +340,55 @@ async def test_a_network_file_system_is_refused(
     monkeypatch.setattr(filesystem, "MOUNTS", mounts)
     journal = sqlite.SqliteJournal(tmp_path / "data")
     with pytest.raises(interface.JournalFailed, match="nfs4, a network file system"):
-        await journal.open()
-    await journal.close()
+        journal.open()
+    journal.close()
 
 
 # ---------------------------------------------------------------- no room
 
 
-async def fill(journal: sqlite.SqliteJournal, start: int = 1) -> int:
+def fill(journal: sqlite.SqliteJournal, start: int = 1) -> int:
     """Append tasks until `full` says to close admission; returns the last sequence."""
     sequence = start
     while not journal.full():
-        await journal.append([accepted(sequence + n, body=b"x" * 1_000) for n in range(50)])
+        journal.append([accepted(sequence + n, body=b"x" * 1_000) for n in range(50)])
         sequence += 50
         assert sequence < 100_000
     return sequence - 1
 
 
-async def test_no_room_closes_admission_and_lets_completion_go_on(tmp_path: pathlib.Path) -> None:
+def test_no_room_closes_admission_and_lets_completion_go_on(tmp_path: pathlib.Path) -> None:
     journal = sqlite.SqliteJournal(tmp_path / "data", pages_max=400, reserve_bytes=400 * 1024)
-    await journal.open()
-    await journal.append([CONFIGURED])
-    last = await fill(journal)
+    journal.open()
+    journal.append([CONFIGURED])
+    last = fill(journal)
     # The batch that met the wall is durable: it went into the reserve, like what completes tasks.
-    await journal.append([ended(number, result=b"") for number in range(1, last + 1)])
-    opened, found = await everything(await crashed(journal, tmp_path))
+    journal.append([ended(number, result=b"") for number in range(1, last + 1)])
+    opened, found = everything(crashed(journal, tmp_path))
     assert len(found) == last
     assert all(entry.change is not None for entry in found)
     assert opened.pools[0].sequence_max == last
     # Retention makes room; the reserve is won back, and admission may open.
-    await journal.append([records.TaskDeleted(UID, n, f"t{n}") for n in range(1, last + 1)])
-    while await journal.compact(0):
+    journal.append([records.TaskDeleted(UID, n, f"t{n}") for n in range(1, last + 1)])
+    while journal.compact():
         pass
     assert not journal.full()
-    await journal.close()
+    journal.close()
 
 
-async def test_when_the_reserve_is_used_up_nothing_of_a_batch_is_written(
+def test_when_the_reserve_is_used_up_nothing_of_a_batch_is_written(
     tmp_path: pathlib.Path,
 ) -> None:
     journal = sqlite.SqliteJournal(tmp_path / "data", pages_max=200, reserve_bytes=40 * 1024)
-    await journal.open()
-    await journal.append([CONFIGURED])
-    last = await fill(journal)
+    journal.open()
+    journal.append([CONFIGURED])
+    last = fill(journal)
     batch = [accepted(last + 1 + n, body=b"x" * 1_000) for n in range(200)]
     with pytest.raises(interface.StorageFull):
-        await journal.append(batch)
-    _, found = await everything(await crashed(journal, tmp_path))
+        journal.append(batch)
+    _, found = everything(crashed(journal, tmp_path))
     assert len(found) == last
     # The journal is as good as before: deletions make room, then the same batch goes through.
-    await journal.append([records.TaskDeleted(UID, n, f"t{n}") for n in range(1, last + 1)])
-    await journal.append(batch)
-    await journal.close()
+    journal.append([records.TaskDeleted(UID, n, f"t{n}") for n in range(1, last + 1)])
+    journal.append(batch)
+    journal.close()

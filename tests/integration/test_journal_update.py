@@ -33,7 +33,7 @@ ENDED = records.TaskEnded(
         ([REQUEUED, UPDATED, ENDED], (-8, 700, 90), ENDED),
     ],
 )
-async def test_terms(
+def test_terms(
     tmp_path: pathlib.Path,
     together: bool,
     given: list[records.Record],
@@ -41,16 +41,16 @@ async def test_terms(
     change: records.Record | None,
 ) -> None:
     journal = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=0)
-    await journal.open()
-    await journal.append([records.PoolConfigured(UID, "namespaces/a/pools/b", b"")])
+    journal.open()
+    journal.append([records.PoolConfigured(UID, "namespaces/a/pools/b", b"")])
     batch = [ACCEPTED, *given]
     for some in [batch] if together else [[record] for record in batch]:
-        await journal.append(some)
-    await journal.close()
+        journal.append(some)
+    journal.close()
     journal = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=0)
-    await journal.open()
-    (found,) = await journal.load_tasks(-1)
-    await journal.close()
+    journal.open()
+    (found,) = journal.load_tasks(-1)
+    journal.close()
     priority, not_before, expire_time = terms
     assert found.accepted == ACCEPTED._replace(
         priority=priority, not_before=not_before, expire_time=expire_time

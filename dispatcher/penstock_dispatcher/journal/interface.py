@@ -25,6 +25,8 @@ COMMIT_BYTES_MAX: Final = 1024 * 1024
 """Payload and result bytes in one commit; a single larger record goes alone."""
 LOAD_TASKS_MAX: Final = 5_000
 """Tasks in one page of loading."""
+LOAD_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Payload bytes after which a page of loading ends."""
 
 
 class JournalFailed(Exception):  # noqa: N818 - a state of the journal, named as the documents name it

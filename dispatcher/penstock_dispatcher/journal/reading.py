@@ -11,6 +11,8 @@ from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import checking, interface, rows, schema, sums
 
 _SEQUENCE_MASK: Final = (1 << schema.SEQUENCE_BITS) - 1
+_BODY: Final = 5
+"""Of a row of `tasks`."""
 _STATES: Final = {state.value: state for state in tasks.TaskState}
 
 
@@ -79,14 +81,21 @@ def _requests(connection: sqlite3.Connection, span: tuple[int, int]) -> list[tup
 
 
 def stored_tasks(
-    connection: sqlite3.Connection, *, pool_uids: dict[int, str], after: int, limit: int
+    connection: sqlite3.Connection, *, pool_uids: dict[int, str], after: int
 ) -> list[interface.StoredTask]:
     """A page of tasks with keys above `after`. Tasks of purged pools are passed over."""
-    found = connection.execute(
+    found: list[tuple[Any, ...]] = []
+    size = 0
+    for row in connection.execute(
         "SELECT * FROM tasks WHERE key > ? AND (key >> ?) NOT IN (SELECT id FROM purged)"
         " ORDER BY key LIMIT ?",
-        (after, schema.SEQUENCE_BITS, limit),
-    ).fetchall()
+        (after, schema.SEQUENCE_BITS, interface.LOAD_TASKS_MAX),
+    ):
+        _checked(sums.task, row[: sums.TASK_COLUMNS], row[sums.TASK_COLUMNS :], "tasks")
+        found.append(row)
+        size += len(row[_BODY])
+        if size > interface.LOAD_BYTES_MAX:
+            break
     if not found:
         return []
     # Not joined: most tasks have nothing there, and each empty column costs as much as a full one.
@@ -113,14 +122,12 @@ def _task(
     checkpoint: tuple[Any, ...] | None,
     pool_uids: dict[int, str],
 ) -> interface.StoredTask:
-    submitted = row[: sums.TASK_COLUMNS]
-    _checked(sums.task, submitted, row[sums.TASK_COLUMNS :], "tasks")
-    key, task_id, uid = submitted[:3]
+    key, task_id, uid = row[:3]
     pool_uid = pool_uids.get(key >> schema.SEQUENCE_BITS)
     if pool_uid is None:
         raise checking.Damaged(f"the pool of task {task_id} is missing")
     sequence = key & _SEQUENCE_MASK
-    accepted = records.TaskAccepted(pool_uid, task_id, uid, sequence, *submitted[3:])
+    accepted = records.TaskAccepted(pool_uid, task_id, uid, sequence, *row[3 : sums.TASK_COLUMNS])
     kept = b""
     if checkpoint is not None:
         kept = _checked(sums.row, checkpoint[:-1], checkpoint[-1], "checkpoints")[1]

@@ -1,9 +1,4 @@
-"""Records into rows, with as few statements as possible.
-
-Python's sqlite3 gives up the interpreter lock around *every* row of an `executemany`, and must win
-it back from a busy event loop each time: 128 rows took 290 ms that way under full load, against
-2 ms when one statement carries all of them (docs/explanation/durability.md). So rows of a kind
-gather, and go in statements of 256, 128, … 1 rows.
+"""Records into rows. Rows of a kind gather, and are written together.
 
 Kinds may be written in a fixed order (accepted, changed, deleted, forgotten) because a key is never
 used twice. The cold records are few and are written as they come; a purge first writes what has
@@ -12,7 +7,7 @@ gathered.
 
 import functools
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from penstock_dispatcher.core import records
@@ -27,7 +22,7 @@ WAITS: Final = 0
 CANCELLING: Final = tasks.TaskState.CANCELLING.value
 """`changes.state` of a task that has not ended and must not start again."""
 _NUMBERS: Final = {state: state.value for state in tasks.TaskState}
-ROWS_LOG2_MAX: Final = 8
+DELETED_AT_ONCE: Final = 128
 _NO_FAILURE: Final = (None, None, None, None)
 
 
@@ -42,23 +37,8 @@ for _type in (bytes, type(None)):
 
 
 @functools.cache
-def _insert(head: str, columns: int, rows: int) -> str:
-    row = f"({','.join('?' * columns)})"
-    return f"{head} VALUES {','.join([row] * rows)}"
-
-
-@functools.cache
-def _among(head: str, rows: int) -> str:
-    return f"{head} ({','.join('?' * rows)})"
-
-
-def _powers_of_two(rows: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    """Slices of 256, 128, … 1 rows, so that few distinct statements are ever prepared."""
-    start = 0
-    while start < len(rows):
-        size = 1 << min(ROWS_LOG2_MAX, (len(rows) - start).bit_length() - 1)
-        yield rows[start : start + size]
-        start += size
+def _insert(head: str, columns: int) -> str:
+    return f"{head} VALUES ({','.join('?' * columns)})"
 
 
 class RowWriter:
@@ -71,10 +51,10 @@ class RowWriter:
         self._pools: dict[str, int] = {}
         self._accepted: list[_Row] = []
         self._changed: dict[int, _Row] = {}
-        self._deleted: list[int] = []
-        self._forgotten: list[int] = []
+        self._deleted: list[tuple[int]] = []
+        self._forgotten: list[tuple[int]] = []
         self._checkpoints: dict[int, bytes] = {}
-        self._stale_checkpoints: list[int] = []
+        self._stale_checkpoints: list[tuple[int]] = []
         self._checkpointed: set[int] = set()
         """Tasks that have a row in `checkpoints`: the others' ends need not look for one."""
         self.reload()
@@ -104,34 +84,34 @@ class RowWriter:
         return self._pools[pool_uid] << schema.SEQUENCE_BITS | sequence
 
     def _flush(self) -> None:
-        run = self._connection.execute
+        checkpoints = [(*row, sums.row(row)) for row in self._checkpoints.items()]
         self._insert_all("INSERT INTO tasks", self._accepted)
         self._insert_all("INSERT OR REPLACE INTO changes", list(self._changed.values()))
-        for keys in _powers_of_two(self._stale_checkpoints):
-            run(_among("DELETE FROM checkpoints WHERE key IN", len(keys)), keys)
-        checkpoints = [(*row, sums.row(row)) for row in self._checkpoints.items()]
+        self._for_keys("DELETE FROM checkpoints WHERE key = ?", self._stale_checkpoints)
         self._insert_all("INSERT OR REPLACE INTO checkpoints", checkpoints)
-        for keys in _powers_of_two(self._deleted):
-            run(_among(_KEEP_REQUESTS, len(keys)), keys)
-            run(_among("DELETE FROM tasks WHERE key IN", len(keys)), keys)
-            run(_among("DELETE FROM changes WHERE key IN", len(keys)), keys)
-        for keys in _powers_of_two(self._forgotten):
-            run(_among("DELETE FROM requests WHERE key IN", len(keys)), keys)
-            run(_among(_FORGET_REQUESTS, len(keys)), keys)
+        for start in range(0, len(self._deleted), DELETED_AT_ONCE):
+            # By and by: what goes makes room for the request ids that stay.
+            keys = self._deleted[start : start + DELETED_AT_ONCE]
+            self._for_keys(_KEEP_REQUESTS, keys)
+            self._for_keys("DELETE FROM tasks WHERE key = ?", keys)
+            self._for_keys("DELETE FROM changes WHERE key = ?", keys)
+        self._for_keys("DELETE FROM requests WHERE key = ?", self._forgotten)
+        self._for_keys(_FORGET_REQUESTS, self._forgotten)
         self._clear()
 
-    def _insert_all(self, head: str, rows: Sequence[_Row]) -> None:
-        for some in _powers_of_two(rows):
-            values: list[Any] = []
-            for row in some:
-                values += row
-            self._connection.execute(_insert(head, len(some[0]), len(some)), values)
+    def _insert_all(self, head: str, rows: list[_Row]) -> None:
+        if rows:
+            self._connection.executemany(_insert(head, len(rows[0])), rows)
+
+    def _for_keys(self, statement: str, keys: list[tuple[int]]) -> None:
+        if keys:
+            self._connection.executemany(statement, keys)
 
     def _change(self, *row: Any) -> None:
         self._changed[row[0]] = row + (sums.change(row),)  # noqa: RUF005 - by way of no list
 
     def _summed(self, head: str, *row: Any) -> None:
-        self._connection.execute(_insert(head, len(row) + 1, 1), (*row, sums.row(row)))
+        self._connection.execute(_insert(head, len(row) + 1), (*row, sums.row(row)))
 
     def _seal_pool(self, number: int) -> None:
         columns = ", ".join(schema.SMALL_TABLES["pools"])
@@ -262,13 +242,13 @@ class RowWriter:
         if key in self._checkpointed:
             self._checkpointed.remove(key)
             self._checkpoints.pop(key, None)
-            self._stale_checkpoints.append(key)
+            self._stale_checkpoints.append((key,))
 
     def task_deleted(self, record: records.TaskDeleted) -> None:
         """Both rows end; a request id stays."""
         key = self._key(record.pool_uid, record.sequence)
         self._drop_checkpoint(key)
-        self._deleted.append(key)
+        self._deleted.append((key,))
 
     def task_moved(self, record: records.TaskMoved) -> None:
         """Each part in its pool; the transaction holds them together."""
@@ -278,7 +258,7 @@ class RowWriter:
 
     def request_forgotten(self, record: records.RequestForgotten) -> None:
         """Wherever the id lies."""
-        self._forgotten.append(self._key(record.pool_uid, record.sequence))
+        self._forgotten.append((self._key(record.pool_uid, record.sequence),))
 
     # ------------------------------------------------------------ cold records
 
@@ -358,10 +338,10 @@ def _failure(failure: tasks.Failure | None) -> tuple[Any, ...]:
 
 _KEEP_REQUESTS: Final = (
     "INSERT OR IGNORE INTO requests SELECT key, request_id, task_id, fingerprint, create_time,"
-    " request_sum FROM tasks WHERE request_id <> '' AND key IN"
+    " request_sum FROM tasks WHERE request_id <> '' AND key = ?"
 )
 
-_FORGET_REQUESTS: Final = "UPDATE tasks SET request_id = '', request_sum = 0 WHERE key IN"
+_FORGET_REQUESTS: Final = "UPDATE tasks SET request_id = '', request_sum = 0 WHERE key = ?"
 
 _WRITERS: Final[dict[type, _Writer]] = {
     records.TaskAccepted: RowWriter.task_accepted,

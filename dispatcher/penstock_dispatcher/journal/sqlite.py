@@ -1,8 +1,8 @@
-"""The journal in one SQLite file: the default.
+"""The journal in one SQLite file: the default. Its verbs are those of `interface.Journal`, but they
+block: `served` calls them, in a process of its own.
 
-One connection, used by one thread, exclusively locked before its first read; write-ahead log with
-`synchronous=FULL`, both read back, because SQLite ignores what it cannot do. A commit that returns
-has been synced.
+One connection, exclusively locked before its first read; write-ahead log with `synchronous=FULL`,
+both read back, because SQLite ignores what it cannot do. A commit that returns has been synced.
 
 Room: a *reserve* file lies beside the journal. When the disk (or `pages_max`) is full the reserve
 is given up, the refused batch is written again in its place, and `full` tells that admission
@@ -18,14 +18,12 @@ acknowledged. A file that fits neither is refused at the start, or as soon as it
 Any other error of the file is final: see `interface`.
 """
 
-import asyncio
-import concurrent.futures
 import contextlib
-import logging
 import os
 import pathlib
 import sqlite3
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from penstock_dispatcher.core import records
@@ -42,8 +40,6 @@ from penstock_dispatcher.journal import (
     wal,
 )
 
-_log = logging.getLogger(__name__)
-
 FILE_NAME: Final = "journal.db"
 LOG_NAME: Final = f"{FILE_NAME}-wal"
 RESERVE_NAME: Final = "journal.reserve"
@@ -53,13 +49,18 @@ PAGE_BYTES: Final = 4096
 CACHE_KIB: Final = 16 * 1024
 CHECKPOINT_PAGES: Final = 1_000
 """Pages in the write-ahead log; one commit may go beyond, so its file has a few more."""
+LOCK_SECONDS: Final = 5.0
+"""How long a start waits for the file: whoever had it before may have been killed, and its last
+commit may still be on its way to the disk."""
+_LOCK_STEP_SECONDS: Final = 0.02
 _COUNT_COMMIT: Final = "UPDATE meta SET value = ? WHERE name = 'commits'"
 _T = TypeVar("_T")
 
 
 class SqliteJournal:
     """A journal in `folder`, which is made if it is missing. `pages_max` bounds the file, in pages
-    of 4 KiB, 0 = the disk does. `salvage`: use a damaged one without what is damaged.
+    of 4 KiB, 0 = the disk does. `salvage`: use a damaged one without what is damaged, and `say`
+    what that is.
     """
 
     def __init__(
@@ -69,12 +70,13 @@ class SqliteJournal:
         pages_max: int = 0,
         reserve_bytes: int = RESERVE_BYTES,
         salvage: bool = False,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._folder = folder
         self._pages_max = pages_max
         self._reserve_bytes = reserve_bytes
         self._salvage = salvage
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._say = say
         self._connection: sqlite3.Connection | None = None
         self._writer: rows.RowWriter | None = None
         self._log: wal.Log | None = None
@@ -86,60 +88,51 @@ class SqliteJournal:
 
     # ------------------------------------------------------------ verbs
 
-    async def open(self) -> interface.Opened:
+    def open(self) -> interface.Opened:
         """See `interface.Journal`."""
-        return await self._run(self._open, reading=True)
+        with self._telling(reading=True):
+            return self._open()
 
-    async def load_tasks(self, after: int) -> Sequence[interface.StoredTask]:
+    def load_tasks(self, after: int) -> Sequence[interface.StoredTask]:
         """See `interface.Journal`."""
-        return await self._run(
-            lambda: reading.stored_tasks(
-                self._opened(),
-                pool_uids=self._pool_uids,
-                after=after,
-                limit=interface.LOAD_TASKS_MAX,
-            ),
-            reading=True,
-        )
+        with self._telling(reading=True):
+            return reading.stored_tasks(self._opened(), pool_uids=self._pool_uids, after=after)
 
-    async def append(self, batch: Sequence[records.Record]) -> None:
+    def append(self, batch: Sequence[records.Record]) -> None:
         """See `interface.Journal`."""
-        await self._run(lambda: self._append(batch))
+        with self._telling():
+            self._with_reserve(lambda: self._commit(batch))
+            self._checkpoint()
 
-    def _append(self, batch: Sequence[records.Record]) -> None:
-        self._with_reserve(lambda: self._commit(batch))
-        self._checkpoint()
-
-    async def compact(self, now: int) -> bool:  # noqa: ARG002 - other journals need it
+    def compact(self) -> bool:
         """See `interface.Journal`."""
-        return await self._run(self._compact_and_move)
-
-    def _compact_and_move(self) -> bool:
-        more = self._compact()
-        # The file becomes shorter only when what was given back is moved into it.
-        self._checkpoint(now=self._gives_back and not more)
-        self._gives_back = more
-        return more
+        with self._telling():
+            more = self._compact()
+            # The file becomes shorter only when what was given back is moved into it.
+            self._checkpoint(now=self._gives_back and not more)
+            self._gives_back = more
+            return more
 
     def full(self) -> bool:
         """See `interface.Journal`."""
         return self._full
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """See `interface.Journal`."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
-            await asyncio.get_running_loop().run_in_executor(self._thread, connection.close)
+            connection.close()
         if self._log is not None:
             self._log.close()
         if self._mark is not None:
             self._mark.close()
-        self._thread.shutdown(wait=False)
 
-    async def _run(self, work: Callable[[], _T], *, reading: bool = False) -> _T:
+    @contextlib.contextmanager
+    def _telling(self, *, reading: bool = False) -> Iterator[None]:
+        """What goes wrong inside is told as `interface` says."""
         file = self._folder / FILE_NAME
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            yield
         except sqlite3.Error as error:
             if checking.shows_damage(error, file, reading=reading):
                 raise self._damaged(error) from error
@@ -154,7 +147,7 @@ class SqliteJournal:
         remedy = checking.NOT_SALVAGED if self._salvage else checking.WHAT_TO_DO
         return interface.JournalFailed(f"{self._folder / FILE_NAME} is damaged ({error}): {remedy}")
 
-    # ------------------------------------------------------------ in the thread
+    # ------------------------------------------------------------ opening
 
     def _opened(self) -> sqlite3.Connection:
         assert self._connection is not None, "open comes first"
@@ -169,7 +162,7 @@ class SqliteJournal:
                 "cannot be relied on: use a local or block volume"
             )
         try:
-            connection = self._with_reserve(self._connect)
+            connection = self._with_reserve(self._connect_in_time)
         except interface.StorageFull as error:
             raise interface.JournalFailed(
                 f"{self._folder} has no room to start in ({error}): make room, then start again"
@@ -190,15 +183,21 @@ class SqliteJournal:
             pools=reading.pools(connection),
         )
 
-    def _connect(self) -> sqlite3.Connection:
-        """A connection that is ready for use. Raises StorageFull, JournalFailed."""
-        connection = sqlite3.connect(
-            self._folder / FILE_NAME,
-            timeout=0,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=256,
-        )
+    def _connect_in_time(self) -> sqlite3.Connection:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while (connection := self._connect()) is None:
+            if time.monotonic() > deadline:
+                raise interface.JournalFailed(
+                    f"{self._folder / FILE_NAME} is in use by another process"
+                )
+            time.sleep(_LOCK_STEP_SECONDS)
+        return connection
+
+    def _connect(self) -> sqlite3.Connection | None:
+        """A connection that is ready for use, None = somebody else has the file. Raises
+        StorageFull, JournalFailed.
+        """
+        connection = sqlite3.connect(self._folder / FILE_NAME, timeout=0, isolation_level=None)
         try:
             self._prepare(connection)
         except sqlite3.OperationalError as error:
@@ -206,9 +205,7 @@ class SqliteJournal:
             if _is(error, sqlite3.SQLITE_FULL):
                 raise interface.StorageFull(str(error)) from error
             if _is(error, sqlite3.SQLITE_BUSY):
-                raise interface.JournalFailed(
-                    f"{self._folder / FILE_NAME} is in use by another process"
-                ) from error
+                return None
             raise
         except BaseException:
             connection.close()
@@ -256,11 +253,11 @@ class SqliteJournal:
     def _leave_out_damaged(self, connection: sqlite3.Connection, mark_: mark.Mark) -> None:
         run = connection.execute
         run("BEGIN IMMEDIATE")
-        salvage.leave_out_damaged(connection, lambda what: _log.warning("left out: %s", what))
+        salvage.leave_out_damaged(connection, lambda what: self._say(f"left out: {what}"))
         run("COMMIT")
         commits = run("SELECT value FROM meta WHERE name = 'commits'").fetchone()[0]
         if commits < mark_.read():
-            _log.warning("left out: the last %d commits are missing", mark_.read() - commits)
+            self._say(f"left out: the last {mark_.read() - commits} commits are missing")
         mark_.write(commits)
 
     def _with_reserve(self, work: Callable[[], _T]) -> _T:

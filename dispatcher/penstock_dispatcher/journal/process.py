@@ -1,0 +1,201 @@
+"""The SQLite journal in a process of its own: what the event loop has of it.
+
+A commit is a quarter of the work that a task makes. In a thread it would take turns with the loop
+at one interpreter, and each statement would have to win that back from a busy loop; in a process it
+runs beside the loop (decision 0029). `served` is the other end, and tells what goes over the
+socket.
+
+Everything is asked in order and answered in order, so nobody needs a lock: whoever no longer waits
+leaves an answer that nobody hears. While a page of tasks is worked on here, the next one is read
+there.
+
+The two live and die together. If this process is killed, the other one sees the end of the socket,
+finishes what it was asked, and ends; the next start waits for the file until then. If the other one
+is killed, that is a journal that failed: nobody knows what it has written, and the next start reads
+it.
+"""
+
+import asyncio
+import collections
+import json
+import logging
+import pathlib
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from penstock_dispatcher.core import records
+from penstock_dispatcher.journal import interface, packing, served, sqlite
+
+_log = logging.getLogger(__name__)
+
+PROGRAM: Final = ("-m", served.__name__)
+CLOSE_SECONDS: Final = 10.0
+"""How long the other process may take to end; then it is killed."""
+
+
+class ProcessJournal:
+    """See `interface.Journal`, and `sqlite.SqliteJournal` for what is given. `failed` is told as
+    soon as the other process has ended, though nothing may be asked just then.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        *,
+        pages_max: int = 0,
+        reserve_bytes: int = sqlite.RESERVE_BYTES,
+        salvage: bool = False,
+        failed: Callable[[interface.JournalFailed], None] = lambda _: None,
+    ) -> None:
+        self._settings = json.dumps({
+            "folder": str(folder),
+            "pages_max": pages_max,
+            "reserve_bytes": reserve_bytes,
+            "salvage": salvage,
+        })  # fmt: skip
+        self._failed = failed
+        self._process: subprocess.Popen[bytes] | None = None
+        self._link: _Link | None = None
+        self._next_page: tuple[int, asyncio.Future[bytes]] | None = None
+
+    async def open(self) -> interface.Opened:
+        """See `interface.Journal`."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            descriptor = theirs.fileno()
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - some milliseconds, at the start
+                [sys.executable, *PROGRAM, str(descriptor), self._settings],
+                pass_fds=(descriptor,),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                process_group=0,  # a terminal's Ctrl-C is for the dispatcher, which then ends it
+            )
+        loop = asyncio.get_running_loop()
+        _, self._link = await loop.create_connection(lambda: _Link(self._failed), sock=ours)
+        return packing.from_opened(await self._link.ask(served.OPEN))
+
+    def _opened(self) -> "_Link":
+        assert self._link is not None, "open comes first"
+        return self._link
+
+    async def load_tasks(self, after: int) -> Sequence[interface.StoredTask]:
+        """See `interface.Journal`."""
+        asked, self._next_page = self._next_page, None
+        answer = asked[1] if asked is not None and asked[0] == after else self._ask_page(after)
+        page = packing.from_stored_tasks(await answer)
+        if page:
+            last = page[-1].key
+            self._next_page = last, self._ask_page(last)
+        return page
+
+    def _ask_page(self, after: int) -> asyncio.Future[bytes]:
+        return self._opened().ask(served.LOAD_TASKS, packing.values(after))
+
+    async def append(self, batch: Sequence[records.Record]) -> None:
+        """See `interface.Journal`."""
+        await self._opened().ask(served.APPEND, packing.batch(batch))
+
+    async def compact(self, now: int) -> bool:  # noqa: ARG002 - other journals need it
+        """See `interface.Journal`."""
+        more: bool = packing.from_values(await self._opened().ask(served.COMPACT))
+        return more
+
+    def full(self) -> bool:
+        """See `interface.Journal`."""
+        return self._link is not None and self._link.full
+
+    async def close(self) -> None:
+        """See `interface.Journal`."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if self._link is not None:
+            self._link.end()
+        if self._next_page is not None:
+            self._next_page[1].cancel()
+        try:
+            await asyncio.to_thread(process.wait, CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            _log.error("the journal's process did not end in %.0f s: killed", CLOSE_SECONDS)
+            process.kill()
+            await asyncio.to_thread(process.wait)
+
+
+class _Link(asyncio.Protocol):
+    """The socket: what was asked, in order, and is not answered yet."""
+
+    def __init__(self, failed: Callable[[interface.JournalFailed], None]) -> None:
+        self.full = False
+        self._failed = failed
+        self._transport: asyncio.WriteTransport = None  # type: ignore[assignment]
+        self._asked: collections.deque[asyncio.Future[bytes]] = collections.deque()
+        self._received = bytearray()
+        self._lost = self._ending = False
+
+    def ask(self, what: int, body: bytes = b"") -> asyncio.Future[bytes]:
+        """The answer raises StorageFull, JournalFailed."""
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        if self._lost:
+            answer.set_exception(_gone())
+            return answer
+        self._asked.append(answer)
+        self._transport.write(served.ASKED.pack(what, len(body)) + body)
+        return answer
+
+    def end(self) -> None:
+        """Nothing more will be asked."""
+        self._ending = True
+        if not self._lost:
+            self._transport.write_eof()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """From now on it can be asked."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Some of what is answered."""
+        received = self._received
+        received += data
+        head = served.ANSWERED
+        while len(received) >= head.size:
+            how, full, size = head.unpack_from(received)
+            if len(received) < head.size + size:
+                return
+            body = bytes(memoryview(received)[head.size : head.size + size])
+            del received[: head.size + size]
+            if how == served.SAY:
+                _log.warning("%s", body.decode())
+            else:
+                self.full = full
+                self._answer(how, body)
+
+    def _answer(self, how: int, body: bytes) -> None:
+        answer = self._asked.popleft()
+        if answer.done():  # nobody waits any more
+            return
+        if how == served.DONE:
+            answer.set_result(body)
+        elif how == served.STORAGE_FULL:
+            answer.set_exception(interface.StorageFull(body.decode()))
+        else:
+            answer.set_exception(interface.JournalFailed(body.decode()))
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - it says no more
+        """The process has ended."""
+        self._lost = True
+        for answer in self._asked:
+            if not answer.done():
+                answer.set_exception(_gone())
+        self._asked.clear()
+        if not self._ending:
+            self._failed(_gone())
+
+
+def _gone() -> interface.JournalFailed:
+    return interface.JournalFailed(
+        "its process has ended: it was killed (for want of memory?), or could not start"
+    )

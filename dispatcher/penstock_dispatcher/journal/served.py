@@ -1,0 +1,97 @@
+"""The journal's process: `python -m penstock_dispatcher.journal.served DESCRIPTOR SETTINGS`.
+
+Started by `process`, and spoken to over the socket DESCRIPTOR; SETTINGS are the arguments of
+`sqlite.SqliteJournal`, as JSON. It does what it is asked, one after the other, and ends when the
+other end is gone: what was asked before is then still done, as if it had been in time.
+
+A message is a head and a body. Asked: what is wanted, and how long the body is. Answered: how it
+went, whether the journal is `full`, and how long the body is. Between them the journal may `SAY`
+something, which answers nothing.
+"""
+
+import json
+import logging
+import pathlib
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from penstock_dispatcher.journal import interface, packing, sqlite
+
+_log = logging.getLogger(__name__)
+
+ASKED: Final = struct.Struct("<BI")
+ANSWERED: Final = struct.Struct("<B?I")
+
+OPEN, LOAD_TASKS, APPEND, COMPACT = range(4)
+"""What can be asked."""
+DONE, STORAGE_FULL, FAILED, SAY = range(4)
+"""How it went: done, with what it yields; not, and why."""
+
+
+def _append(journal: sqlite.SqliteJournal, body: bytes) -> bytes:
+    journal.append(packing.from_batch(body))
+    return b""
+
+
+_WORK: Final[dict[int, Callable[[sqlite.SqliteJournal, bytes], bytes]]] = {
+    OPEN: lambda journal, _: packing.opened(journal.open()),
+    LOAD_TASKS: lambda journal, body: packing.stored_tasks(
+        journal.load_tasks(packing.from_values(body))
+    ),
+    APPEND: _append,
+    COMPACT: lambda journal, _: packing.values(journal.compact()),
+}
+
+
+def _answer(journal: sqlite.SqliteJournal, what: int, body: bytes) -> tuple[int, bytes]:
+    try:
+        return DONE, _WORK[what](journal, body)
+    except interface.StorageFull as error:
+        return STORAGE_FULL, str(error).encode()
+    except interface.JournalFailed as error:
+        return FAILED, str(error).encode()
+    except Exception as error:
+        _log.exception("a fault of the journal")
+        return FAILED, f"a fault of the journal: {error!r}".encode()
+
+
+def serve(connection: socket.socket, settings: dict[str, Any]) -> None:
+    """Answer until nobody asks any more."""
+
+    def tell(how: int, body: bytes) -> None:
+        connection.sendall(ANSWERED.pack(how, journal.full(), len(body)) + body)
+
+    folder = pathlib.Path(settings.pop("folder"))
+    journal = sqlite.SqliteJournal(folder, say=lambda text: tell(SAY, text.encode()), **settings)
+    try:
+        with connection.makefile("rb") as asked:
+            while len(head := asked.read(ASKED.size)) == ASKED.size:
+                what, size = ASKED.unpack(head)
+                body = asked.read(size)
+                if len(body) < size:  # cut off: whoever asked is gone
+                    return
+                tell(*_answer(journal, what, body))
+    except ConnectionError:
+        return  # the same, while it was told
+    finally:
+        journal.close()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """See the module's docstring."""
+    # A terminal and a supervisor may signal the whole group. The dispatcher then has some seconds
+    # to commit what it has decided: this process ends with it, and not before.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    descriptor, settings = arguments
+    with socket.socket(fileno=int(descriptor)) as connection:
+        serve(connection, json.loads(settings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

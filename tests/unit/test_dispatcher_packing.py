@@ -1,0 +1,55 @@
+"""What goes to the journal's process, and what comes from it, arrives as it was."""
+
+import typing
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock_dispatcher.core import records
+from penstock_dispatcher.journal import interface, packing
+
+KINDS: tuple[type[typing.Any], ...] = typing.get_args(records.Record)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@given(data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_every_kind_of_record(kind: type[typing.Any], data: st.DataObject) -> None:
+    batch = data.draw(st.lists(st.from_type(kind), min_size=1, max_size=3))
+    found = packing.from_batch(packing.batch(batch))
+    assert found == batch
+    # Named tuples are equal if their fields are.
+    assert [type(record) for record in found] == [kind] * len(batch)
+    if kind is records.TaskMoved:
+        assert [list(map(type, record.parts)) for record in found] == [  # type: ignore[union-attr]
+            list(map(type, record.parts)) for record in batch
+        ]
+
+
+@given(batch=st.lists(st.one_of(list(map(st.from_type, KINDS))), max_size=20))
+@settings(max_examples=20, deadline=None)
+def test_a_batch_keeps_its_order(batch: list[records.Record]) -> None:
+    assert packing.from_batch(packing.batch(batch)) == batch
+
+
+@given(page=st.lists(st.from_type(interface.StoredTask), max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_a_page_of_tasks(page: list[interface.StoredTask]) -> None:
+    found = packing.from_stored_tasks(packing.stored_tasks(page))
+    assert found == page
+    for entry, before in zip(found, page, strict=True):
+        assert type(entry.accepted) is records.TaskAccepted
+        assert type(entry.change) is type(before.change)
+
+
+@given(opened=st.from_type(interface.Opened))
+@settings(max_examples=50, deadline=None)
+def test_what_opening_tells(opened: interface.Opened) -> None:
+    found = packing.from_opened(packing.opened(opened))
+    assert found == opened
+    for pool in found.pools:
+        assert type(pool.configured) is records.PoolConfigured
+        assert type(pool.latched) is records.PoolLatched
+        assert {type(session) for session in pool.sessions} <= {records.SessionOpened}
+        assert {type(worker) for worker in pool.drained} <= {records.WorkerDrained}
