@@ -1,6 +1,5 @@
 """A damaged journal is loaded with exactly what was acknowledged, or refused with what to do."""
 
-import dataclasses
 import pathlib
 import shutil
 import sqlite3
@@ -153,9 +152,7 @@ def test_salvage_leaves_out_a_checkpoint_and_keeps_its_task(tmp_path: pathlib.Pa
     connection.close()
     said: list[str] = []
     _, found = damage.load(folder, salvage=True, say=said.append)
-    assert found == [
-        dataclasses.replace(one, checkpoint=b"") if one.key == key else one for one in sound
-    ]
+    assert found == [one._replace(checkpoint=b"") if one.key == key else one for one in sound]
     assert found != sound
     (line,) = said
     assert line.startswith("left out: a row of checkpoints: namespaces/a/pools/p0/tasks/t60")

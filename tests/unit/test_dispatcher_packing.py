@@ -33,21 +33,11 @@ def test_a_batch_keeps_its_order(batch: list[records.Record]) -> None:
     assert packing.from_batch(packing.batch(batch)) == batch
 
 
-@given(page=st.lists(st.from_type(interface.StoredTask), max_size=5))
+@given(opened=st.from_type(interface.Opened), uids=st.dictionaries(st.integers(), st.text()))
 @settings(max_examples=50, deadline=None)
-def test_a_page_of_tasks(page: list[interface.StoredTask]) -> None:
-    found = packing.from_stored_tasks(packing.stored_tasks(page))
-    assert found == page
-    for entry, before in zip(found, page, strict=True):
-        assert type(entry.accepted) is records.TaskAccepted
-        assert type(entry.change) is type(before.change)
-
-
-@given(opened=st.from_type(interface.Opened))
-@settings(max_examples=50, deadline=None)
-def test_what_opening_tells(opened: interface.Opened) -> None:
-    found = packing.from_opened(packing.opened(opened))
-    assert found == opened
+def test_what_opening_tells(opened: interface.Opened, uids: dict[int, str]) -> None:
+    found, found_uids = packing.from_opened(packing.opened(opened, uids))
+    assert (found, found_uids) == (opened, uids)
     for pool in found.pools:
         assert type(pool.configured) is records.PoolConfigured
         assert type(pool.latched) is records.PoolLatched

@@ -6,7 +6,7 @@ back to the disk. A page that has lost some of its rows stays until two thirds o
 the file is a quarter longer than they are. The log has a limit, to which it is cut when it begins
 anew; the next commit may make it longer again.
 
-Each step is short, because commits wait for it: they share one thread.
+Each step is short, because commits wait for it: they share one process.
 """
 
 import sqlite3

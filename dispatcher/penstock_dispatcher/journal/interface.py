@@ -5,8 +5,8 @@ last one wins. `append` returns when its records survive the loss of power, and 
 reads what is alive: pools first, then tasks in pages, so that neither side ever holds a second
 copy of everything.
 
-Verbs are called one at a time, by the pump. Whoever implements one keeps blocking work off the
-event loop: heartbeats go on while a disk is slow.
+Verbs are done one at a time, in the order of the calls. Whoever implements one keeps blocking work
+off the event loop: heartbeats go on while a disk is slow.
 
 Two failures are told apart. `StorageFull`: nothing was written, the same records may be given
 again when there is room. `JournalFailed`: what is on the disk is unknown, or not ours to use; the
@@ -15,7 +15,7 @@ process must end, and nothing may be retried (a second fsync after a failed one 
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from penstock_dispatcher.core import idempotency, records
 
@@ -37,8 +37,7 @@ class StorageFull(Exception):  # noqa: N818
     """No room: nothing of this call was written."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class StoredTask:
+class StoredTask(NamedTuple):
     """A task as kept: how it came, and the last thing that became of it, if any. `key` orders
     pages.
     """

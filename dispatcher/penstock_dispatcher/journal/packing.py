@@ -1,4 +1,4 @@
-"""Records, and what is loaded, as bytes between the dispatcher and its journal's process.
+"""Records, and what opening tells, as bytes between the dispatcher and its journal's process.
 
 Both ends are the same program of the same version, so `marshal` will do: with named tuples, which
 it does not know, it is several times as fast as `pickle`. They go as plain tuples, with the number
@@ -6,7 +6,7 @@ of their kind beside them.
 """
 
 import marshal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from penstock_dispatcher.core import idempotency, records
@@ -40,39 +40,25 @@ def from_batch(data: bytes) -> list[records.Record]:
     return [_record(plain) for plain in from_values(data)]
 
 
-def stored_tasks(page: Iterable[interface.StoredTask]) -> bytes:
-    """A page of what is loaded."""
-    return values([
-        (entry.key, tuple(entry.accepted), _plain_or_none(entry.change), entry.checkpoint)
-        for entry in page
-    ])  # fmt: skip
-
-
-def from_stored_tasks(data: bytes) -> Sequence[interface.StoredTask]:
-    """What `stored_tasks` had."""
-    return [
-        interface.StoredTask(
-            key, records.TaskAccepted._make(accepted), _record_or_none(change), checkpoint
-        )
-        for key, accepted, change, checkpoint in from_values(data)
-    ]
-
-
-def opened(found: interface.Opened) -> bytes:
-    """What opening tells."""
+def opened(found: interface.Opened, pool_uids: dict[int, str]) -> bytes:
+    """What opening tells, and the pools by number."""
     pools = [_plain_pool(pool) for pool in found.pools]
-    return values((found.epoch, found.operator_epoch, pools, found.tokens_taken))
+    return values((
+        *(found.epoch, found.operator_epoch, pools, found.tokens_taken),
+        list(pool_uids.items()),
+    ))  # fmt: skip
 
 
-def from_opened(data: bytes) -> interface.Opened:
+def from_opened(data: bytes) -> tuple[interface.Opened, dict[int, str]]:
     """What `opened` had."""
-    epoch, operator_epoch, pools, tokens_taken = from_values(data)
-    return interface.Opened(
+    epoch, operator_epoch, pools, tokens_taken, pool_uids = from_values(data)
+    found = interface.Opened(
         epoch=epoch,
         operator_epoch=operator_epoch,
         pools=tuple(_pool(plain) for plain in pools),
         tokens_taken=tokens_taken,
     )
+    return found, dict(pool_uids)
 
 
 def _plain_pool(pool: interface.StoredPool) -> _Plain:

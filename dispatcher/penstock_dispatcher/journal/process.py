@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from penstock_dispatcher.core import records
-from penstock_dispatcher.journal import interface, packing, served, sqlite
+from penstock_dispatcher.journal import interface, packing, reading, served, sqlite
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ class ProcessJournal:
         self._failed = failed
         self._process: subprocess.Popen[bytes] | None = None
         self._link: _Link | None = None
+        self._pool_uids: dict[int, str] = {}
         self._next_page: tuple[int, asyncio.Future[bytes]] | None = None
 
     async def open(self) -> interface.Opened:
@@ -75,7 +76,9 @@ class ProcessJournal:
             )
         loop = asyncio.get_running_loop()
         _, self._link = await loop.create_connection(lambda: _Link(self._failed), sock=ours)
-        return packing.from_opened(await self._link.ask(served.OPEN))
+        answer = await self._link.ask(served.OPEN)
+        opened, self._pool_uids = packing.from_opened(answer)
+        return opened
 
     def _opened(self) -> "_Link":
         assert self._link is not None, "open comes first"
@@ -85,11 +88,11 @@ class ProcessJournal:
         """See `interface.Journal`."""
         asked, self._next_page = self._next_page, None
         answer = asked[1] if asked is not None and asked[0] == after else self._ask_page(after)
-        page = packing.from_stored_tasks(await answer)
-        if page:
-            last = page[-1].key
+        rows: list[reading.TaskRow] = packing.from_values(await answer)
+        if rows:
+            last: int = rows[-1][0][0]
             self._next_page = last, self._ask_page(last)
-        return page
+        return reading.stored_tasks(rows, self._pool_uids)
 
     def _ask_page(self, after: int) -> asyncio.Future[bytes]:
         return self._opened().ask(served.LOAD_TASKS, packing.values(after))

@@ -1,15 +1,20 @@
 """Rows back into records: what `open` and `load_tasks` read. A row whose sum does not fit raises
 `checking.Damaged`.
+
+Tasks are many: what is read of them goes from the journal's process to the dispatcher as rows, and
+becomes records there.
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from penstock_dispatcher.core import idempotency, records
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import checking, interface, rows, schema, sums
 
+TaskRow = tuple[tuple[Any, ...], tuple[Any, ...] | None, tuple[Any, ...] | None]
+"""A task's rows of `tasks`, `changes` and `checkpoints`, without their sums."""
 _SEQUENCE_MASK: Final = (1 << schema.SEQUENCE_BITS) - 1
 _BODY: Final = 5
 """Of a row of `tasks`."""
@@ -80,10 +85,10 @@ def _requests(connection: sqlite3.Connection, span: tuple[int, int]) -> list[tup
     return [_checked(sums.request, row[:-1], row[-1], "requests") for row in found.fetchall()]
 
 
-def stored_tasks(
+def task_rows(
     connection: sqlite3.Connection, *, pool_uids: dict[int, str], after: int
-) -> list[interface.StoredTask]:
-    """A page of tasks with keys above `after`. Tasks of purged pools are passed over."""
+) -> list[TaskRow]:
+    """A page of tasks with keys above `after`, checked. Tasks of purged pools are passed over."""
     found: list[tuple[Any, ...]] = []
     size = 0
     for row in connection.execute(
@@ -91,21 +96,30 @@ def stored_tasks(
         " ORDER BY key LIMIT ?",
         (after, schema.SEQUENCE_BITS, interface.LOAD_TASKS_MAX),
     ):
-        _checked(sums.task, row[: sums.TASK_COLUMNS], row[sums.TASK_COLUMNS :], "tasks")
-        found.append(row)
-        size += len(row[_BODY])
+        submitted = row[: sums.TASK_COLUMNS]
+        _checked(sums.task, submitted, row[sums.TASK_COLUMNS :], "tasks")
+        if submitted[0] >> schema.SEQUENCE_BITS not in pool_uids:
+            raise checking.Damaged(f"the pool of task {submitted[1]} is missing")
+        found.append(submitted)
+        size += len(submitted[_BODY])
         if size > interface.LOAD_BYTES_MAX:
             break
     if not found:
         return []
     # Not joined: most tasks have nothing there, and each empty column costs as much as a full one.
-    changes = _by_key(connection, "changes", after=after, last=found[-1][0])
-    checkpoints = _by_key(connection, "checkpoints", after=after, last=found[-1][0])
-    return [_task(row, changes.get(row[0]), checkpoints.get(row[0]), pool_uids) for row in found]
+    last = found[-1][0]
+    changes = _by_key(connection, "changes", sums.change, after=after, last=last)
+    checkpoints = _by_key(connection, "checkpoints", sums.row, after=after, last=last)
+    return [(row, changes.get(row[0]), checkpoints.get(row[0])) for row in found]
 
 
 def _by_key(
-    connection: sqlite3.Connection, table: str, *, after: int, last: int
+    connection: sqlite3.Connection,
+    table: str,
+    sum_of: Callable[[tuple[Any, ...]], Any],
+    *,
+    after: int,
+    last: int,
 ) -> dict[int, tuple[Any, ...]]:
     found = connection.execute(
         f"SELECT * FROM {table} WHERE key > ? AND key <= ?"  # noqa: S608 - our names
@@ -113,7 +127,12 @@ def _by_key(
         " AND (key >> ?) NOT IN (SELECT id FROM purged)",
         (after, last, schema.SEQUENCE_BITS),
     )
-    return {row[0]: row for row in found.fetchall()}
+    return {row[0]: _checked(sum_of, row[:-1], row[-1], table) for row in found.fetchall()}
+
+
+def stored_tasks(rows_: Iterable[TaskRow], pool_uids: dict[int, str]) -> list[interface.StoredTask]:
+    """What `task_rows` has read."""
+    return [_task(row, change, checkpoint, pool_uids) for row, change, checkpoint in rows_]
 
 
 def _task(
@@ -123,19 +142,12 @@ def _task(
     pool_uids: dict[int, str],
 ) -> interface.StoredTask:
     key, task_id, uid = row[:3]
-    pool_uid = pool_uids.get(key >> schema.SEQUENCE_BITS)
-    if pool_uid is None:
-        raise checking.Damaged(f"the pool of task {task_id} is missing")
-    sequence = key & _SEQUENCE_MASK
-    accepted = records.TaskAccepted(pool_uid, task_id, uid, sequence, *row[3 : sums.TASK_COLUMNS])
-    kept = b""
-    if checkpoint is not None:
-        kept = _checked(sums.row, checkpoint[:-1], checkpoint[-1], "checkpoints")[1]
-    if change is None:
-        return interface.StoredTask(key, accepted, None, kept)
-    became = _change(accepted, _checked(sums.change, change[:-1], change[-1], "changes"))
-    goes_on = isinstance(became, records.TaskRequeued)
-    return interface.StoredTask(key, accepted, became, kept if goes_on else b"")
+    pool_uid = pool_uids[key >> schema.SEQUENCE_BITS]
+    accepted = records.TaskAccepted(pool_uid, task_id, uid, key & _SEQUENCE_MASK, *row[3:])
+    became = None if change is None else _change(accepted, change)
+    if checkpoint is None or not (became is None or isinstance(became, records.TaskRequeued)):
+        return interface.StoredTask(key, accepted, became)
+    return interface.StoredTask(key, accepted, became, checkpoint[1])
 
 
 def _change(

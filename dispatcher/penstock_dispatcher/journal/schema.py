@@ -14,9 +14,6 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from google.protobuf import message
-
-from penstock.v1 import task_pb2
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import sums
 
@@ -77,6 +74,11 @@ def _know_keys(connection: sqlite3.Connection) -> None:
     """Earlier versions left keys in the body. What may run again is read once; what has succeeded
     never will. They took no task of several slots.
     """
+    # Nothing else needs them, and without them the journal's process starts three times as fast.
+    from google.protobuf import message
+
+    from penstock.v1 import task_pb2
+
     for column in (
         "fairness_key TEXT NOT NULL DEFAULT ''",
         "concurrency_key TEXT NOT NULL DEFAULT ''",

@@ -32,16 +32,19 @@ DONE, STORAGE_FULL, FAILED, SAY = range(4)
 """How it went: done, with what it yields; not, and why."""
 
 
+def _open(journal: sqlite.SqliteJournal, _: bytes) -> bytes:
+    opened = journal.open()
+    return packing.opened(opened, journal.pool_uids)
+
+
 def _append(journal: sqlite.SqliteJournal, body: bytes) -> bytes:
     journal.append(packing.from_batch(body))
     return b""
 
 
 _WORK: Final[dict[int, Callable[[sqlite.SqliteJournal, bytes], bytes]]] = {
-    OPEN: lambda journal, _: packing.opened(journal.open()),
-    LOAD_TASKS: lambda journal, body: packing.stored_tasks(
-        journal.load_tasks(packing.from_values(body))
-    ),
+    OPEN: _open,
+    LOAD_TASKS: lambda journal, body: packing.values(journal.load_rows(packing.from_values(body))),
     APPEND: _append,
     COMPACT: lambda journal, _: packing.values(journal.compact()),
 }

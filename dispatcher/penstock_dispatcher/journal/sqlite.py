@@ -83,7 +83,8 @@ class SqliteJournal:
         self._mark: mark.Mark | None = None
         self._commits = 0
         self._gives_back = False
-        self._pool_uids: dict[int, str] = {}
+        self.pool_uids: dict[int, str] = {}
+        """By number, as they were when it was opened."""
         self._full = False
 
     # ------------------------------------------------------------ verbs
@@ -95,8 +96,12 @@ class SqliteJournal:
 
     def load_tasks(self, after: int) -> Sequence[interface.StoredTask]:
         """See `interface.Journal`."""
+        return reading.stored_tasks(self.load_rows(after), self.pool_uids)
+
+    def load_rows(self, after: int) -> Sequence[reading.TaskRow]:
+        """The same, as it is read."""
         with self._telling(reading=True):
-            return reading.stored_tasks(self._opened(), pool_uids=self._pool_uids, after=after)
+            return reading.task_rows(self._opened(), pool_uids=self.pool_uids, after=after)
 
     def append(self, batch: Sequence[records.Record]) -> None:
         """See `interface.Journal`."""
@@ -176,7 +181,7 @@ class SqliteJournal:
         self._reserve()
         checking.check_outcomes(connection)
         meta = dict(connection.execute("SELECT name, value FROM meta"))
-        self._pool_uids = dict(connection.execute("SELECT id, uid FROM pools"))
+        self.pool_uids = dict(connection.execute("SELECT id, uid FROM pools"))
         return interface.Opened(
             epoch=meta["epoch"],
             operator_epoch=meta["operator_epoch"],
