@@ -136,7 +136,7 @@ def _main(faults: str, arguments: list[str]) -> int:
     from penstock_dispatcher import __main__ as program
     from penstock_dispatcher.journal import process
 
-    with mock.patch.object(process, "PROGRAM", ("-m", "rig.faulty_disk", faults)):
+    with mock.patch.object(process, "PROGRAM", ("-P", "-m", "rig.faulty_disk", faults)):
         return program.main(arguments)
 
 

@@ -34,6 +34,38 @@ def test_fields_of_the_dispatcher_are_not_kept() -> None:
     assert submitted(task).body == task_pb2.Task(type="t").SerializeToString()
 
 
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 20_000])
+def test_the_size_is_that_of_the_payload(size: int) -> None:
+    task = task_pb2.Task(type="t", payload=b"x" * size, priority=0, slots=2)
+    found = submitted(task)
+    assert (found.size, found.priority, found.slots) == (size, 0, 2)
+
+
+def test_a_fingerprint_depends_on_body_and_id_and_nothing_else() -> None:
+    def of(task_id: str, **fields: Any) -> int:
+        request = task_service_pb2.SubmitTaskRequest(
+            task=task_pb2.Task(type="t", **fields), task_id=task_id, request_id="r"
+        )
+        return submission.submission(request, CONFIG, submission.TaskIds()).fingerprint
+
+    labels = {"a": "1", "b": "2"}
+    backwards = dict(reversed(labels.items()))
+    assert of("", labels=labels) == of("", labels=backwards)
+    others = {of("", payload=b"x"), of("", payload=b"y"), of("x", payload=b"x"), of("")}
+    assert len(others) == 4
+    # Journals know them: they must be the same in every version.
+    assert of("", payload=b"x") == 30_070_648_125_248_877
+    assert of("x", payload=b"x") == 13_554_940_391_177_059
+
+
+def test_ids_are_unique_and_short() -> None:
+    ids = submission.TaskIds()
+    made = [ids.next() for _ in range(70_000)]
+    assert len(set(made)) == len(made)
+    assert all(len(each) <= 63 and each.startswith("t") for each in made)
+    assert not set(made) & {submission.TaskIds().next() for _ in range(100)}
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
     [

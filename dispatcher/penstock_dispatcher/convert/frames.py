@@ -1,4 +1,4 @@
-"""Frames to workers and answers to batches, written byte by byte.
+"""Frames to workers and answers to batches, byte by byte, and what a serialized message has.
 
 The submitted part of a task is kept serialized and goes to the worker as it came: in the protocol
 buffer encoding, fields may be appended to a serialized message, and the last value counts. So an
@@ -8,7 +8,7 @@ client is told of a task that was accepted. The tests read everything back with 
 
 import functools
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from penstock_dispatcher.core import leases, units
 from penstock_dispatcher.core import task as tasks
@@ -162,6 +162,69 @@ def submit_response(request_id: str, response: bytes) -> bytes:
 def submit_error(request_id: str, error: bytes) -> bytes:
     """The same: a google.rpc.Status."""
     return _submit_outcome(request_id, _OUTCOME_ERROR, error)
+
+
+BEYOND: Final = 60
+"""`fields_in` has one bit for this number and all that are larger."""
+
+
+class Span(NamedTuple):
+    """Where a field lies in a serialized message: its tag, its content, and what comes after it."""
+
+    tag: int
+    content: int
+    end: int
+
+
+def fields_in(message: bytes) -> int:
+    """Which fields a serialized message has: a bit for each number."""
+    found, at = 0, 0
+    while at < len(message):
+        number, _, at = _field(message, at)
+        found |= 1 << min(number, BEYOND)
+    return found
+
+
+def span_of(message: bytes, wanted: int) -> Span | None:
+    """Where field `wanted` lies, if it is there; only looks as far as that."""
+    at = 0
+    while at < len(message):
+        number, content, end = _field(message, at)
+        if number == wanted:
+            return Span(at, content, end)
+        at = end
+    return None
+
+
+def _field(message: bytes, at: int) -> tuple[int, int, int]:
+    """The number of the field at `at`, where its content begins, and where the next field does."""
+    tag, at = _number_at(message, at)
+    number, kind = tag >> 3, tag & 7
+    if kind == 2:
+        size, at = _number_at(message, at)
+        return number, at, at + size
+    if kind == 0:
+        return number, at, _number_at(message, at)[1]
+    if kind == 1:
+        return number, at, at + 8
+    if kind == 5:
+        return number, at, at + 4
+    raise ValueError(f"a field of the unknown kind {kind}")
+
+
+def _number_at(message: bytes, at: int) -> tuple[int, int]:
+    """A varint, and what comes after it."""
+    digit = message[at]
+    if digit < 128:
+        return digit, at + 1
+    number, shift = digit & 127, 7
+    while True:
+        at += 1
+        digit = message[at]
+        number |= (digit & 127) << shift
+        if digit < 128:
+            return number, at + 1
+        shift += 7
 
 
 def _submit_outcome(request_id: str, tag: bytes, content: bytes) -> bytes:

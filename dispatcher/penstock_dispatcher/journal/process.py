@@ -31,7 +31,7 @@ from penstock_dispatcher.journal import interface, packing, reading, served, sql
 
 _log = logging.getLogger(__name__)
 
-PROGRAM: Final = ("-m", served.__name__)
+PROGRAM: Final = ("-P", "-m", served.__name__)
 CLOSE_SECONDS: Final = 10.0
 """How long the other process may take to end; then it is killed."""
 

@@ -6,7 +6,7 @@ a batch that waited would hold up what it has decided already, and its answers.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from penstock.v1 import task_pb2, task_service_pb2
@@ -29,7 +29,7 @@ class Decided:
     """A batch that was decided. `lsn`: be silent until it is durable."""
 
     pool: pools.Pool
-    requests: Sequence[task_service_pb2.SubmitTaskRequest]
+    request_ids: Sequence[str]
     decisions: Sequence[_Decision]
     lsn: int
 
@@ -114,7 +114,7 @@ class Submitting:
             lsn = max(lsn, decision.lsn)
             decisions.append(decision)
         self._pump.mark(pool)
-        return Decided(pool, requests, decisions, lsn)
+        return Decided(pool, _request_ids(requests), decisions, lsn)
 
     def decide_atomically(
         self, pool: pools.Pool, requests: Sequence[task_service_pb2.SubmitTaskRequest]
@@ -134,20 +134,16 @@ class Submitting:
             raise errors.invalid_fields(found)
         decisions = pool.submit_atomically(wanted, self._pump.now())
         self._pump.mark(pool)
-        return Decided(pool, requests, decisions, max((d.lsn for d in decisions), default=0))
+        lsn = max((decision.lsn for decision in decisions), default=0)
+        return Decided(pool, _request_ids(requests), decisions, lsn)
 
     # ------------------------------------------------------------ answering
 
-    def answer(
-        self,
-        pool: pools.Pool,
-        request: task_service_pb2.SubmitTaskRequest,
-        decision: admission.Admission,
-    ) -> bytes:
+    def answer(self, pool: pools.Pool, decision: admission.Admission) -> bytes:
         """The answer to a request that was admitted, once that is durable: a serialized
         SubmitTaskResponse.
         """
-        return _answer(pool, _prefix(pool), request, decision, brief=False)
+        return _answer(pool, _prefix(pool), decision, brief=False)
 
     def outcomes(self, decided: Decided) -> bytes:
         """The answers to a batch, once it is durable: a serialized BatchSubmitTasksResponse."""
@@ -157,6 +153,11 @@ class Submitting:
         return b"".join(answers)
 
 
+def _request_ids(requests: Iterable[task_service_pb2.SubmitTaskRequest]) -> list[str]:
+    """What remains of a batch while its commit is waited for."""
+    return [request.request_id[:_REQUEST_ID_MAX] for request in requests]
+
+
 def _prefix(pool: pools.Pool) -> bytes:
     return f"{pool.name}/tasks/".encode()
 
@@ -164,13 +165,12 @@ def _prefix(pool: pools.Pool) -> bytes:
 def _outcomes(decided: Decided, *, brief: bool) -> list[bytes]:
     pool, prefix = decided.pool, _prefix(decided.pool)
     answers = []
-    for request, decision in zip(decided.requests, decided.decisions, strict=True):
-        request_id = request.request_id[:_REQUEST_ID_MAX]
+    for request_id, decision in zip(decided.request_ids, decided.decisions, strict=True):
         if isinstance(decision, errors.Refusal):
             error = decision.status().SerializeToString()
             answers.append(frames.submit_error(request_id, error))
         elif decision.admitted:
-            response = _answer(pool, prefix, request, decision, brief=brief)
+            response = _answer(pool, prefix, decision, brief=brief)
             answers.append(frames.submit_response(request_id, response))
         else:
             error = refusal_of(decision, pool).status().SerializeToString()
@@ -181,7 +181,6 @@ def _outcomes(decided: Decided, *, brief: bool) -> list[bytes]:
 def _answer(
     pool: pools.Pool,
     prefix: bytes,
-    request: task_service_pb2.SubmitTaskRequest,
     decision: admission.Admission,
     *,
     brief: bool,
@@ -189,8 +188,15 @@ def _answer(
     if decision.reason is admission.AdmissionReason.DUPLICATE:
         return _duplicate(pool, decision, brief=brief).SerializeToString()
     assert decision.task is not None, "an accepted task is there"
-    submitted = b"" if brief else _without_payload(request.task).SerializeToString()
-    return frames.accepted(submitted, prefix, decision.task)
+    return frames.accepted(b"" if brief else _shown(decision.task), prefix, decision.task)
+
+
+def _shown(task: tasks.Task) -> bytes:
+    """What its caller said of it, without the payload."""
+    payload = frames.span_of(task.body, submission.PAYLOAD)
+    if payload is None:
+        return task.body
+    return task.body[: payload.tag] + task.body[payload.end :]
 
 
 def _duplicate(

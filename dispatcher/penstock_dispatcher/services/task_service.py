@@ -48,7 +48,7 @@ class TaskService:
             return self._submitting.validate(pool, request)
         decision = await self._submitting.decide_one(pool, request)
         await self._pump.durable(decision.lsn)
-        return self._submitting.answer(pool, request, decision)
+        return self._submitting.answer(pool, decision)
 
     @answering.answered
     async def BatchSubmitTasks(  # noqa: N802
