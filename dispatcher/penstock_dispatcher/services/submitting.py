@@ -6,7 +6,7 @@ a batch that waited would hold up what it has decided already, and its answers.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from penstock.v1 import task_pb2, task_service_pb2
@@ -102,19 +102,22 @@ class Submitting:
     ) -> Decided:
         """Each request by itself."""
         now = self._pump.now()
+        request_ids: list[str] = []
         decisions: list[_Decision] = []
         lsn = 0
         for request in requests:
             try:
                 wanted = self._of_batch(pool, request)
             except errors.Refusal as refusal:
+                request_ids.append(request.request_id[:_REQUEST_ID_MAX])
                 decisions.append(refusal)
                 continue
             decision = pool.submit(wanted, now)
             lsn = max(lsn, decision.lsn)
+            request_ids.append(wanted.request_id)
             decisions.append(decision)
         self._pump.mark(pool)
-        return Decided(pool, _request_ids(requests), decisions, lsn)
+        return Decided(pool, request_ids, decisions, lsn)
 
     def decide_atomically(
         self, pool: pools.Pool, requests: Sequence[task_service_pb2.SubmitTaskRequest]
@@ -135,7 +138,7 @@ class Submitting:
         decisions = pool.submit_atomically(wanted, self._pump.now())
         self._pump.mark(pool)
         lsn = max((decision.lsn for decision in decisions), default=0)
-        return Decided(pool, _request_ids(requests), decisions, lsn)
+        return Decided(pool, [each.request_id for each in wanted], decisions, lsn)
 
     # ------------------------------------------------------------ answering
 
@@ -151,11 +154,6 @@ class Submitting:
         if sum(map(len, answers)) > ANSWER_BYTES_MAX:
             answers = _outcomes(decided, brief=True)
         return b"".join(answers)
-
-
-def _request_ids(requests: Iterable[task_service_pb2.SubmitTaskRequest]) -> list[str]:
-    """What remains of a batch while its commit is waited for."""
-    return [request.request_id[:_REQUEST_ID_MAX] for request in requests]
 
 
 def _prefix(pool: pools.Pool) -> bytes:
