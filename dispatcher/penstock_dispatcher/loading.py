@@ -37,7 +37,12 @@ async def load(journal: interface.Journal, pump_: pump.Pump) -> interface.Opened
         uid: registry.make(settings_of(pool.configured), fresh=False)
         for uid, pool in stored.items()
     }
-    requests: dict[str, _Requests] = {uid: list(pool.requests) for uid, pool in stored.items()}
+    requests: dict[str, _Requests] = {uid: [] for uid in stored}
+    after = -1
+    while remembered := await journal.load_requests(after):
+        after = remembered[-1].key
+        for one in remembered:
+            requests[one.pool_uid].append((one.request_id, one.request))
     count = 0
     after = -1
     while page := await journal.load_tasks(after):

@@ -9,7 +9,7 @@ import pathlib
 import random
 import shutil
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from penstock_dispatcher.core import records
 from penstock_dispatcher.core import task as tasks
@@ -89,21 +89,35 @@ def fill(journal: sqlite.SqliteJournal, *, seed: int, moved: bool) -> None:
     journal.append([records.TaskRedriven("uid-1", 57, "t57", 99 << 20, None)])
 
 
-def load(
-    folder: pathlib.Path, *, salvage: bool = False, say: Callable[[str], None] = lambda _: None
-) -> tuple[interface.Opened, list[interface.StoredTask]]:
-    """What a dispatcher would believe. Raises JournalFailed."""
-    journal = sqlite.SqliteJournal(folder, reserve_bytes=0, salvage=salvage, say=say)
+class Kept(NamedTuple):
+    """What a journal tells beside its tasks."""
+
+    epoch: int
+    operator_epoch: int
+    pools: tuple[interface.StoredPool, ...]
+    requests: list[interface.StoredRequest]
+
+
+def read(journal: sqlite.SqliteJournal) -> tuple[Kept, list[interface.StoredTask]]:
+    """Open it and read all it has, as a dispatcher does; then close it. Raises JournalFailed."""
     try:
         opened = journal.open()
+        requests: list[interface.StoredRequest] = []
+        while asked := journal.load_requests(requests[-1].key if requests else -1):
+            requests.extend(asked)
         found: list[interface.StoredTask] = []
-        after = -1
-        while page := journal.load_tasks(after):
+        while page := journal.load_tasks(found[-1].key if found else -1):
             found.extend(page)
-            after = page[-1].key
-        return opened, found
+        return Kept(opened.epoch, opened.operator_epoch, opened.pools, requests), found
     finally:
         journal.close()
+
+
+def load(
+    folder: pathlib.Path, *, salvage: bool = False, say: Callable[[str], None] = lambda _: None
+) -> tuple[Kept, list[interface.StoredTask]]:
+    """What a dispatcher would believe of a folder. Raises JournalFailed."""
+    return read(sqlite.SqliteJournal(folder, reserve_bytes=0, salvage=salvage, say=say))
 
 
 def crashed_folder(folder: pathlib.Path, *, seed: int, moved: bool) -> pathlib.Path:

@@ -187,7 +187,7 @@ async def kill_under_load(
         for number in range(kills):
             await asyncio.sleep(random.uniform(0.02, 0.5))
             # A machine that is short of memory may kill either of the two processes.
-            random.choice((process.kill, process.kill_journal))()
+            await asyncio.to_thread(random.choice((process.kill, process.kill_journal)))
             await asyncio.to_thread(process.start)
             told(number + 1, history)
         for load in loads[:2]:

@@ -7,6 +7,7 @@ import pytest
 from penstock_dispatcher.core import idempotency, records
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import interface, sqlite
+from rig import damage
 
 OLD, NEW = "uid-old", "uid-new"
 POOLS = [records.PoolConfigured(uid, "namespaces/a/pools/b", b"") for uid in (OLD, NEW)]
@@ -31,17 +32,14 @@ MOVED = records.TaskMoved(
 
 def loaded(
     folder: pathlib.Path, *batches: list[records.Record]
-) -> tuple[interface.Opened, list[interface.StoredTask]]:
+) -> tuple[damage.Kept, list[interface.StoredTask]]:
     """What the next run finds after these."""
     journal = sqlite.SqliteJournal(folder / "data", reserve_bytes=0)
     journal.open()
     for batch in batches:
         journal.append(batch)
     journal.close()
-    journal = sqlite.SqliteJournal(folder / "data", reserve_bytes=0)
-    opened, found = journal.open(), journal.load_tasks(-1)
-    journal.close()
-    return opened, list(found)
+    return damage.load(folder / "data")
 
 
 @pytest.mark.parametrize("split", [0, 1, 2, 3])
@@ -54,8 +52,13 @@ def test_it_is_where_it_went_as_it_was(
     assert (found.accepted, found.change) == (THERE, change)
     assert found.checkpoint == (b"" if change is DEAD else b"half")
     old, new = opened.pools
-    assert old.requests == (("r1", idempotency.Request(5, "t1", 7, 1_000)),)
-    assert (new.requests, new.sequence_max) == ((), 1)
+    (remembered,) = opened.requests
+    assert remembered[1:] == (
+        old.configured.pool_uid,
+        "r1",
+        idempotency.Request(5, "t1", 7, 1_000),
+    )
+    assert new.sequence_max == 1
 
 
 def test_what_became_of_it_afterwards_counts(tmp_path: pathlib.Path) -> None:

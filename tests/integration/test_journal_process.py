@@ -9,6 +9,8 @@ import pathlib
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -54,16 +56,22 @@ async def kept(tmp_path: pathlib.Path) -> list[interface.StoredTask]:
 
 
 def there(pid: int) -> bool:
-    return pathlib.Path(f"/proc/{pid}").exists()
+    """It runs: whoever inherits a process need not ask for its status."""
+    try:
+        return "State:\tZ" not in pathlib.Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
 
 
 async def test_what_is_kept_is_what_the_journal_would_say_by_itself(tmp_path: pathlib.Path) -> None:
     folder = damage.crashed_folder(tmp_path, seed=1, moved=True)
     direct = sqlite.SqliteJournal(shutil.copytree(folder, tmp_path / "copy"), reserve_bytes=0)
-    pools, tasks = direct.open().pools, list(direct.load_tasks(-1))
-    direct.close()
+    expected, tasks = damage.read(direct)
     journal = process.ProcessJournal(folder, reserve_bytes=0)
-    assert (await journal.open()).pools == pools
+    opened = await journal.open()
+    assert (opened.epoch, opened.operator_epoch, opened.pools) == expected[:3]
+    assert await journal.load_requests(-1) == expected.requests
+    assert len(expected.requests) > 10
     assert await everything(journal) == tasks
     await journal.close()
 
@@ -83,6 +91,50 @@ async def test_pages_come_in_their_order_and_each_once(
     # Whoever begins anew is not given what was read ahead.
     assert [entry.key for entry in await again.load_tasks(-1)] == [
         entry.key for entry in found[: interface.LOAD_TASKS_MAX]
+    ]
+    await again.close()
+
+
+async def test_request_ids_come_in_pages_too(
+    journal: process.ProcessJournal, tmp_path: pathlib.Path
+) -> None:
+    count = interface.LOAD_REQUESTS_MAX + 1
+    for start in range(1, count + 1, 500):
+        numbers = range(start, min(start + 500, count + 1))
+        tasks = [damage.accepted(UID, n, body=b"x", request_id=f"r{n}") for n in numbers]
+        await journal.append([*tasks, *(records.TaskDeleted(UID, n, f"t{n}") for n in numbers)])
+    await journal.close()
+    again = process.ProcessJournal(tmp_path / "data", reserve_bytes=0)
+    await again.open()
+    first = await again.load_requests(-1)
+    assert len(first) == interface.LOAD_REQUESTS_MAX
+    (last,) = await again.load_requests(first[-1].key)
+    assert (last.pool_uid, last.request_id) == (UID, f"r{count}")
+    assert not await again.load_requests(last.key)
+    assert not await again.load_tasks(-1)
+    await again.close()
+
+
+@pytest.mark.parametrize("large", ["result", "checkpoint"])
+async def test_a_page_ends_after_some_megabytes_of_what_became_of_tasks(
+    journal: process.ProcessJournal, tmp_path: pathlib.Path, large: str
+) -> None:
+    content, count = b"x" * 1024 * 1024, 40
+    await journal.append([damage.accepted(UID, n, body=b"x") for n in range(1, count + 1)])
+    for n in range(1, count + 1):
+        ended = damage.ended(UID, n, result=content)
+        checkpoint = records.TaskCheckpointed(UID, n, f"t{n}", content)
+        await journal.append([ended if large == "result" else checkpoint])
+    await journal.close()
+    again = process.ProcessJournal(tmp_path / "data", reserve_bytes=0)
+    await again.open()
+    fits = interface.LOAD_BYTES_MAX // len(content) + 1
+    first = await again.load_tasks(-1)
+    second = await again.load_tasks(first[-1].key)
+    third = await again.load_tasks(second[-1].key)
+    assert [len(page) for page in (first, second, third)] == [fits, fits, count - 2 * fits]
+    assert [entry.accepted.sequence for entry in (*first, *second, *third)] == [
+        *range(1, count + 1)
     ]
     await again.close()
 
@@ -192,11 +244,59 @@ async def test_a_process_that_does_not_end_is_killed(
 async def test_signals_for_the_whole_group_leave_it_to_the_dispatcher(
     journal: process.ProcessJournal, tmp_path: pathlib.Path
 ) -> None:
+    assert os.getpgid(pid_of(journal)) != os.getpgrp()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         os.kill(pid_of(journal), number)
     await journal.append([damage.accepted(UID, 1, body=b"x")])
     await journal.close()
     assert len(await kept(tmp_path)) == 1
+
+
+def test_it_starts_without_grpc_and_messages(tmp_path: pathlib.Path) -> None:
+    program = (
+        "import pathlib, sys\n"
+        "from penstock_dispatcher.journal import served, sqlite\n"
+        "journal = sqlite.SqliteJournal(pathlib.Path(sys.argv[1]), reserve_bytes=0)\n"
+        "journal.open()\n"
+        "journal.close()\n"
+        "print({'grpc', 'asyncio', 'google.protobuf', 'penstock'} & set(sys.modules))\n"
+    )
+    for _ in range(2):  # a new file, and one that is there
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / "data")],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "set()\n"
+
+
+async def test_what_went_wrong_is_told_and_not_that_the_process_has_ended(
+    tmp_path: pathlib.Path,
+) -> None:
+    told: list[interface.JournalFailed] = []
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / sqlite.FILE_NAME).write_bytes(b"not a database, but long enough" * 100)
+    journal = process.ProcessJournal(tmp_path / "data", failed=told.append)
+    with pytest.raises(interface.JournalFailed, match="not a database"):
+        await journal.open()
+    async with asyncio.timeout(SECONDS_MAX):
+        while not told:
+            await asyncio.sleep(0.02)
+    with pytest.raises(interface.JournalFailed, match="not a database"):
+        await journal.compact(0)
+    assert "not a database" in str(told)
+    await journal.close()
+
+
+async def test_a_folder_whose_name_is_no_unicode(tmp_path: pathlib.Path) -> None:
+    folder = pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()  # noqa: ASYNC240 - some microseconds
+    (folder / sqlite.FILE_NAME).write_bytes(b"not a database, but long enough" * 100)
+    journal = process.ProcessJournal(folder)
+    with pytest.raises(interface.JournalFailed, match="not a database"):
+        await journal.open()
+    await journal.close()
 
 
 async def test_a_start_waits_for_whoever_still_has_the_file(tmp_path: pathlib.Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from penstock_dispatcher.core import idempotency, records
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import compaction, filesystem, interface, schema, sqlite
+from rig import damage
 
 UID = "uid-1"
 _COPIES = itertools.count()
@@ -77,19 +78,6 @@ def crashed(journal: sqlite.SqliteJournal, tmp_path: pathlib.Path) -> sqlite.Sql
     return sqlite.SqliteJournal(copy, reserve_bytes=4096)
 
 
-def everything(
-    journal: sqlite.SqliteJournal,
-) -> tuple[interface.Opened, list[interface.StoredTask]]:
-    opened = journal.open()
-    found: list[interface.StoredTask] = []
-    after = -1
-    while page := journal.load_tasks(after):
-        found.extend(page)
-        after = page[-1].key
-    journal.close()
-    return opened, found
-
-
 def test_every_field_of_every_record_survives_a_crash(
     journal: sqlite.SqliteJournal, tmp_path: pathlib.Path
 ) -> None:
@@ -116,7 +104,7 @@ def test_every_field_of_every_record_survives_a_crash(
         records.OperatorSeen(4),
     ]
     journal.append(batch)
-    opened, found = everything(crashed(journal, tmp_path))
+    opened, found = damage.read(crashed(journal, tmp_path))
     assert opened.operator_epoch == 5
     (pool,) = opened.pools
     assert pool.configured == CONFIGURED
@@ -138,10 +126,10 @@ def test_the_last_change_of_a_task_counts_within_and_across_batches(
     first = records.TaskRequeued(UID, 1, "t1", 1, 0, 0, None)
     second = records.TaskRequeued(UID, 1, "t1", 2, 0, 0, None)
     journal.append([accepted(1), first, second])
-    _, found = everything(crashed(journal, tmp_path))
+    _, found = damage.read(crashed(journal, tmp_path))
     assert found[0].change == second
     journal.append([ended(1)])
-    _, found = everything(crashed(journal, tmp_path))
+    _, found = damage.read(crashed(journal, tmp_path))
     assert found[0].change == ended(1)
 
 
@@ -156,12 +144,14 @@ def test_a_deleted_task_leaves_its_request_id_until_that_is_forgotten(
             records.RequestForgotten(UID, 3, "r3"),
         ]
     )
-    opened, found = everything(crashed(journal, tmp_path))
-    assert opened.pools[0].requests == (("r1", idempotency.Request(1, "t1", -(2**63), 1_001)),)
+    opened, found = damage.read(crashed(journal, tmp_path))
+    assert [one[1:] for one in opened.requests] == [
+        (UID, "r1", idempotency.Request(1, "t1", -(2**63), 1_001))
+    ]
     assert [entry.accepted.request_id for entry in found] == [""]
     journal.append([records.TaskDeleted(UID, 3, "t3"), records.RequestForgotten(UID, 1, "r1")])
-    opened, found = everything(crashed(journal, tmp_path))
-    assert (opened.pools[0].requests, found) == ((), [])
+    opened, found = damage.read(crashed(journal, tmp_path))
+    assert (opened.requests, found) == ([], [])
     assert opened.pools[0].sequence_max == 0
 
 
@@ -171,13 +161,13 @@ def test_batches_of_any_length_are_written_whole(
 ) -> None:
     journal.append([accepted(number) for number in range(1, count + 1)])
     journal.append([ended(number) for number in range(1, count + 1)])
-    _, found = everything(crashed(journal, tmp_path))
+    _, found = damage.read(crashed(journal, tmp_path))
     assert [entry.accepted.sequence for entry in found] == list(range(1, count + 1))
     assert all(entry.change is not None for entry in found)
     journal.append([records.TaskDeleted(UID, n, f"t{n}") for n in range(1, count + 1)])
-    opened, found = everything(crashed(journal, tmp_path))
+    opened, found = damage.read(crashed(journal, tmp_path))
     assert found == []
-    assert len(opened.pools[0].requests) == count
+    assert len(opened.requests) == count
 
 
 def test_the_epoch_grows_with_every_start(tmp_path: pathlib.Path) -> None:
@@ -213,7 +203,7 @@ def test_a_purged_pool_is_gone_at_once_and_its_rows_in_steps(
             accepted(1, request_id="new"),
         ]
     )
-    opened, found = everything(crashed(journal, tmp_path))
+    opened, found = damage.read(crashed(journal, tmp_path))
     assert {pool.configured for pool in opened.pools} == {CONFIGURED, other}
     assert [entry.accepted.request_id for entry in found] == ["r1", "new"]
     steps = 0
@@ -277,7 +267,7 @@ def test_the_file_of_an_older_version_is_taken_over(tmp_path: pathlib.Path) -> N
     connection.commit()
     connection.close()
     journal = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=0)
-    opened, found = everything(journal)
+    opened, found = damage.read(journal)
     taken_over = accepted(1, token_min=0, fairness_key="", concurrency_key="", slots=1)
     assert [entry.accepted for entry in found] == [taken_over]
     assert opened.pools[0].latched == records.PoolLatched(UID, True, 0, False)
@@ -364,7 +354,7 @@ def test_no_room_closes_admission_and_lets_completion_go_on(tmp_path: pathlib.Pa
     last = fill(journal)
     # The batch that met the wall is durable: it went into the reserve, like what completes tasks.
     journal.append([ended(number, result=b"") for number in range(1, last + 1)])
-    opened, found = everything(crashed(journal, tmp_path))
+    opened, found = damage.read(crashed(journal, tmp_path))
     assert len(found) == last
     assert all(entry.change is not None for entry in found)
     assert opened.pools[0].sequence_max == last
@@ -386,7 +376,7 @@ def test_when_the_reserve_is_used_up_nothing_of_a_batch_is_written(
     batch = [accepted(last + 1 + n, body=b"x" * 1_000) for n in range(200)]
     with pytest.raises(interface.StorageFull):
         journal.append(batch)
-    _, found = everything(crashed(journal, tmp_path))
+    _, found = damage.read(crashed(journal, tmp_path))
     assert len(found) == last
     # The journal is as good as before: deletions make room, then the same batch goes through.
     journal.append([records.TaskDeleted(UID, n, f"t{n}") for n in range(1, last + 1)])

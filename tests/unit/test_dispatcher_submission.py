@@ -29,6 +29,24 @@ def test_unknown_fields_are_not_kept() -> None:
     assert submitted(odd).body == plain
 
 
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        b"\x72\x80\x80\x40" + b"x" * 2**20,  # a megabyte, where the number of slots should be
+        b"\x28\x05",  # a number, where the payload should be
+        b"\x2b\x2c",
+        b"\xfb\x3e\xfc\x3e",  # groups
+        UNKNOWN,
+    ],
+)
+def test_nothing_comes_along_unseen(hidden: bytes) -> None:
+    task = task_pb2.Task(type="t", payload=b"p")
+    odd = task_pb2.Task.FromString(task.SerializeToString() + hidden)
+    found = submitted(odd)
+    assert found.body == task.SerializeToString()
+    assert found.size == 1
+
+
 def test_fields_of_the_dispatcher_are_not_kept() -> None:
     task = task_pb2.Task(type="t", result=b"r" * 1000, worker="w", attempt=7)
     assert submitted(task).body == task_pb2.Task(type="t").SerializeToString()

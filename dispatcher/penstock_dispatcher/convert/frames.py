@@ -164,8 +164,7 @@ def submit_error(request_id: str, error: bytes) -> bytes:
     return _submit_outcome(request_id, _OUTCOME_ERROR, error)
 
 
-BEYOND: Final = 60
-"""`fields_in` has one bit for this number and all that are larger."""
+NO_KIND: Final = 7
 
 
 class Span(NamedTuple):
@@ -176,12 +175,18 @@ class Span(NamedTuple):
     end: int
 
 
-def fields_in(message: bytes) -> int:
-    """Which fields a serialized message has: a bit for each number."""
+def fields_in(message: bytes, kinds: bytes) -> int:
+    """Which fields a serialized message has: a bit for each number; 0 as soon as one is none of
+    those that are expected. `kinds` says which: the wire type of each number, `NO_KIND` = none.
+    """
     found, at = 0, 0
     while at < len(message):
-        number, _, at = _field(message, at)
-        found |= 1 << min(number, BEYOND)
+        tag = message[at]
+        # One byte is enough for the numbers up to 15.
+        if tag >= 128 or tag >> 3 >= len(kinds) or kinds[tag >> 3] != tag & 7:
+            return 0
+        found |= 1 << (tag >> 3)
+        at = _field(message, at)[2]
     return found
 
 

@@ -26,7 +26,10 @@ COMMIT_BYTES_MAX: Final = 1024 * 1024
 LOAD_TASKS_MAX: Final = 5_000
 """Tasks in one page of loading."""
 LOAD_BYTES_MAX: Final = 16 * 1024 * 1024
-"""Payload bytes after which a page of loading ends."""
+"""A page of loading ends with the task that reaches so many bytes of payloads, of results, or of
+checkpoints."""
+LOAD_REQUESTS_MAX: Final = 10_000
+"""Request ids in one page of loading."""
 
 
 class JournalFailed(Exception):  # noqa: N818 - a state of the journal, named as the documents name it
@@ -50,17 +53,24 @@ class StoredTask(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPool:
-    """A pool as kept, without its tasks. `sequence_max`: the highest admission sequence that is
-    still in use.
+    """A pool as kept, without tasks and request ids. `sequence_max`: the highest admission sequence
+    that is still in use.
     """
 
     configured: records.PoolConfigured
     latched: records.PoolLatched
     sessions: tuple[records.SessionOpened, ...]
     drained: tuple[records.WorkerDrained, ...]
-    requests: tuple[tuple[str, idempotency.Request], ...]
-    """Idempotency keys whose task is deleted already, oldest first."""
     sequence_max: int
+
+
+class StoredRequest(NamedTuple):
+    """An idempotency key whose task is deleted already. `key` orders pages."""
+
+    key: int
+    pool_uid: str
+    request_id: str
+    request: idempotency.Request
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +94,10 @@ class Journal(Protocol):
 
     async def load_tasks(self, after: int) -> Sequence[StoredTask]:
         """The next page of tasks with a key above `after` (-1 to begin with); empty at the end."""
+        ...
+
+    async def load_requests(self, after: int) -> Sequence[StoredRequest]:
+        """The same for request ids; those of one pool come oldest first."""
         ...
 
     async def append(self, batch: Sequence[records.Record]) -> None:

@@ -38,6 +38,10 @@ class MemoryJournal:
         """No tasks."""
         return ()
 
+    async def load_requests(self, after: int) -> Sequence[interface.StoredRequest]:  # noqa: ARG002
+        """No requests."""
+        return ()
+
     async def append(self, batch: Sequence[records.Record]) -> None:
         """As durable as this process."""
 

@@ -9,13 +9,11 @@ import marshal
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from penstock_dispatcher.core import idempotency, records
+from penstock_dispatcher.core import records
 from penstock_dispatcher.core import task as tasks
-from penstock_dispatcher.journal import interface
+from penstock_dispatcher.journal import interface, rows
 
 _Plain = tuple[Any, ...]
-_STATES: Final = {state.value: state for state in tasks.TaskState}
-_STATE_NUMBERS: Final = {state: number for number, state in _STATES.items()}
 _FORMAT: Final = 2
 """Of marshal: later ones look for each object among those that came before."""
 
@@ -67,21 +65,17 @@ def _plain_pool(pool: interface.StoredPool) -> _Plain:
         tuple(pool.latched),
         [tuple(session) for session in pool.sessions],
         [tuple(worker) for worker in pool.drained],
-        [(request_id, tuple(request)) for request_id, request in pool.requests],
         pool.sequence_max,
     )
 
 
 def _pool(plain: _Plain) -> interface.StoredPool:
-    configured, latched, sessions, drained, requests, sequence_max = plain
+    configured, latched, sessions, drained, sequence_max = plain
     return interface.StoredPool(
         configured=records.PoolConfigured(*configured),
         latched=records.PoolLatched(*latched),
         sessions=tuple(records.SessionOpened(*each) for each in sessions),
         drained=tuple(records.WorkerDrained(*each) for each in drained),
-        requests=tuple(
-            (request_id, idempotency.Request(*request)) for request_id, request in requests
-        ),
         sequence_max=sequence_max,
     )
 
@@ -119,13 +113,13 @@ def _from_failed(kind: Any) -> Callable[[_Plain], Any]:
 def _ended(record: records.TaskEnded) -> _Plain:
     columns: _Plain = record
     failure = _failure(record.failure)
-    state = _STATE_NUMBERS[record.state]
+    state = rows.STATE_NUMBERS[record.state]
     return columns[:3] + (state,) + columns[4:10] + (failure,) + columns[11:]  # noqa: RUF005 - by way of no list
 
 
 def _from_ended(plain: _Plain) -> records.TaskEnded:
     failure = _from_failure(plain[10])
-    columns = (*plain[:3], _STATES[plain[3]], *plain[4:10], failure, *plain[11:])
+    columns = (*plain[:3], rows.STATES[plain[3]], *plain[4:10], failure, *plain[11:])
     return records.TaskEnded._make(columns)
 
 
@@ -139,9 +133,7 @@ def _from_moved(plain: _Plain) -> records.TaskMoved:
 
 
 def _failure(failure: tasks.Failure | None) -> _Plain | None:
-    if failure is None:
-        return None
-    return failure.code, failure.reason, failure.message, failure.status
+    return None if failure is None else rows.failure_columns(failure)
 
 
 def _from_failure(plain: _Plain | None) -> tasks.Failure | None:

@@ -9,9 +9,9 @@ Everything is asked in order and answered in order, so nobody needs a lock: whoe
 leaves an answer that nobody hears. While a page of tasks is worked on here, the next one is read
 there.
 
-The two live and die together. If this process is killed, the other one sees the end of the socket,
-finishes what it was asked, and ends; the next start waits for the file until then. If the other one
-is killed, that is a journal that failed: nobody knows what it has written, and the next start reads
+The two live and die together. If this process is killed, so is the other one, or it ends when it
+sees the end of the socket; the next start waits some seconds for the file. If the other one is
+killed, that is a journal that failed: nobody knows what it has written, and the next start reads
 it.
 """
 
@@ -19,12 +19,13 @@ import asyncio
 import collections
 import json
 import logging
+import os
 import pathlib
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from penstock_dispatcher.core import records
 from penstock_dispatcher.journal import interface, packing, reading, served, sqlite
@@ -60,7 +61,8 @@ class ProcessJournal:
         self._process: subprocess.Popen[bytes] | None = None
         self._link: _Link | None = None
         self._pool_uids: dict[int, str] = {}
-        self._next_page: tuple[int, asyncio.Future[bytes]] | None = None
+        self._asked_page: tuple[int, int, asyncio.Future[bytes]] | None = None
+        """What is asked for, the key after which it begins, and its answer."""
 
     async def open(self) -> interface.Opened:
         """See `interface.Journal`."""
@@ -70,6 +72,8 @@ class ProcessJournal:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - some milliseconds, at the start
                 [sys.executable, *PROGRAM, str(descriptor), self._settings],
                 pass_fds=(descriptor,),
+                # Found where this program was found, and nowhere else.
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 process_group=0,  # a terminal's Ctrl-C is for the dispatcher, which then ends it
@@ -86,16 +90,27 @@ class ProcessJournal:
 
     async def load_tasks(self, after: int) -> Sequence[interface.StoredTask]:
         """See `interface.Journal`."""
-        asked, self._next_page = self._next_page, None
-        answer = asked[1] if asked is not None and asked[0] == after else self._ask_page(after)
-        rows: list[reading.TaskRow] = packing.from_values(await answer)
+        rows: list[reading.TaskRow] = await self._page(served.LOAD_TASKS, after)
         if rows:
-            last: int = rows[-1][0][0]
-            self._next_page = last, self._ask_page(last)
+            self._ask_page(served.LOAD_TASKS, rows[-1][0][0])
         return reading.stored_tasks(rows, self._pool_uids)
 
-    def _ask_page(self, after: int) -> asyncio.Future[bytes]:
-        return self._opened().ask(served.LOAD_TASKS, packing.values(after))
+    async def load_requests(self, after: int) -> Sequence[interface.StoredRequest]:
+        """See `interface.Journal`."""
+        rows: list[reading.RequestRow] = await self._page(served.LOAD_REQUESTS, after)
+        if rows:
+            self._ask_page(served.LOAD_REQUESTS, rows[-1][0])
+        return reading.stored_requests(rows, self._pool_uids)
+
+    async def _page(self, what: int, after: int) -> Any:
+        if self._asked_page is None or self._asked_page[:2] != (what, after):
+            self._ask_page(what, after)
+        assert self._asked_page is not None, "it was asked just now"
+        answer, self._asked_page = self._asked_page[2], None
+        return packing.from_values(await answer)
+
+    def _ask_page(self, what: int, after: int) -> None:
+        self._asked_page = what, after, self._opened().ask(what, packing.values(after))
 
     async def append(self, batch: Sequence[records.Record]) -> None:
         """See `interface.Journal`."""
@@ -117,14 +132,14 @@ class ProcessJournal:
             return
         if self._link is not None:
             self._link.end()
-        if self._next_page is not None:
-            self._next_page[1].cancel()
         try:
-            await asyncio.to_thread(process.wait, CLOSE_SECONDS)
+            status = await asyncio.to_thread(process.wait, CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             _log.error("the journal's process did not end in %.0f s: killed", CLOSE_SECONDS)
             process.kill()
-            await asyncio.to_thread(process.wait)
+            status = await asyncio.to_thread(process.wait)
+        if status:
+            _log.error("the journal's process ended with status %d", status)
 
 
 class _Link(asyncio.Protocol):
@@ -137,12 +152,14 @@ class _Link(asyncio.Protocol):
         self._asked: collections.deque[asyncio.Future[bytes]] = collections.deque()
         self._received = bytearray()
         self._lost = self._ending = False
+        self._why: interface.JournalFailed | None = None
+        """What went wrong, if the other end has told."""
 
     def ask(self, what: int, body: bytes = b"") -> asyncio.Future[bytes]:
         """The answer raises StorageFull, JournalFailed."""
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         if self._lost:
-            answer.set_exception(_gone())
+            answer.set_exception(self._why or _gone())
             return answer
         self._asked.append(answer)
         self._transport.write(served.ASKED.pack(what, len(body)) + body)
@@ -178,24 +195,27 @@ class _Link(asyncio.Protocol):
 
     def _answer(self, how: int, body: bytes) -> None:
         answer = self._asked.popleft()
+        if how == served.FAILED:
+            self._why = interface.JournalFailed(body.decode())
         if answer.done():  # nobody waits any more
             return
         if how == served.DONE:
             answer.set_result(body)
         elif how == served.STORAGE_FULL:
             answer.set_exception(interface.StorageFull(body.decode()))
-        else:
-            answer.set_exception(interface.JournalFailed(body.decode()))
+        elif self._why is not None:
+            answer.set_exception(self._why)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - it says no more
         """The process has ended."""
         self._lost = True
         for answer in self._asked:
             if not answer.done():
-                answer.set_exception(_gone())
+                answer.set_exception(self._why or _gone())
+                answer.exception()  # a page that was asked for in advance is nobody's
         self._asked.clear()
         if not self._ending:
-            self._failed(_gone())
+            self._failed(self._why or _gone())
 
 
 def _gone() -> interface.JournalFailed:

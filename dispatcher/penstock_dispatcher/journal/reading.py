@@ -15,10 +15,11 @@ from penstock_dispatcher.journal import checking, interface, rows, schema, sums
 
 TaskRow = tuple[tuple[Any, ...], tuple[Any, ...] | None, tuple[Any, ...] | None]
 """A task's rows of `tasks`, `changes` and `checkpoints`, without their sums."""
+RequestRow = tuple[Any, ...]
+"""Key, request id, task id, fingerprint, time."""
 _SEQUENCE_MASK: Final = (1 << schema.SEQUENCE_BITS) - 1
 _BODY: Final = 5
 """Of a row of `tasks`."""
-_STATES: Final = {state.value: state for state in tasks.TaskState}
 
 
 def pools(connection: sqlite3.Connection) -> tuple[interface.StoredPool, ...]:
@@ -68,21 +69,33 @@ def _pool(connection: sqlite3.Connection, row: tuple[Any, ...]) -> interface.Sto
             records.WorkerDrained(uid, pod_uid)
             for _, pod_uid in _small(connection, "drained", "WHERE pool = ?", number)
         ),
-        requests=tuple(
-            (request_id, idempotency.Request(key & _SEQUENCE_MASK, task_id, fingerprint, time))
-            for key, request_id, task_id, fingerprint, time in _requests(connection, span)
-        ),
         sequence_max=highest,
     )
 
 
-def _requests(connection: sqlite3.Connection, span: tuple[int, int]) -> list[tuple[Any, ...]]:
+def request_rows(connection: sqlite3.Connection, *, after: int) -> list[RequestRow]:
+    """A page of request ids with keys above `after`, checked."""
     found = connection.execute(
         "SELECT key, request_id, task_id, fingerprint, time, row_sum FROM requests"
-        " WHERE key >= ? AND key < ? ORDER BY key",
-        span,
+        " WHERE key > ? AND (key >> ?) IN (SELECT id FROM pools) ORDER BY key LIMIT ?",
+        (after, schema.SEQUENCE_BITS, interface.LOAD_REQUESTS_MAX),
     )
     return [_checked(sums.request, row[:-1], row[-1], "requests") for row in found.fetchall()]
+
+
+def stored_requests(
+    rows_: Iterable[RequestRow], pool_uids: dict[int, str]
+) -> list[interface.StoredRequest]:
+    """What `request_rows` has read."""
+    return [
+        interface.StoredRequest(
+            key,
+            pool_uids[key >> schema.SEQUENCE_BITS],
+            request_id,
+            idempotency.Request(key & _SEQUENCE_MASK, task_id, fingerprint, time),
+        )
+        for key, request_id, task_id, fingerprint, time in rows_
+    ]
 
 
 def task_rows(
@@ -107,27 +120,33 @@ def task_rows(
     if not found:
         return []
     # Not joined: most tasks have nothing there, and each empty column costs as much as a full one.
-    last = found[-1][0]
-    changes = _by_key(connection, "changes", sums.change, after=after, last=last)
-    checkpoints = _by_key(connection, "checkpoints", sums.row, after=after, last=last)
-    return [(row, changes.get(row[0]), checkpoints.get(row[0])) for row in found]
+    changes, last = _by_key(connection, "changes", after=after, last=found[-1][0])
+    checkpoints, last = _by_key(connection, "checkpoints", after=after, last=last)
+    return [(row, changes.get(row[0]), checkpoints.get(row[0])) for row in found if row[0] <= last]
+
+
+_OF_TASKS: Final = {"changes": (sums.change, 13), "checkpoints": (sums.row, 1)}
+"""Tables with what belongs to a task: what sums up a row, and the column that may be large."""
 
 
 def _by_key(
-    connection: sqlite3.Connection,
-    table: str,
-    sum_of: Callable[[tuple[Any, ...]], Any],
-    *,
-    after: int,
-    last: int,
-) -> dict[int, tuple[Any, ...]]:
-    found = connection.execute(
+    connection: sqlite3.Connection, table: str, *, after: int, last: int
+) -> tuple[dict[int, tuple[Any, ...]], int]:
+    """Rows of keys up to `last`, or up to the one where they are large enough for a page."""
+    sum_of, large = _OF_TASKS[table]
+    found: dict[int, tuple[Any, ...]] = {}
+    size = 0
+    for row in connection.execute(
         f"SELECT * FROM {table} WHERE key > ? AND key <= ?"  # noqa: S608 - our names
         # They may be many, and are given back little by little.
-        " AND (key >> ?) NOT IN (SELECT id FROM purged)",
+        " AND (key >> ?) NOT IN (SELECT id FROM purged) ORDER BY key",
         (after, last, schema.SEQUENCE_BITS),
-    )
-    return {row[0]: _checked(sum_of, row[:-1], row[-1], table) for row in found.fetchall()}
+    ):
+        found[row[0]] = _checked(sum_of, row[:-1], row[-1], table)
+        size += len(row[large])
+        if size > interface.LOAD_BYTES_MAX:
+            return found, row[0]
+    return found, last
 
 
 def stored_tasks(rows_: Iterable[TaskRow], pool_uids: dict[int, str]) -> list[interface.StoredTask]:
@@ -167,7 +186,7 @@ def _change(
         pool_uid,
         sequence,
         task_id,
-        _STATES[state],
+        rows.STATES[state],
         attempt,
         losses,
         start,

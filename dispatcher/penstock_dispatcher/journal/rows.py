@@ -21,7 +21,8 @@ WAITS: Final = 0
 """`changes.state` of a task that was queued again."""
 CANCELLING: Final = tasks.TaskState.CANCELLING.value
 """`changes.state` of a task that has not ended and must not start again."""
-_NUMBERS: Final = {state: state.value for state in tasks.TaskState}
+STATES: Final = {state.value: state for state in tasks.TaskState}
+STATE_NUMBERS: Final = {state: number for number, state in STATES.items()}
 DELETED_AT_ONCE: Final = 128
 _NO_FAILURE: Final = (None, None, None, None)
 
@@ -161,7 +162,7 @@ class RowWriter:
             0,
             0,
             "",
-            *_failure(record.failure),
+            *failure_columns(record.failure),
             b"",
             "",
         )
@@ -208,7 +209,7 @@ class RowWriter:
             0,
             0,
             "",
-            *_failure(record.failure),
+            *failure_columns(record.failure),
             b"",
             "",
         )
@@ -225,7 +226,7 @@ class RowWriter:
         self._drop_checkpoint(key)
         self._change(
             key,
-            _NUMBERS[record.state],
+            STATE_NUMBERS[record.state],
             record.attempt,
             record.worker_losses,
             0,
@@ -233,7 +234,7 @@ class RowWriter:
             record.end_time,
             record.execution_time_ns,
             record.worker,
-            *_failure(record.failure),
+            *failure_columns(record.failure),
             record.result,
             record.result_content_type,
         )
@@ -330,7 +331,8 @@ class RowWriter:
         schema.seal_epochs(self._connection)
 
 
-def _failure(failure: tasks.Failure | None) -> tuple[Any, ...]:
+def failure_columns(failure: tasks.Failure | None) -> tuple[Any, ...]:
+    """As they are written; four times None if there is none."""
     if failure is None:
         return _NO_FAILURE
     return failure.code, failure.reason, failure.message, failure.status

@@ -74,11 +74,6 @@ def _know_keys(connection: sqlite3.Connection) -> None:
     """Earlier versions left keys in the body. What may run again is read once; what has succeeded
     never will. They took no task of several slots.
     """
-    # Nothing else needs them, and without them the journal's process starts three times as fast.
-    from google.protobuf import message
-
-    from penstock.v1 import task_pb2
-
     for column in (
         "fairness_key TEXT NOT NULL DEFAULT ''",
         "concurrency_key TEXT NOT NULL DEFAULT ''",
@@ -94,6 +89,11 @@ def _know_keys(connection: sqlite3.Connection) -> None:
         ).fetchall()
         if not page:
             return
+        # Nothing else needs them, and without them the journal's process starts much faster.
+        from google.protobuf import message
+
+        from penstock.v1 import task_pb2
+
         for key, body in page:
             submitted = task_pb2.Task()
             with contextlib.suppress(message.DecodeError):  # then it has no key

@@ -2,13 +2,15 @@
 
 Started by `process`, and spoken to over the socket DESCRIPTOR; SETTINGS are the arguments of
 `sqlite.SqliteJournal`, as JSON. It does what it is asked, one after the other, and ends when the
-other end is gone: what was asked before is then still done, as if it had been in time.
+other end is gone. Linux ends it together with its dispatcher, in the middle of whatever it does.
 
 A message is a head and a body. Asked: what is wanted, and how long the body is. Answered: how it
 went, whether the journal is `full`, and how long the body is. Between them the journal may `SAY`
 something, which answers nothing.
 """
 
+import contextlib
+import ctypes
 import json
 import logging
 import pathlib
@@ -26,7 +28,9 @@ _log = logging.getLogger(__name__)
 ASKED: Final = struct.Struct("<BI")
 ANSWERED: Final = struct.Struct("<B?I")
 
-OPEN, LOAD_TASKS, APPEND, COMPACT = range(4)
+_PR_SET_PDEATHSIG: Final = 1
+
+OPEN, LOAD_TASKS, LOAD_REQUESTS, APPEND, COMPACT = range(5)
 """What can be asked."""
 DONE, STORAGE_FULL, FAILED, SAY = range(4)
 """How it went: done, with what it yields; not, and why."""
@@ -45,6 +49,9 @@ def _append(journal: sqlite.SqliteJournal, body: bytes) -> bytes:
 _WORK: Final[dict[int, Callable[[sqlite.SqliteJournal, bytes], bytes]]] = {
     OPEN: _open,
     LOAD_TASKS: lambda journal, body: packing.values(journal.load_rows(packing.from_values(body))),
+    LOAD_REQUESTS: lambda journal, body: packing.values(
+        journal.load_request_rows(packing.from_values(body))
+    ),
     APPEND: _append,
     COMPACT: lambda journal, _: packing.values(journal.compact()),
 }
@@ -54,12 +61,17 @@ def _answer(journal: sqlite.SqliteJournal, what: int, body: bytes) -> tuple[int,
     try:
         return DONE, _WORK[what](journal, body)
     except interface.StorageFull as error:
-        return STORAGE_FULL, str(error).encode()
+        return STORAGE_FULL, _text(str(error))
     except interface.JournalFailed as error:
-        return FAILED, str(error).encode()
+        return FAILED, _text(str(error))
     except Exception as error:
         _log.exception("a fault of the journal")
-        return FAILED, f"a fault of the journal: {error!r}".encode()
+        return FAILED, _text(f"a fault of the journal: {error!r}")
+
+
+def _text(text: str) -> bytes:
+    """A folder's name need not be Unicode."""
+    return text.encode(errors="backslashreplace")
 
 
 def serve(connection: socket.socket, settings: dict[str, Any]) -> None:
@@ -69,7 +81,7 @@ def serve(connection: socket.socket, settings: dict[str, Any]) -> None:
         connection.sendall(ANSWERED.pack(how, journal.full(), len(body)) + body)
 
     folder = pathlib.Path(settings.pop("folder"))
-    journal = sqlite.SqliteJournal(folder, say=lambda text: tell(SAY, text.encode()), **settings)
+    journal = sqlite.SqliteJournal(folder, say=lambda text: tell(SAY, _text(text)), **settings)
     try:
         with connection.makefile("rb") as asked:
             while len(head := asked.read(ASKED.size)) == ASKED.size:
@@ -77,15 +89,25 @@ def serve(connection: socket.socket, settings: dict[str, Any]) -> None:
                 body = asked.read(size)
                 if len(body) < size:  # cut off: whoever asked is gone
                     return
-                tell(*_answer(journal, what, body))
+                how, answer = _answer(journal, what, body)
+                tell(how, answer)
+                if how == FAILED:  # nothing is done with a file of which nobody knows what it has
+                    return
     except ConnectionError:
         return  # the same, while it was told
     finally:
         journal.close()
 
 
+def _end_with_whoever_started_it() -> None:
+    """Elsewhere than on Linux the end of the socket must do, which is seen only after a verb."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def main(arguments: Sequence[str]) -> int:
     """See the module's docstring."""
+    _end_with_whoever_started_it()
     # A terminal and a supervisor may signal the whole group. The dispatcher then has some seconds
     # to commit what it has decided: this process ends with it, and not before.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

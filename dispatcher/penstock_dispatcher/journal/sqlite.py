@@ -1,5 +1,5 @@
 """The journal in one SQLite file: the default. Its verbs are those of `interface.Journal`, but they
-block: `served` calls them, in a process of its own.
+block, and `compact` asks for no time: `served` calls them, in a process of its own.
 
 One connection, exclusively locked before its first read; write-ahead log with `synchronous=FULL`,
 both read back, because SQLite ignores what it cannot do. A commit that returns has been synced.
@@ -102,6 +102,15 @@ class SqliteJournal:
         """The same, as it is read."""
         with self._telling(reading=True):
             return reading.task_rows(self._opened(), pool_uids=self.pool_uids, after=after)
+
+    def load_requests(self, after: int) -> Sequence[interface.StoredRequest]:
+        """See `interface.Journal`."""
+        return reading.stored_requests(self.load_request_rows(after), self.pool_uids)
+
+    def load_request_rows(self, after: int) -> Sequence[reading.RequestRow]:
+        """The same, as it is read."""
+        with self._telling(reading=True):
+            return reading.request_rows(self._opened(), after=after)
 
     def append(self, batch: Sequence[records.Record]) -> None:
         """See `interface.Journal`."""

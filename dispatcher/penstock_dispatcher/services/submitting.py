@@ -105,6 +105,7 @@ class Submitting:
         request_ids: list[str] = []
         decisions: list[_Decision] = []
         lsn = 0
+        self._pump.mark(pool)
         for request in requests:
             try:
                 wanted = self._of_batch(pool, request)
@@ -116,7 +117,6 @@ class Submitting:
             lsn = max(lsn, decision.lsn)
             request_ids.append(wanted.request_id)
             decisions.append(decision)
-        self._pump.mark(pool)
         return Decided(pool, request_ids, decisions, lsn)
 
     def decide_atomically(
