@@ -16,7 +16,6 @@ pool's demand each five seconds.
 """
 
 import asyncio
-import collections
 import contextlib
 import dataclasses
 import logging
@@ -38,6 +37,8 @@ CALL_SECONDS_MAX: Final = 5.0
 GONE_MAX: Final = 10_000
 """Reports of ended pods kept for the next stream. Beyond that the oldest go: leases run out anyway.
 """
+GONE_KEPT_SECONDS: Final = 30.0
+"""How long a stream must have lasted after a report, or the next one repeats it."""
 CHANNEL_OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -107,9 +108,9 @@ class DispatcherLink:
         self._kept_namespaces: set[str] = set()
         self._dirty: dict[str, None] = {}
         self._deleted: dict[str, None] = {}
-        self._gone: collections.deque[fleet_service_pb2.WorkerGone] = collections.deque(
-            maxlen=GONE_MAX
-        )
+        self._gone: dict[int, fleet_service_pb2.WorkerGone] = {}
+        """Reports by number, oldest first."""
+        self._gone_count = 0
         self._outgoing = asyncio.Event()
         self._stub: _Stub | None = None
         self._seen: set[str] = set()
@@ -167,11 +168,12 @@ class DispatcherLink:
         self, *, pool: str, pod_name: str, pod_uid: str, reason: str, exit_code: int
     ) -> None:
         """A worker has ended: nothing of it runs any more."""
-        self._gone.append(
-            fleet_service_pb2.WorkerGone(
-                pool=pool, pod_name=pod_name, pod_uid=pod_uid, reason=reason, exit_code=exit_code
-            )
+        self._gone_count += 1
+        self._gone[self._gone_count] = fleet_service_pb2.WorkerGone(
+            pool=pool, pod_name=pod_name, pod_uid=pod_uid, reason=reason, exit_code=exit_code
         )
+        if len(self._gone) > GONE_MAX:
+            del self._gone[next(iter(self._gone))]
         self._outgoing.set()
 
     # ------------------------------------------------------------ what others ask
@@ -333,25 +335,37 @@ class DispatcherLink:
         for uid in list(self._kept.values()):
             await call.write(self._request(kept_uid=uid))
         await call.write(self._request(sync_end=fleet_service_pb2.SyncEnd()))
-        while True:
-            # Cleared before the queues are looked at: what comes meanwhile sets it again.
-            self._outgoing.clear()
-            while self._dirty:
-                name = next(iter(self._dirty))
-                del self._dirty[name]
-                if name in self._pools:
-                    await call.write(self._request(upsert=self._pools[name].config))
-            while self._deleted:
-                uid = next(iter(self._deleted))
-                del self._deleted[uid]
-                await call.write(self._request(deleted_uid=uid))
-            while self._gone:
-                gone = self._gone[0]
-                await call.write(self._request(worker_gone=gone))
-                # Only now: a report that was not sent goes onto the next stream. It is idempotent.
-                if self._gone and self._gone[0] is gone:
-                    self._gone.popleft()
-            await self._outgoing.wait()
+        told: dict[int, float] = {}
+        try:
+            while True:
+                # Cleared before the queues are looked at: what comes meanwhile sets it again.
+                self._outgoing.clear()
+                while self._dirty:
+                    name = next(iter(self._dirty))
+                    del self._dirty[name]
+                    if name in self._pools:
+                        await call.write(self._request(upsert=self._pools[name].config))
+                while self._deleted:
+                    uid = next(iter(self._deleted))
+                    del self._deleted[uid]
+                    await call.write(self._request(deleted_uid=uid))
+                for number in [each for each in self._gone if each not in told]:
+                    if number in self._gone:
+                        await call.write(self._request(worker_gone=self._gone[number]))
+                        told[number] = self._clock()
+                self._forget_reports(told)
+                await self._outgoing.wait()
+        finally:
+            self._forget_reports(told)
+
+    def _forget_reports(self, told: dict[int, float]) -> None:
+        """Those that this stream has outlived. What was written and not read (a dispatcher that
+        starts refuses the stream) or not yet durable goes onto the next one; it is idempotent.
+        """
+        before = self._clock() - GONE_KEPT_SECONDS
+        for number in [number for number, at in told.items() if at <= before]:
+            del told[number]
+            self._gone.pop(number, None)
 
     def _request(self, **message: Any) -> fleet_service_pb2.SyncPoolsRequest:
         """`message` is the one member of the oneof."""
