@@ -38,17 +38,12 @@ def tree(pid: int) -> list[int]:
 
 def memory_bytes(pid: int) -> int:
     """Anonymous resident memory of a process and its children."""
-    return sum(_status(each, "RssAnon") for each in tree(pid)) * 1024
+    return sum(_number(each, "status", "RssAnon") for each in tree(pid)) * 1024
 
 
 def proportional_bytes(pid: int) -> int:
     """Memory of a process and its children; pages that some of them share count once."""
-    found = 0
-    for each in tree(pid):
-        text = pathlib.Path(f"/proc/{each}/smaps_rollup").read_text()
-        line = next(line for line in text.splitlines() if line.startswith("Pss:"))
-        found += int(line.split()[1])
-    return found * 1024
+    return sum(_number(each, "smaps_rollup", "Pss") for each in tree(pid)) * 1024
 
 
 def cpu_seconds(pid: int) -> float:
@@ -60,8 +55,8 @@ def cpu_seconds(pid: int) -> float:
     return found / TICKS
 
 
-def _status(pid: int, field: str) -> int:
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+def _number(pid: int, file: str, field: str) -> int:
+    for line in pathlib.Path(f"/proc/{pid}/{file}").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == field:
             return int(value.split()[0])
@@ -82,12 +77,11 @@ def metrics(http_address: str) -> dict[str, float]:
 
 def of(pid: int, http_address: str) -> Figures:
     """A dispatcher's figures now."""
+    pids = tree(pid)
     return Figures(
         memory_bytes=memory_bytes(pid),
-        descriptors=sum(
-            len(list(pathlib.Path(f"/proc/{each}/fd").iterdir())) for each in tree(pid)
-        ),
-        threads=sum(_status(each, "Threads") for each in tree(pid)),
+        descriptors=sum(len(list(pathlib.Path(f"/proc/{each}/fd").iterdir())) for each in pids),
+        threads=sum(_number(each, "status", "Threads") for each in pids),
         open_calls=int(metrics(http_address).get("penstock_dispatcher_open_calls", 0)),
     )
 

@@ -25,8 +25,8 @@ GROWTH_BYTES_MAX = 4 * figures.MIB
 """0.4 KiB a connect: a session, a future or a call that stays is more than that."""
 DESCRIPTORS_MAX = 2
 """More than before: those of our own questions for metrics come and go."""
-THREADS_MAX = 2
-"""More than before: gRPC's pool has one more now and then."""
+THREADS_MAX = 1
+"""More than before: one more was seen now and then, however many had connected."""
 SETTLE_SECONDS_MAX = 30.0
 _Use = Callable[[wire.Stubs, int], Awaitable[None]]
 

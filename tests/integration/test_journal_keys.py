@@ -10,6 +10,7 @@ from penstock.v1 import task_pb2
 from penstock_dispatcher.core import records
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import schema, sqlite
+from rig import damage
 
 UID = "uid-1"
 WAITS = 0
@@ -38,15 +39,8 @@ def insert(connection: sqlite3.Connection, sequence: int, body: bytes, state: in
 
 
 def accepted(tmp_path: pathlib.Path) -> list[records.TaskAccepted]:
-    journal = sqlite.SqliteJournal(tmp_path / "data", reserve_bytes=0)
-    journal.open()
-    found: list[records.TaskAccepted] = []
-    after = -1
-    while page := journal.load_tasks(after):
-        found.extend(entry.accepted for entry in page)
-        after = page[-1].key
-    journal.close()
-    return found
+    _, found = damage.load(tmp_path / "data")
+    return [entry.accepted for entry in found]
 
 
 def test_what_may_run_again_has_the_keys_of_its_body(

@@ -41,10 +41,8 @@ def from_batch(data: bytes) -> list[records.Record]:
 def opened(found: interface.Opened, pool_uids: dict[int, str]) -> bytes:
     """What opening tells, and the pools by number."""
     pools = [_plain_pool(pool) for pool in found.pools]
-    return values((
-        *(found.epoch, found.operator_epoch, pools, found.tokens_taken),
-        list(pool_uids.items()),
-    ))  # fmt: skip
+    uids = list(pool_uids.items())
+    return values((found.epoch, found.operator_epoch, pools, found.tokens_taken, uids))
 
 
 def from_opened(data: bytes) -> tuple[interface.Opened, dict[int, str]]:
@@ -103,7 +101,7 @@ def _record_or_none(plain: tuple[int, _Plain] | None) -> Any:
 def _failed(record: Any) -> _Plain:
     """The failure, if any, is the last field."""
     columns: _Plain = record
-    return (*columns[:-1], _failure(record.failure)) if record.failure else tuple(columns)
+    return *columns[:-1], _failure(record.failure)
 
 
 def _from_failed(kind: Any) -> Callable[[_Plain], Any]:

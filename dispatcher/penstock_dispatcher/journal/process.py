@@ -152,14 +152,16 @@ class _Link(asyncio.Protocol):
         self._asked: collections.deque[asyncio.Future[bytes]] = collections.deque()
         self._received = bytearray()
         self._lost = self._ending = False
-        self._why: interface.JournalFailed | None = None
-        """What went wrong, if the other end has told."""
+        self._why = interface.JournalFailed(
+            "its process has ended: it was killed (for want of memory?), or could not start"
+        )
+        """Of everything that has no answer; what went wrong, once the other end has told."""
 
     def ask(self, what: int, body: bytes = b"") -> asyncio.Future[bytes]:
         """The answer raises StorageFull, JournalFailed."""
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         if self._lost:
-            answer.set_exception(self._why or _gone())
+            answer.set_exception(self._why)
             return answer
         self._asked.append(answer)
         self._transport.write(served.ASKED.pack(what, len(body)) + body)
@@ -203,7 +205,7 @@ class _Link(asyncio.Protocol):
             answer.set_result(body)
         elif how == served.STORAGE_FULL:
             answer.set_exception(interface.StorageFull(body.decode()))
-        elif self._why is not None:
+        else:
             answer.set_exception(self._why)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - it says no more
@@ -211,14 +213,8 @@ class _Link(asyncio.Protocol):
         self._lost = True
         for answer in self._asked:
             if not answer.done():
-                answer.set_exception(self._why or _gone())
+                answer.set_exception(self._why)
                 answer.exception()  # a page that was asked for in advance is nobody's
         self._asked.clear()
         if not self._ending:
-            self._failed(self._why or _gone())
-
-
-def _gone() -> interface.JournalFailed:
-    return interface.JournalFailed(
-        "its process has ended: it was killed (for want of memory?), or could not start"
-    )
+            self._failed(self._why)

@@ -105,7 +105,7 @@ class Submitting:
         request_ids: list[str] = []
         decisions: list[_Decision] = []
         lsn = 0
-        self._pump.mark(pool)
+        self._pump.mark(pool)  # first: a fault in one request must not strand those before it
         for request in requests:
             try:
                 wanted = self._of_batch(pool, request)
