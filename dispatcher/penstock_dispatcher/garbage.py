@@ -20,7 +20,7 @@ YOUNG_OBJECTS: Final = 10_000
 """Looked at in about a millisecond. More would be cheaper for tasks, but refused calls leave cycles
 behind: the stop is as long as what has gathered by then."""
 NEVER_ROUNDS: Final = 2**30
-FULL_SECONDS_MIN: Final = 5.0
+FULL_SECONDS_MIN: Final = 20.0
 FULL_SHARE_MAX: Final = 0.002
 """Of all time, for looks at everything."""
 

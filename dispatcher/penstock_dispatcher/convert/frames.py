@@ -8,12 +8,14 @@ client is told of a task that was accepted. The tests read everything back with 
 
 import functools
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 from penstock_dispatcher.core import leases, units
 from penstock_dispatcher.core import task as tasks
 
 _SHORT: Final = tuple(bytes((number,)) for number in range(128))
+_PAIRS: Final = tuple(bytes((number & 127 | 128, number >> 7)) for number in range(2048))
+"""What takes two bytes, as most sizes do: from 128 on."""
 # Tags: field number * 8 + wire type (0 = varint, 2 = length-delimited).
 _FRAME_ASSIGNMENTS: Final = b"\x12"
 _FRAME_ACKS: Final = b"\x2a"
@@ -38,13 +40,16 @@ _TASK_PRIORITY: Final = b"\x40"
 _TASK_EXPIRES: Final = b"\x5a"
 _TASK_CREATED: Final = b"\xa2\x01"
 _UNSIGNED: Final = 2**64 - 1
-_STATE_NUMBERS: Final = {state: _SHORT[state.value] for state in tasks.TaskState}
+_DELAYED: Final = _SHORT[tasks.TaskState.DELAYED.value]
+_PENDING: Final = _SHORT[tasks.TaskState.PENDING.value]
 
 
 def varint(number: int) -> bytes:
     """A number >= 0 in base 128, lowest digits first."""
     if number < 128:
         return _SHORT[number]
+    if number < len(_PAIRS):
+        return _PAIRS[number]
     digits = bytearray()
     while number >= 128:
         digits.append(number & 127 | 128)
@@ -122,8 +127,11 @@ def assignments(items: Iterable[bytes]) -> bytes:
 
 def ack(lease_id: str, accepted: bool) -> bytes:
     """One item of `OutcomeAcks`."""
-    content = _sized(_ITEM, lease_id.encode())
-    return _sized(_ITEM, content + _ACK_ACCEPTED if accepted else content)
+    content = lease_id.encode()
+    size = varint(len(content))
+    verdict = _ACK_ACCEPTED if accepted else b""
+    whole = varint(len(_ITEM) + len(size) + len(content) + len(verdict))
+    return b"".join((_ITEM, whole, _ITEM, size, content, verdict))
 
 
 def acks(items: Iterable[bytes]) -> bytes:
@@ -136,14 +144,13 @@ def accepted(submitted: bytes, pool_prefix: bytes, task: tasks.Task) -> bytes:
     tells). `submitted`: what its caller said of it, without the payload, or nothing.
     """
     delayed = task.not_before > task.create_time
-    state = tasks.TaskState.DELAYED if delayed else tasks.TaskState.PENDING
     shown = b"".join(
         (
             submitted,
             _sized(_TASK_NAME, pool_prefix + task.id.encode()),
             _sized(_TASK_UID, task.uid.encode()),
             _TASK_STATE,
-            _STATE_NUMBERS[state],
+            _DELAYED if delayed else _PENDING,
             _TASK_PRIORITY,
             varint(task.priority & _UNSIGNED),
             _time(_TASK_CREATED, task.create_time),
@@ -167,12 +174,9 @@ def submit_error(request_id: str, error: bytes) -> bytes:
 NO_KIND: Final = 7
 
 
-class Span(NamedTuple):
-    """Where a field lies in a serialized message: its tag, its content, and what comes after it."""
-
-    tag: int
-    content: int
-    end: int
+Span = tuple[int, int, int]
+"""Where a field lies in a serialized message: its tag, its content, and what comes after it."""
+NOWHERE: Final[Span] = (0, 0, 0)
 
 
 def fields_in(message: bytes, kinds: bytes) -> int:
@@ -190,15 +194,15 @@ def fields_in(message: bytes, kinds: bytes) -> int:
     return found
 
 
-def span_of(message: bytes, wanted: int) -> Span | None:
-    """Where field `wanted` lies, if it is there; only looks as far as that."""
+def span_of(message: bytes, wanted: int) -> Span:
+    """Where field `wanted` lies, or NOWHERE; only looks as far as that."""
     at = 0
     while at < len(message):
         number, content, end = _field(message, at)
         if number == wanted:
-            return Span(at, content, end)
+            return at, content, end
         at = end
-    return None
+    return NOWHERE
 
 
 def _field(message: bytes, at: int) -> tuple[int, int, int]:
@@ -234,4 +238,6 @@ def _number_at(message: bytes, at: int) -> tuple[int, int]:
 
 def _submit_outcome(request_id: str, tag: bytes, content: bytes) -> bytes:
     of = _sized(_OUTCOME_REQUEST_ID, request_id.encode()) if request_id else b""
-    return _sized(_ITEM, of + _sized(tag, content))
+    size = varint(len(content))
+    whole = varint(len(of) + len(tag) + len(size) + len(content))
+    return b"".join((_ITEM, whole, of, tag, size, content))

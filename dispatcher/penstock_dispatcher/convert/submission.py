@@ -110,14 +110,14 @@ def submission(
         )
     if found:
         raise errors.invalid_fields(found)
-    payload = frames.span_of(body, PAYLOAD)
+    _, payload, payload_end = frames.span_of(body, PAYLOAD)
     made = ids.next()
     return tasks.Submission(
         task_id=task_id or made,
         uid=made,
         type=sys.intern(task.type),  # there are few of them, and many tasks
         body=body,
-        size=payload.end - payload.content if payload is not None else 0,
+        size=payload_end - payload,
         priority=task.priority if present & _PRIORITY else None,
         not_before=times.time_ns(task.schedule_time) if present & _SCHEDULE_TIME else 0,
         expire_time=times.time_ns(task.expire_time) if present & _EXPIRE_TIME else 0,

@@ -33,6 +33,8 @@ RESULT_TOO_LARGE: Final = "RESULT_TOO_LARGE"
 CODE_RESOURCE_EXHAUSTED: Final = 8
 
 _Kind = outcome.OutcomeKind
+# By name in an Enum they are found anew each time.
+_COMPLETED: Final = _Kind.COMPLETED
 
 
 def check_hello(hello: worker_service_pb2.Hello) -> None:
@@ -129,7 +131,7 @@ def outcome_of(ended: worker_service_pb2.TaskOutcome) -> outcome.Outcome:
             return outcome.Outcome(
                 lease_id,
                 token,
-                _Kind.COMPLETED,
+                _COMPLETED,
                 execution_ns,
                 completed.result,
                 completed.content_type,

@@ -36,6 +36,9 @@ class AdmissionReason(enum.Enum):
     DRAINING = "DRAINING"
 
 
+# By name in an Enum they are found anew each time.
+_ACCEPTED: Final = AdmissionReason.ACCEPTED
+_DUPLICATE: Final = AdmissionReason.DUPLICATE
 NO_ROOM: Final = frozenset({AdmissionReason.QUEUE_FULL, AdmissionReason.KEY_QUEUE_FULL})
 """Refusals of what will fit once others have left: a caller can wait for that."""
 
@@ -82,7 +85,7 @@ class Admission:
     @property
     def admitted(self) -> bool:
         """New, or the same as an earlier one."""
-        return self.reason in (AdmissionReason.ACCEPTED, AdmissionReason.DUPLICATE)
+        return self.reason is _ACCEPTED or self.reason is _DUPLICATE
 
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)

@@ -8,14 +8,17 @@ import collections
 from penstock_dispatcher.core import effects
 from penstock_dispatcher.core import task as tasks
 
-_Entry = tuple[int, effects.Effect, tasks.Task | None, int]  # (lsn, effect, task, its ticket)
+Entry = tuple[int, effects.Effect, tasks.Task | None, int]
+"""A record's number, an effect, and a task with the ticket of its stay: with another one it has
+left meanwhile."""
 
 
 class Awaiting:
     """What waits in one pool."""
 
     def __init__(self) -> None:
-        self._entries: collections.deque[_Entry] = collections.deque()
+        self._entries: collections.deque[Entry] = collections.deque()
+        self._last = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -24,14 +27,14 @@ class Awaiting:
         """Keep the effect, and the task that is queued then, until record `lsn` is durable, and
         until what came before is released.
         """
-        last = self._entries[-1][0] if self._entries else 0
-        self._entries.append((max(lsn, last), effect, task, task.ticket if task else 0))
+        self._last = max(lsn, self._last)
+        ticket = 0 if task is None else task.ticket
+        self._entries.append((self._last, effect, task, ticket))
 
-    def release(self, lsn: int) -> list[tuple[effects.Effect, tasks.Task | None]]:
-        """What waited for records up to `lsn`; a task only if it has not left meanwhile."""
-        entries, released = self._entries, []
+    def release(self, lsn: int) -> list[Entry]:
+        """What waited for records up to `lsn`."""
+        entries = self._entries
+        released: list[Entry] = []
         while entries and entries[0][0] <= lsn:
-            _, effect, task, ticket = entries.popleft()
-            stays = task is not None and task.ticket == ticket
-            released.append((effect, task if stays else None))
+            released.append(entries.popleft())
         return released

@@ -12,6 +12,7 @@ about the bound.
 """
 
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from penstock_dispatcher.core import (
     key_counts,
@@ -25,6 +26,9 @@ from penstock_dispatcher.core import (
 )
 from penstock_dispatcher.core import task as tasks
 
+# By name in an Enum they are found anew each time.
+_DELAYED: Final = tasks.TaskState.DELAYED
+_PENDING: Final = tasks.TaskState.PENDING
 _Heap = lazy_heap.LazyHeap[lazy_heap.Stay]
 
 
@@ -83,7 +87,7 @@ class Backlog:
     def add(self, task: tasks.Task, now: int) -> None:
         """Put a task in, ready or delayed by its `not_before`; sets its state."""
         if task.not_before > now:
-            task.state = tasks.TaskState.DELAYED
+            task.state = _DELAYED
             self._delayed.push((task.not_before, task.sequence, task.ticket, task))
         else:
             self._make_ready(task)
@@ -91,7 +95,7 @@ class Backlog:
             self._expiring.push((task.expire_time, task.sequence, task.ticket, task))
 
     def _make_ready(self, task: tasks.Task) -> None:
-        task.state = tasks.TaskState.PENDING
+        task.state = _PENDING
         self._ready.add(task)
         self.ready_count += 1
         self.ready_slots += task.slots
@@ -114,7 +118,7 @@ class Backlog:
 
     def _take_out(self, task: tasks.Task) -> None:
         task.ticket += 1
-        if task.state is tasks.TaskState.DELAYED:
+        if task.state is _DELAYED:
             self._delayed.died()
         else:
             self._ready.remove(task)

@@ -24,6 +24,8 @@ from penstock_dispatcher.core import (
 )
 from penstock_dispatcher.core import task as tasks
 
+# By name in an Enum they are found anew each time.
+_RUNNING: Final = tasks.TaskState.RUNNING
 RECORDED_MAX: Final = 20_000
 """Leases with a recorded outcome that are remembered: for outcomes sent again because their
 acknowledgement was lost, and for heartbeats that name them because it is still on its way.
@@ -52,7 +54,8 @@ class Fleet:
         self._book = book
         self._tokens = tokens
         self._judge = outcome.Judge(book=book, config=config, draw=draw)
-        self._recorded: collections.OrderedDict[str, int] = collections.OrderedDict()
+        self._recorded: dict[str, int] = {}
+        self._recorded_order: collections.deque[str] = collections.deque()
         self._away: collections.OrderedDict[str, workers.Worker] = collections.OrderedDict()
 
     def configure(self, config: settings.PoolSettings) -> None:
@@ -210,7 +213,7 @@ class Fleet:
             expires=now + self._config.lease_ns,
             deadline=now + task.execution_timeout_ns + self._config.cancel_grace_ns,
         )
-        task.state = tasks.TaskState.RUNNING
+        task.state = _RUNNING
         if task.cancelling:
             task.state = tasks.TaskState.CANCELLING
             lease.deadline = min(lease.deadline, now + self._config.cancel_grace_ns)
@@ -242,7 +245,7 @@ class Fleet:
         task = lease.task
         if told:
             task.progress = told
-            if task.state is tasks.TaskState.RUNNING:
+            if task.state is _RUNNING:
                 self._book.effects.append(effects.TaskChanged(task, task.state, task.state))
         if checkpoint and not task.cancelling:
             task.keep_checkpoint(checkpoint)
@@ -263,8 +266,9 @@ class Fleet:
             self.occupancy.add(now - lease.start_time)
             self._judge.outcome(lease.task, ended, now)
             self._recorded[lease.id] = lease.token
-            if len(self._recorded) > RECORDED_MAX:
-                self._recorded.popitem(last=False)
+            self._recorded_order.append(lease.id)
+            if len(self._recorded_order) > RECORDED_MAX:
+                self._recorded.pop(self._recorded_order.popleft(), None)
             accepted = True
             lsn = lease.task.lsn
         self._book.tell_when_durable(

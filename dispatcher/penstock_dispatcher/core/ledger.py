@@ -10,6 +10,7 @@ restart. The bounds of admission (see `bounds`) are on those. `sequence` is the 
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from penstock_dispatcher.core import (
     admission,
@@ -31,6 +32,14 @@ from penstock_dispatcher.core import task as tasks
 
 _Reason = admission.AdmissionReason
 _Place = tasks.Place
+# By name in an Enum they are found anew each time.
+_ACCEPTED: Final = _Reason.ACCEPTED
+_DELAYED: Final = tasks.TaskState.DELAYED
+_PENDING: Final = tasks.TaskState.PENDING
+_SUCCEEDED: Final = tasks.TaskState.SUCCEEDED
+_NOWHERE: Final = _Place.NOWHERE
+_COMMITTING: Final = _Place.COMMITTING
+_QUEUED: Final = _Place.QUEUED
 
 
 class Ledger:
@@ -146,7 +155,7 @@ class Ledger:
             execution_timeout_ns=wanted.execution_timeout_ns or config.execution_timeout_ns,
             retry=wanted.retry or config.retry,
             request_id=wanted.request_id,
-            state=tasks.TaskState.DELAYED if wanted.not_before > now else tasks.TaskState.PENDING,
+            state=_DELAYED if wanted.not_before > now else _PENDING,
             fingerprint=wanted.fingerprint,
             schedule_time=wanted.not_before,
             fencing_token=self.tokens.coming,
@@ -161,13 +170,13 @@ class Ledger:
         self.accepted_total += 1
         self.arrivals.add(now)
         self.commit_then_queue(task, effects.TaskChanged(task, None, task.state))
-        return admission.Admission(_Reason.ACCEPTED, task.id, lsn=task.lsn, task=task)
+        return admission.Admission(_ACCEPTED, task.id, lsn=task.lsn, task=task)
 
     # ------------------------------------------------------------ waiting
 
     def commit_then_queue(self, task: tasks.Task, told: effects.Effect) -> None:
         """Queue the task, and tell of it, when its last record is durable."""
-        task.place = _Place.COMMITTING
+        task.place = _COMMITTING
         self.committing += 1
         self._awaiting.hold(task.lsn, told, task)
         self._came(task)
@@ -186,10 +195,10 @@ class Ledger:
 
     def durable(self, lsn: int, now: int) -> None:
         """Every record up to `lsn` is durable: queue what waited for it, tell who waited for it."""
-        for effect, task in self._awaiting.release(lsn):
-            if task is not None:
+        for _, effect, task, ticket in self._awaiting.release(lsn):
+            if task is not None and task.ticket == ticket:
                 self.committing -= 1
-                task.place = _Place.QUEUED
+                task.place = _QUEUED
                 self.backlog.add(task, now)
             self.effects.append(effect)
 
@@ -200,9 +209,9 @@ class Ledger:
 
     def withdraw(self, task: tasks.Task) -> None:
         """Take a waiting task out, wherever it lies; the caller sets its next state."""
-        if task.place is _Place.QUEUED:
+        if task.place is _QUEUED:
             self.backlog.remove(task)
-        elif task.place is _Place.COMMITTING:
+        elif task.place is _COMMITTING:
             task.ticket += 1
             self.committing -= 1
         elif task.place is _Place.HELD:
@@ -217,7 +226,7 @@ class Ledger:
         self._left(task)
 
     def _left(self, task: tasks.Task) -> None:
-        task.place = _Place.NOWHERE
+        task.place = _NOWHERE
         self.waiting -= 1
         self.waiting_bytes -= task.size
         self.by_key.remove(task.fairness_key)
@@ -235,7 +244,7 @@ class Ledger:
                 self._left(task)
                 self.end(task, tasks.TaskState.CANCELLED, config, now)
             else:
-                task.place = _Place.QUEUED
+                task.place = _QUEUED
                 self.backlog.add(task, now)
 
     def requeue(
@@ -246,7 +255,7 @@ class Ledger:
         previous = task.state
         task.failure = failure or task.failure
         task.not_before = now + delay_ns if delay_ns else 0
-        task.state = tasks.TaskState.DELAYED if delay_ns else tasks.TaskState.PENDING
+        task.state = _DELAYED if delay_ns else _PENDING
         task.lsn = self.log.append(records.requeued(self.pool_uid, task))
         self.commit_then_queue(task, effects.TaskChanged(task, previous, task.state))
 
@@ -290,11 +299,11 @@ class Ledger:
         previous = task.state
         task.state = state
         task.end_time = now
-        task.failure = failure or (None if state is tasks.TaskState.SUCCEEDED else task.failure)
+        task.failure = failure or (None if state is _SUCCEEDED else task.failure)
         task.result = result
         task.result_content_type = result_content_type
         task.keep_checkpoint(b"")
-        if state is tasks.TaskState.SUCCEEDED:
+        if state is _SUCCEEDED:
             self.succeeded_total += 1
         elif state is not tasks.TaskState.CANCELLED:
             self.failed_total += 1
@@ -341,7 +350,7 @@ class Ledger:
             return
         self._came(task)
         if task.not_before > now:
-            task.place = _Place.QUEUED
+            task.place = _QUEUED
             self.backlog.add(task, now)
             return
         task.place = _Place.HELD

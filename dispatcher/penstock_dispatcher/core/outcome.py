@@ -29,6 +29,12 @@ class OutcomeKind(enum.Enum):
     CANCELLED = "cancelled"
 
 
+# By name in an Enum they are found anew each time.
+_COMPLETED: Final = OutcomeKind.COMPLETED
+_FAILED: Final = OutcomeKind.FAILED
+_SUCCEEDED: Final = tasks.TaskState.SUCCEEDED
+
+
 @dataclasses.dataclass(slots=True, init=False)
 class Outcome:
     """One outcome frame. `retry_delay_ns` None = the policy decides."""
@@ -79,13 +85,13 @@ class Judge:
     def outcome(self, task: tasks.Task, outcome: Outcome, now: int) -> None:
         """The worker that held the lease has spoken."""
         task.execution_time_ns = outcome.execution_time_ns
-        if outcome.kind in (OutcomeKind.COMPLETED, OutcomeKind.FAILED):
+        if outcome.kind is _COMPLETED or outcome.kind is _FAILED:
             self._book.execution.add(outcome.execution_time_ns)
-        if outcome.kind is OutcomeKind.COMPLETED:
+        if outcome.kind is _COMPLETED:
             # Also while cancelling: it was done before the wish arrived.
             self._book.end(
                 task,
-                tasks.TaskState.SUCCEEDED,
+                _SUCCEEDED,
                 self.config,
                 now,
                 result=outcome.result,
@@ -93,7 +99,7 @@ class Judge:
             )
         elif task.cancelling:
             self._book.end(task, tasks.TaskState.CANCELLED, self.config, now)
-        elif outcome.kind is OutcomeKind.FAILED:
+        elif outcome.kind is _FAILED:
             failure = outcome.failure or tasks.Failure(
                 CODE_UNKNOWN, "UNKNOWN", "the worker gave no reason"
             )

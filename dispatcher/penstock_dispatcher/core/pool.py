@@ -15,6 +15,7 @@ draining (the API) or closed (its manifest is gone) admits nothing, and works of
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from penstock_dispatcher.core import (
     admission,
@@ -38,6 +39,9 @@ from penstock_dispatcher.core import batch as batches
 from penstock_dispatcher.core import task as tasks
 
 _Reason = admission.AdmissionReason
+# By name in an Enum they are found anew each time.
+_ACCEPTED: Final = _Reason.ACCEPTED
+_QUEUE_FULL: Final = _Reason.QUEUE_FULL
 
 
 class Pool:
@@ -156,14 +160,14 @@ class Pool:
             self.book.refused_total += 1
             return refusal
         answer = self._admit(wanted, now)
-        if answer.reason is _Reason.QUEUE_FULL and self.room:
+        if answer.reason is _QUEUE_FULL and self.room:
             answer.retry_after_ns = self.room.retry_after_ns(now)
         return answer
 
     def _admit(self, wanted: tasks.Submission, now: int) -> admission.Admission:
         predicted_ns = self.forecast.predict(wanted, now)
         answer = self.room.admit(wanted, self.config, now)
-        if answer.reason is _Reason.ACCEPTED and answer.task is not None:
+        if answer.reason is _ACCEPTED and answer.task is not None:
             answer.task.predicted_wait_ns = predicted_ns
         return answer
 

@@ -10,9 +10,13 @@ workers say themselves what they run.
 writes it in order, and reports the last number that is durable.
 """
 
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from penstock_dispatcher.core import task as tasks
+
+_made: Final[Any] = tuple.__new__
+"""A named tuple's own constructor is interpreted: for the two records that each task has, its
+fields are given to that of tuples, in their order."""
 
 
 class TaskAccepted(NamedTuple):
@@ -42,8 +46,7 @@ class TaskAccepted(NamedTuple):
 
 def accepted(pool_uid: str, task: tasks.Task) -> TaskAccepted:
     """The record of a task that was just made."""
-    # By position: by name it takes three times as long.
-    return TaskAccepted(
+    columns = (
         pool_uid,
         task.id,
         task.uid,
@@ -63,6 +66,8 @@ def accepted(pool_uid: str, task: tasks.Task) -> TaskAccepted:
         task.concurrency_key,
         task.slots,
     )
+    made: TaskAccepted = _made(TaskAccepted, columns)
+    return made
 
 
 class TaskRequeued(NamedTuple):
@@ -158,7 +163,7 @@ class TaskEnded(NamedTuple):
 
 def ended(pool_uid: str, task: tasks.Task) -> TaskEnded:
     """The outcome that the task has."""
-    return TaskEnded(
+    columns = (
         pool_uid,
         task.sequence,
         task.id,
@@ -173,6 +178,8 @@ def ended(pool_uid: str, task: tasks.Task) -> TaskEnded:
         task.result,
         task.result_content_type,
     )
+    made: TaskEnded = _made(TaskEnded, columns)
+    return made
 
 
 class TaskDeleted(NamedTuple):

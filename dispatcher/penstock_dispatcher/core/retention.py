@@ -6,9 +6,12 @@ first go at once. What was taken out here is not kept here: a deleted task leave
 that is taken out of turn has another ticket afterwards.
 """
 
+from typing import Final
+
 from penstock_dispatcher.core import lazy_heap, settings, units
 from penstock_dispatcher.core import task as tasks
 
+_DEAD_LETTERED: Final = tasks.TaskState.DEAD_LETTERED
 _Heap = lazy_heap.LazyHeap[lazy_heap.Stay]
 
 
@@ -25,7 +28,7 @@ class Retention:
         return len(self._dead)
 
     def _kept(self, task: tasks.Task) -> _Heap:
-        return self._dead if task.state is tasks.TaskState.DEAD_LETTERED else self._results
+        return self._dead if task.state is _DEAD_LETTERED else self._results
 
     def keep(self, task: tasks.Task, config: settings.PoolSettings) -> list[tasks.Task]:
         """Keep one more; returns the dead letters that must make room, maybe the same one."""

@@ -11,7 +11,7 @@ that `dataclasses` makes stays interpreted where the core is compiled.
 
 import dataclasses
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from penstock_dispatcher.core import settings
 
@@ -50,9 +50,11 @@ class Place(enum.Enum):
 Shape = str | tuple[str, int]
 """What a worker must have to run a task: its type, and how many slots if it takes more than one."""
 
-WAITING = frozenset({TaskState.DELAYED, TaskState.PENDING})
-IN_FLIGHT = frozenset({TaskState.RUNNING, TaskState.CANCELLING})
-TERMINAL = frozenset(TaskState) - WAITING - IN_FLIGHT
+WAITING: Final = frozenset({TaskState.DELAYED, TaskState.PENDING})
+IN_FLIGHT: Final = frozenset({TaskState.RUNNING, TaskState.CANCELLING})
+TERMINAL: Final = frozenset(TaskState) - WAITING - IN_FLIGHT
+# By name in an Enum they are found anew each time.
+_NOWHERE: Final = Place.NOWHERE
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -235,7 +237,7 @@ class Task:
         self.result_content_type = ""
         self.schedule_time = schedule_time
         self.lsn = 0
-        self.place = Place.NOWHERE
+        self.place = _NOWHERE
         self.ticket = 0
         self.predicted_wait_ns = -1
         self.cancelling = False

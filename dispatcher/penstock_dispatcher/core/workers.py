@@ -93,6 +93,8 @@ class Worker:
     """What its leases take."""
     awaited: bool = False
     """It was set aside, and was given nothing since."""
+    open_at: int = -1
+    """Under how many busy slots the table offers it for work, -1 = it does not."""
 
     @property
     def free(self) -> int:
@@ -133,7 +135,6 @@ class WorkerTable:
         # Workers that can take a task now, by busy slots; inside, the one that became free last is
         # last.
         self._open: dict[int, dict[str, Worker]] = {}
-        self._open_at: dict[str, int] = {}
         self._open_types: collections.Counter[str] = collections.Counter()
         self._open_any = 0
         self.slots = 0
@@ -200,8 +201,11 @@ class WorkerTable:
     def _open_if_free(self, worker: Worker) -> None:
         busy = worker.slots_used
         if worker.credit > 0 and busy < worker.slots and worker.takes_work:
-            self._open.setdefault(busy, {})[worker.session_id] = worker
-            self._open_at[worker.session_id] = busy
+            bucket = self._open.get(busy)
+            if bucket is None:
+                bucket = self._open[busy] = {}
+            bucket[worker.session_id] = worker
+            worker.open_at = busy
             if worker.task_types:
                 self._open_types.update(worker.task_types)
             else:
@@ -221,9 +225,10 @@ class WorkerTable:
         return taken
 
     def _close(self, worker: Worker) -> None:
-        busy = self._open_at.pop(worker.session_id, None)
-        if busy is None:
+        busy = worker.open_at
+        if busy < 0:
             return
+        worker.open_at = -1
         bucket = self._open[busy]
         del bucket[worker.session_id]
         if not bucket:

@@ -30,12 +30,19 @@ def from_values(data: bytes) -> Any:
 
 def batch(found: Iterable[records.Record]) -> bytes:
     """Records on their way to the journal."""
-    return values([_plain(record) for record in found])
+    numbers = bytearray()
+    plain: list[_Plain] = []
+    for record in found:
+        number, pack = _PACKED[type(record)]
+        numbers.append(number)
+        plain.append(pack(record))
+    return values((bytes(numbers), plain))
 
 
 def from_batch(data: bytes) -> list[records.Record]:
     """What `batch` had."""
-    return [_record(plain) for plain in from_values(data)]
+    numbers, plain = from_values(data)
+    return [_UNPACKED[number](each) for number, each in zip(numbers, plain, strict=True)]
 
 
 def opened(found: interface.Opened, pool_uids: dict[int, str]) -> bytes:
@@ -109,10 +116,24 @@ def _from_failed(kind: Any) -> Callable[[_Plain], Any]:
 
 
 def _ended(record: records.TaskEnded) -> _Plain:
-    columns: _Plain = record
-    failure = _failure(record.failure)
-    state = rows.STATE_NUMBERS[record.state]
-    return columns[:3] + (state,) + columns[4:10] + (failure,) + columns[11:]  # noqa: RUF005 - by way of no list
+    each: _Plain = record
+    state, failure = rows.STATE_NUMBERS[record.state], _failure(record.failure)
+    # One by one: slices that are joined are six tuples more.
+    return (
+        each[0],
+        each[1],
+        each[2],
+        state,
+        each[4],
+        each[5],
+        each[6],
+        each[7],
+        each[8],
+        each[9],
+        failure,
+        each[11],
+        each[12],
+    )
 
 
 def _from_ended(plain: _Plain) -> records.TaskEnded:
@@ -142,7 +163,12 @@ _Packing = tuple[type[Any], Callable[[Any], _Plain], Callable[[_Plain], Any]]
 
 
 def _as_it_is(kind: Any) -> _Packing:
-    return kind, tuple, kind._make
+    return kind, _columns, kind._make
+
+
+def _columns(record: Any) -> _Plain:
+    columns: _Plain = record
+    return columns[:]  # a plain tuple; `tuple` would go through it one by one
 
 
 def _with_failure(kind: Any) -> _Packing:

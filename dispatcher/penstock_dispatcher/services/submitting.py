@@ -21,6 +21,8 @@ ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024
 """An answer that would be larger names its tasks, and says no more of them: what was accepted must
 not be made unknown by an answer that cannot be sent."""
 _REQUEST_ID_MAX: Final = submission.REQUEST_ID_CHARS_MAX
+# By name in an Enum they are found anew each time.
+_DUPLICATE: Final = admission.AdmissionReason.DUPLICATE
 _Decision = admission.Admission | errors.Refusal
 
 
@@ -183,7 +185,7 @@ def _answer(
     *,
     brief: bool,
 ) -> bytes:
-    if decision.reason is admission.AdmissionReason.DUPLICATE:
+    if decision.reason is _DUPLICATE:
         return _duplicate(pool, decision, brief=brief).SerializeToString()
     assert decision.task is not None, "an accepted task is there"
     return frames.accepted(b"" if brief else _shown(decision.task), prefix, decision.task)
@@ -191,10 +193,8 @@ def _answer(
 
 def _shown(task: tasks.Task) -> bytes:
     """What its caller said of it, without the payload."""
-    payload = frames.span_of(task.body, submission.PAYLOAD)
-    if payload is None:
-        return task.body
-    return task.body[: payload.tag] + task.body[payload.end :]
+    tag, _, end = frames.span_of(task.body, submission.PAYLOAD)
+    return task.body[:tag] + task.body[end:] if end else task.body
 
 
 def _duplicate(
