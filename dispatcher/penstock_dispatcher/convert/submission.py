@@ -126,7 +126,7 @@ def submission(
         else 0,
         retry=retry,
         request_id=request_id,
-        fingerprint=_fingerprint(body, task_id) if request_id else 0,
+        fingerprint=fingerprint(body, task_id) if request_id else 0,
         fairness_key=sys.intern(task.fairness_key) if present & _FAIRNESS_KEY else "",
         concurrency_key=sys.intern(task.concurrency_key) if present & _CONCURRENCY_KEY else "",
         slots=(task.slots or 1) if present & _SLOTS else 1,
@@ -146,7 +146,8 @@ def _drop_what_is_not_submitted(task: task_pb2.Task) -> int:
     return found
 
 
-def _fingerprint(body: bytes, task_id: str) -> int:
+def fingerprint(body: bytes, task_id: str = "") -> int:
+    """Of what is asked under a request id: a body, and an id if the caller chose one."""
     if task_id:
         digest = hashlib.blake2b(body, digest_size=FINGERPRINT_BYTES, key=task_id.encode())
     else:

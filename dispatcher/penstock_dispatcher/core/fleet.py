@@ -253,6 +253,11 @@ class Fleet:
                 records.TaskCheckpointed(self._book.pool_uid, task.sequence, task.id, checkpoint)
             )
 
+    def outcomes(self, session_id: str, ended: Iterable[outcome.Outcome], now: int) -> None:
+        """Several attempts ended, in that order."""
+        for each in ended:
+            self.outcome(session_id, each, now)
+
     def outcome(self, session_id: str, ended: outcome.Outcome, now: int) -> None:
         """An attempt ended. Its lease must be this session's: a late outcome is refused, a repeated
         one acknowledged again.

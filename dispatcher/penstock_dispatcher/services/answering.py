@@ -9,7 +9,7 @@ import asyncio
 import collections
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import grpc
@@ -96,15 +96,17 @@ _MAKE = {
 
 def handlers(service: object, descriptor: ServiceDescriptor) -> grpc.GenericRpcHandler:
     """The methods of `service` that are there, for a server; gRPC itself answers UNIMPLEMENTED for
-    those of the descriptor that are not.
+    those of the descriptor that are not. Requests are read with the generated code, or with what
+    the service has in `readers`, by method.
     """
     made = {}
+    readers: Mapping[str, Callable[[bytes], Any]] = getattr(service, "readers", {})
     for method in descriptor.methods:
         handler = getattr(service, method.name, None)
         if handler is not None:
             request = message_factory.GetMessageClass(method.input_type)
             made[method.name] = _MAKE[method.client_streaming, method.server_streaming](
-                handler, request.FromString, _serialized
+                handler, readers.get(method.name, request.FromString), _serialized
             )
     return grpc.method_handlers_generic_handler(descriptor.full_name, made)
 

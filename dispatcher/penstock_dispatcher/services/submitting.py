@@ -6,12 +6,12 @@ a batch that waited would hold up what it has decided already, and its answers.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Final
 
 from penstock.v1 import task_pb2, task_service_pb2
 from penstock_dispatcher import auth, errors, pump
-from penstock_dispatcher.convert import frames, names, submission, task_view
+from penstock_dispatcher.convert import frames, names, plain, submission, task_view
 from penstock_dispatcher.core import admission, settings, units
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
@@ -24,6 +24,7 @@ _REQUEST_ID_MAX: Final = submission.REQUEST_ID_CHARS_MAX
 # By name in an Enum they are found anew each time.
 _DUPLICATE: Final = admission.AdmissionReason.DUPLICATE
 _Decision = admission.Admission | errors.Refusal
+_Batch = task_service_pb2.BatchSubmitTasksRequest
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,6 +49,10 @@ class Submitting:
         pool = self._pump.registry.named(parent)
         auth.check_namespace(names.namespace_of(parent))
         return pool
+
+    def read_batch(self, message: bytes) -> task_service_pb2.BatchSubmitTasksRequest | plain.Batch:
+        """A serialized BatchSubmitTasksRequest. Raises DecodeError."""
+        return plain.batch(message, self._ids) or _Batch.FromString(message)
 
     # ------------------------------------------------------------ deciding
 
@@ -120,6 +125,18 @@ class Submitting:
             request_ids.append(wanted.request_id)
             decisions.append(decision)
         return Decided(pool, request_ids, decisions, lsn)
+
+    def decide_plainly(self, pool: pools.Pool, batch: plain.Batch) -> Decided:
+        """The same; nothing is wrong with what is plain."""
+        now = self._pump.now()
+        decisions: list[_Decision] = []
+        lsn = 0
+        self._pump.mark(pool)
+        for wanted in batch.wanted:
+            decision = pool.submit(wanted, now)
+            lsn = max(lsn, decision.lsn)
+            decisions.append(decision)
+        return Decided(pool, [wanted.request_id for wanted in batch.wanted], decisions, lsn)
 
     def decide_atomically(
         self, pool: pools.Pool, requests: Sequence[task_service_pb2.SubmitTaskRequest]
@@ -215,10 +232,15 @@ def _without_payload(task: task_pb2.Task) -> task_pb2.Task:
     return task
 
 
-def check_batch(request: task_service_pb2.BatchSubmitTasksRequest) -> None:
-    """Raises Refusal if the batch is too long or tries what only a single request may."""
-    if len(request.requests) > BATCH_REQUESTS_MAX:
+def check_length(requests: Sized) -> None:
+    """Raises Refusal if the batch is too long."""
+    if len(requests) > BATCH_REQUESTS_MAX:
         raise errors.invalid("requests", f"must be at most {BATCH_REQUESTS_MAX}")
+
+
+def check_batch(request: task_service_pb2.BatchSubmitTasksRequest) -> None:
+    """The same, or if it tries what only a single request may."""
+    check_length(request.requests)
     for number, single in enumerate(request.requests):
         if single.validate_only:
             raise errors.invalid(f"requests[{number}].validate_only", "must be unset in a batch")

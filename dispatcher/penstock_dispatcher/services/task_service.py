@@ -11,7 +11,7 @@ from google.protobuf import empty_pb2
 
 from penstock.v1 import task_pb2, task_service_pb2
 from penstock_dispatcher import auth, errors, pump
-from penstock_dispatcher.convert import names, task_view, terms, times
+from penstock_dispatcher.convert import names, plain, task_view, terms, times
 from penstock_dispatcher.core import afterlife, control
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
@@ -22,6 +22,7 @@ BATCHES_IN_FLIGHT_MAX: Final = 32
 REASON_CHARS_MAX: Final = 256
 
 _Decided = submitting.Decided
+_Batch = task_service_pb2.BatchSubmitTasksRequest | plain.Batch
 
 
 class TaskService:
@@ -31,6 +32,8 @@ class TaskService:
         self.calls = calls
         self._pump = pump_
         self._submitting = submitting.Submitting(pump_)
+        read_batch = self._submitting.read_batch
+        self.readers = {"BatchSubmitTasks": read_batch, "StreamSubmitTasks": read_batch}
         self._orders: dict[str, listing.Order] = {}
         """Of pools that were listed, by uid."""
         pump_.purged = self._forget_order
@@ -51,16 +54,18 @@ class TaskService:
         return self._submitting.answer(pool, decision)
 
     @answering.answered
-    async def BatchSubmitTasks(  # noqa: N802
-        self, request: task_service_pb2.BatchSubmitTasksRequest, _: Any
-    ) -> bytes:
+    async def BatchSubmitTasks(self, request: _Batch, _: Any) -> bytes:  # noqa: N802
         """Several tasks, each with an outcome of its own, or all or none."""
         decided = self._decide_batch(request)
         await self._pump.durable(decided.lsn)
         return self._submitting.outcomes(decided)
 
-    def _decide_batch(self, request: task_service_pb2.BatchSubmitTasksRequest) -> _Decided:
+    def _decide_batch(self, request: _Batch) -> _Decided:
         self._pump.check_admission()
+        if isinstance(request, plain.Batch):
+            submitting.check_length(request.wanted)
+            pool = self._submitting.pool_of(request.parent)
+            return self._submitting.decide_plainly(pool, request)
         submitting.check_batch(request)
         parent = request.parent or (request.requests[0].parent if request.requests else "")
         pool = self._submitting.pool_of(parent)

@@ -16,7 +16,7 @@ import grpc.aio
 
 from penstock.v1 import worker_service_pb2
 from penstock_dispatcher import auth, errors, outbox, pump
-from penstock_dispatcher.convert import names, times, worker_side
+from penstock_dispatcher.convert import names, plain, times, worker_side
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import units
 from penstock_dispatcher.services import answering
@@ -42,9 +42,7 @@ class WorkerService:
         """The service for a server. Answers are serialized already (see `convert.frames`), which is
         why the generated registration is not used.
         """
-        work = grpc.stream_stream_rpc_method_handler(
-            self.Work, _Frame.FromString, lambda frame: frame
-        )
+        work = grpc.stream_stream_rpc_method_handler(self.Work, _read_frame, lambda frame: frame)
         return grpc.method_handlers_generic_handler(SERVICE, {"Work": work})
 
     @answering.answered
@@ -82,6 +80,10 @@ class WorkerService:
             stream.end(errors.stopping())
 
 
+def _read_frame(message: bytes) -> _Frame | plain.Ended:
+    return plain.ended(message) or _Frame.FromString(message)
+
+
 async def _first_frame(context: Any) -> worker_service_pb2.Hello:
     try:
         async with asyncio.timeout(HELLO_SECONDS_MAX):
@@ -89,10 +91,9 @@ async def _first_frame(context: Any) -> worker_service_pb2.Hello:
     except TimeoutError:
         raise errors.invalid("hello", "must come at once") from None
     # None is how grpc.aio hands over what it could not decode.
-    if first is None or first is grpc.aio.EOF or first.WhichOneof("message") != "hello":
+    if not isinstance(first, _Frame) or first.WhichOneof("message") != "hello":
         raise errors.invalid("hello", "must be the first frame of a stream")
-    hello: worker_service_pb2.Hello = first.hello
-    return hello
+    return first.hello
 
 
 class _Stream:
@@ -177,16 +178,19 @@ class _Stream:
             self._handle(frame)
             self._pump.mark(self._pool)
 
-    def _handle(self, frame: _Frame) -> None:
+    def _handle(self, frame: _Frame | plain.Ended) -> None:
         """One frame into the core's verb."""
         pool, fleet, session_id = self._pool, self._pool.fleet, self._session_id
         now = self._pump.now()
+        if isinstance(frame, plain.Ended):
+            fleet.outcomes(session_id, frame.outcomes, now)
+            fleet.credit(session_id, frame.credit)
+            return
         match frame.WhichOneof("message"):
             case "outcomes":
-                for ended in frame.outcomes.outcomes:
-                    fleet.outcome(session_id, worker_side.outcome_of(ended), now)
-                if frame.outcomes.credit:
-                    fleet.credit(session_id, frame.outcomes.credit)
+                ended = [worker_side.outcome_of(each) for each in frame.outcomes.outcomes]
+                fleet.outcomes(session_id, ended, now)
+                fleet.credit(session_id, frame.outcomes.credit)
             case "credit":
                 fleet.credit(session_id, frame.credit.slots)
             case "heartbeat":
