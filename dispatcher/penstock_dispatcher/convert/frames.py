@@ -1,4 +1,4 @@
-"""Frames to workers and answers to batches, byte by byte, and what a serialized message has.
+"""Frames to workers and answers to batches, byte by byte, and where a field of a message lies.
 
 The submitted part of a task is kept serialized and goes to the worker as it came: in the protocol
 buffer encoding, fields may be appended to a serialized message, and the last value counts. So an
@@ -171,53 +171,32 @@ def submit_error(request_id: str, error: bytes) -> bytes:
     return _submit_outcome(request_id, _OUTCOME_ERROR, error)
 
 
-NO_KIND: Final = 7
-
-
-Span = tuple[int, int, int]
-"""Where a field lies in a serialized message: its tag, its content, and what comes after it."""
-NOWHERE: Final[Span] = (0, 0, 0)
-
-
-def fields_in(message: bytes, kinds: bytes) -> int:
-    """Which fields a serialized message has: a bit for each number; 0 as soon as one is none of
-    those that are expected. `kinds` says which: the wire type of each number, `NO_KIND` = none.
+def span_of(message: bytes, wanted: int) -> tuple[int, int]:
+    """Where field `wanted` of a serialized message lies, its tag included: from, to. It is there
+    once; (0, 0) = it is not. Only looks as far as that.
     """
-    found, at = 0, 0
-    while at < len(message):
-        tag = message[at]
-        # One byte is enough for the numbers up to 15.
-        if tag >= 128 or tag >> 3 >= len(kinds) or kinds[tag >> 3] != tag & 7:
-            return 0
-        found |= 1 << (tag >> 3)
-        at = _field(message, at)[2]
-    return found
-
-
-def span_of(message: bytes, wanted: int) -> Span:
-    """Where field `wanted` lies, or NOWHERE; only looks as far as that."""
     at = 0
     while at < len(message):
-        number, content, end = _field(message, at)
+        number, end = _field(message, at)
         if number == wanted:
-            return at, content, end
+            return at, end
         at = end
-    return NOWHERE
+    return 0, 0
 
 
-def _field(message: bytes, at: int) -> tuple[int, int, int]:
-    """The number of the field at `at`, where its content begins, and where the next field does."""
+def _field(message: bytes, at: int) -> tuple[int, int]:
+    """The number of the field at `at`, and where the next one begins."""
     tag, at = _number_at(message, at)
     number, kind = tag >> 3, tag & 7
     if kind == 2:
         size, at = _number_at(message, at)
-        return number, at, at + size
+        return number, at + size
     if kind == 0:
-        return number, at, _number_at(message, at)[1]
+        return number, _number_at(message, at)[1]
     if kind == 1:
-        return number, at, at + 8
+        return number, at + 8
     if kind == 5:
-        return number, at, at + 4
+        return number, at + 4
     raise ValueError(f"a field of the unknown kind {kind}")
 
 

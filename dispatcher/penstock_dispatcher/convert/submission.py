@@ -13,7 +13,7 @@ from typing import Final
 
 from penstock.v1 import task_pb2, task_service_pb2
 from penstock_dispatcher import errors
-from penstock_dispatcher.convert import frames, names, pool_config, times
+from penstock_dispatcher.convert import names, pool_config, times
 from penstock_dispatcher.core import settings, units
 from penstock_dispatcher.core import task as tasks
 
@@ -28,36 +28,10 @@ TRACE_BYTES_MAX: Final = 1024
 FINGERPRINT_BYTES: Final = 7
 """As many as a Python integer of two digits holds: there is one for each task in memory."""
 
-_FIELDS: Final = task_pb2.Task.DESCRIPTOR.fields_by_name
-PAYLOAD: Final[int] = _FIELDS["payload"].number
-
-
-def _bits(*fields: str) -> int:
-    """As `frames.fields_in` tells them."""
-    return sum(1 << _FIELDS[field].number for field in fields)
-
-
-_PRIORITY: Final = _bits("priority")
-_SCHEDULE_TIME: Final = _bits("schedule_time")
-_EXPIRE_TIME: Final = _bits("expire_time")
-_EXECUTION_TIMEOUT: Final = _bits("execution_timeout")
-_FAIRNESS_KEY: Final = _bits("fairness_key")
-_CONCURRENCY_KEY: Final = _bits("concurrency_key")
-_SLOTS: Final = _bits("slots")
-_RETRY_POLICY: Final = _bits("retry_policy")
-_UNCHECKED: Final = _bits("type", "payload", "priority")
+_UNCHECKED: Final = frozenset({"type", "payload", "priority"})
 """Fields that need no look of their own, or have had it."""
 _SUBMITTED: Final = range(4, 17)
 """Numbers of the fields that a caller may set; everything else is the dispatcher's."""
-_SIMPLE: Final = {
-    **dict.fromkeys(("type", "payload", "content_type", "fairness_key", "concurrency_key"), 2),
-    **dict.fromkeys(("priority", "slots"), 0),
-}
-"""Fields, and their wire types, that a caller may set, and in which nothing can lie hidden."""
-_SIMPLE_KINDS: Final = bytes(
-    {_FIELDS[name].number: kind for name, kind in _SIMPLE.items()}.get(number, frames.NO_KIND)
-    for number in range(16)
-)
 _DIGEST: Final = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)
 _WAIT: Final = task_service_pb2.SubmitTaskRequest.WAIT
 _Bad = Callable[[str, str], None]
@@ -92,17 +66,12 @@ def submission(
     changed.
     """
     task, task_id, request_id = request.task, request.task_id, request.request_id
+    present = _drop_what_is_not_submitted(task)
     # Deterministic: the fingerprint of the same task must be the same, whatever order its maps had.
     body = task.SerializeToString(deterministic=True)
-    # Most tasks have simple fields only. That stands in a few of their bytes, and takes a fraction
-    # of what a list of the fields does.
-    present = frames.fields_in(body, _SIMPLE_KINDS)
-    if not present:
-        present = _drop_what_is_not_submitted(task)
-        body = task.SerializeToString(deterministic=True)
     found = _violations(request, task, present, config)
     retry = None
-    if present & _RETRY_POLICY:
+    if "retry_policy" in present:
         retry = pool_config.retry_policy(task.retry_policy, config.retry)
         found.extend(
             settings.Violation(f"task.{bad.field}", bad.description)
@@ -110,35 +79,34 @@ def submission(
         )
     if found:
         raise errors.invalid_fields(found)
-    _, payload, payload_end = frames.span_of(body, PAYLOAD)
     made = ids.next()
     return tasks.Submission(
         task_id=task_id or made,
         uid=made,
         type=sys.intern(task.type),  # there are few of them, and many tasks
         body=body,
-        size=payload_end - payload,
-        priority=task.priority if present & _PRIORITY else None,
-        not_before=times.time_ns(task.schedule_time) if present & _SCHEDULE_TIME else 0,
-        expire_time=times.time_ns(task.expire_time) if present & _EXPIRE_TIME else 0,
+        size=len(task.payload),
+        priority=task.priority if "priority" in present else None,
+        not_before=times.time_ns(task.schedule_time) if "schedule_time" in present else 0,
+        expire_time=times.time_ns(task.expire_time) if "expire_time" in present else 0,
         execution_timeout_ns=times.duration_ns(task.execution_timeout)
-        if present & _EXECUTION_TIMEOUT
+        if "execution_timeout" in present
         else 0,
         retry=retry,
         request_id=request_id,
         fingerprint=fingerprint(body, task_id) if request_id else 0,
-        fairness_key=sys.intern(task.fairness_key) if present & _FAIRNESS_KEY else "",
-        concurrency_key=sys.intern(task.concurrency_key) if present & _CONCURRENCY_KEY else "",
-        slots=(task.slots or 1) if present & _SLOTS else 1,
+        fairness_key=sys.intern(task.fairness_key) if "fairness_key" in present else "",
+        concurrency_key=sys.intern(task.concurrency_key) if "concurrency_key" in present else "",
+        slots=(task.slots or 1) if "slots" in present else 1,
     )
 
 
-def _drop_what_is_not_submitted(task: task_pb2.Task) -> int:
-    """Which fields are left."""
-    found = 0
+def _drop_what_is_not_submitted(task: task_pb2.Task) -> set[str]:
+    """The fields that are left."""
+    found = set[str]()
     for field, _ in task.ListFields():
         if field.number in _SUBMITTED:
-            found |= 1 << field.number
+            found.add(field.name)
         else:
             task.ClearField(field.name)  # type: ignore[arg-type]
     # They were checked by nobody, and would be kept and counted nowhere.
@@ -178,7 +146,7 @@ def start_by(request: task_service_pb2.SubmitTaskRequest, now: int) -> int:
 def _violations(
     request: task_service_pb2.SubmitTaskRequest,
     task: task_pb2.Task,
-    present: int,
+    present: set[str],
     config: settings.PoolSettings,
 ) -> list[settings.Violation]:
     """`present`: which fields the task has; most have few."""
@@ -199,7 +167,7 @@ def _violations(
         _check_max_wait(request, config, bad)
     if request.HasField("max_queue_time"):
         _check_max_queue_time(request, bad)
-    if present & ~_UNCHECKED:
+    if not present <= _UNCHECKED:
         _check_task(task, bad)
     return found
 

@@ -3,8 +3,6 @@
 Whoever waits comes in the order of the records, and leaves in the same order.
 """
 
-import collections
-
 from penstock_dispatcher.core import effects
 from penstock_dispatcher.core import task as tasks
 
@@ -17,7 +15,7 @@ class Awaiting:
     """What waits in one pool."""
 
     def __init__(self) -> None:
-        self._entries: collections.deque[Entry] = collections.deque()
+        self._entries: list[Entry] = []
         self._last = 0
 
     def __len__(self) -> int:
@@ -33,8 +31,9 @@ class Awaiting:
 
     def release(self, lsn: int) -> list[Entry]:
         """What waited for records up to `lsn`."""
-        entries = self._entries
-        released: list[Entry] = []
-        while entries and entries[0][0] <= lsn:
-            released.append(entries.popleft())
+        entries, count = self._entries, 0
+        while count < len(entries) and entries[count][0] <= lsn:
+            count += 1
+        released = entries[:count]
+        del entries[:count]
         return released

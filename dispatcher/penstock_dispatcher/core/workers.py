@@ -193,8 +193,14 @@ class WorkerTable:
 
     def loaded(self, worker: Worker) -> None:
         """The same, where nothing but its load and its credit changed."""
-        self._close(worker)
-        if worker.credit > 0:
+        busy = worker.slots_used
+        stays = worker.open_at >= 0 and worker.credit > 0 and busy < worker.slots
+        if stays and busy not in self._open and len(self._open[worker.open_at]) == 1:
+            # It takes its place along, which spares a fleet of few workers most of the work.
+            self._open[busy] = self._open.pop(worker.open_at)
+            worker.open_at = busy
+        else:
+            self._close(worker)
             self._open_if_free(worker)
         self._change(worker)
 

@@ -23,6 +23,7 @@ not be made unknown by an answer that cannot be sent."""
 _REQUEST_ID_MAX: Final = submission.REQUEST_ID_CHARS_MAX
 # By name in an Enum they are found anew each time.
 _DUPLICATE: Final = admission.AdmissionReason.DUPLICATE
+_PAYLOAD: Final[int] = task_pb2.Task.DESCRIPTOR.fields_by_name["payload"].number
 _Decision = admission.Admission | errors.Refusal
 _Batch = task_service_pb2.BatchSubmitTasksRequest
 
@@ -210,8 +211,8 @@ def _answer(
 
 def _shown(task: tasks.Task) -> bytes:
     """What its caller said of it, without the payload."""
-    tag, _, end = frames.span_of(task.body, submission.PAYLOAD)
-    return task.body[:tag] + task.body[end:] if end else task.body
+    start, end = frames.span_of(task.body, _PAYLOAD)
+    return task.body[:start] + task.body[end:]
 
 
 def _duplicate(
