@@ -8,7 +8,7 @@ second with a million tasks.
 
 So only what is young is looked at in the course of things, once, and everything seldom: after a
 time that is a multiple of what the last look took, so that the share of time is bounded whatever
-there is.
+there is, and rather in a quiet moment: a stop hurts least where nobody waits.
 """
 
 import asyncio
@@ -20,9 +20,13 @@ YOUNG_OBJECTS: Final = 10_000
 """Looked at in about a millisecond. More would be cheaper for tasks, but refused calls leave cycles
 behind: the stop is as long as what has gathered by then."""
 NEVER_ROUNDS: Final = 2**30
-FULL_SECONDS_MIN: Final = 20.0
+FULL_SECONDS_MIN: Final = 5.0
 FULL_SHARE_MAX: Final = 0.002
 """Of all time, for looks at everything."""
+BUSY_SHARE: Final = 0.5
+"""Of one core: with more than that in use, this is no quiet moment."""
+PUT_OFF_SECONDS_MAX: Final = 300.0
+"""For want of a quiet moment."""
 
 
 class Collector:
@@ -33,11 +37,11 @@ class Collector:
         gc.set_threshold(YOUNG_OBJECTS, NEVER_ROUNDS, NEVER_ROUNDS)
         self._due = now + FULL_SECONDS_MIN
 
-    def look(self, now: float) -> float:
+    def look(self, now: float, *, busy: bool = False) -> float:
         """Look at everything if it is time for that. Monotonic seconds; returns how long it took, 0
         = it was not time.
         """
-        if now < self._due:
+        if now < self._due or (busy and now < self._due + PUT_OFF_SECONDS_MAX):
             return 0.0
         began = time.perf_counter()
         gc.collect()
@@ -48,5 +52,8 @@ class Collector:
     async def run(self) -> None:
         """Do so for ever."""
         while True:
+            began, used = time.monotonic(), time.process_time()
             await asyncio.sleep(FULL_SECONDS_MIN / 4)
-            self.look(time.monotonic())
+            now = time.monotonic()
+            busy = time.process_time() - used > BUSY_SHARE * (now - began)
+            self.look(now, busy=busy)

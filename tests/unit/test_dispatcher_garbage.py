@@ -45,6 +45,20 @@ def test_looks_take_a_bounded_share_of_the_time() -> None:
     assert collector.look(garbage.FULL_SECONDS_MIN + took + pause) > 0.0
 
 
+def test_a_look_is_put_off_while_there_is_work_and_not_for_ever() -> None:
+    collector = garbage.Collector(now=0.0)
+    latest = garbage.FULL_SECONDS_MIN + garbage.PUT_OFF_SECONDS_MAX
+    assert collector.look(garbage.FULL_SECONDS_MIN, busy=True) == 0.0
+    assert collector.look(latest - 0.1, busy=True) == 0.0
+    assert collector.look(latest, busy=True) > 0.0
+
+
+def test_a_look_that_was_put_off_comes_in_the_first_quiet_moment() -> None:
+    collector = garbage.Collector(now=0.0)
+    assert collector.look(garbage.FULL_SECONDS_MIN + 10, busy=True) == 0.0
+    assert collector.look(garbage.FULL_SECONDS_MIN + 11, busy=False) > 0.0
+
+
 def test_everything_is_not_looked_at_in_the_course_of_things() -> None:
     garbage.Collector(now=0.0)
     assert gc.get_threshold() == (
