@@ -26,7 +26,7 @@ FULL_SHARE_MAX: Final = 0.002
 BUSY_SHARE: Final = 0.5
 """Of one core: with more than that in use, this is no quiet moment."""
 PUT_OFF_SECONDS_MAX: Final = 30.0
-"""For want of a quiet moment. Calls that last leave old cycles: 0.1 MiB a second at half of peak."""
+"""For want of a quiet moment. Calls that last leave old cycles: 5 MiB a minute at half of peak."""
 
 
 class Collector:
