@@ -40,6 +40,7 @@ _TASK_PRIORITY: Final = b"\x40"
 _TASK_EXPIRES: Final = b"\x5a"
 _TASK_CREATED: Final = b"\xa2\x01"
 _UNSIGNED: Final = 2**64 - 1
+_NUMBER_BITS_MAX: Final = 70
 _DELAYED: Final = _SHORT[tasks.TaskState.DELAYED.value]
 _PENDING: Final = _SHORT[tasks.TaskState.PENDING.value]
 
@@ -186,13 +187,13 @@ def span_of(message: bytes, wanted: int) -> tuple[int, int]:
 
 def _field(message: bytes, at: int) -> tuple[int, int]:
     """The number of the field at `at`, and where the next one begins."""
-    tag, at = _number_at(message, at)
+    tag, at = number_at(message, at)
     number, kind = tag >> 3, tag & 7
     if kind == 2:
-        size, at = _number_at(message, at)
+        size, at = number_at(message, at)
         return number, at + size
     if kind == 0:
-        return number, _number_at(message, at)[1]
+        return number, number_at(message, at)[1]
     if kind == 1:
         return number, at + 8
     if kind == 5:
@@ -200,19 +201,20 @@ def _field(message: bytes, at: int) -> tuple[int, int]:
     raise ValueError(f"a field of the unknown kind {kind}")
 
 
-def _number_at(message: bytes, at: int) -> tuple[int, int]:
-    """A varint, and what comes after it."""
+def number_at(message: bytes, at: int) -> tuple[int, int]:
+    """A varint, and what comes after it. Raises ValueError if it is longer than any can be."""
     digit = message[at]
     if digit < 128:
         return digit, at + 1
     number, shift = digit & 127, 7
-    while True:
+    while shift < _NUMBER_BITS_MAX:
         at += 1
         digit = message[at]
         number |= (digit & 127) << shift
         if digit < 128:
             return number, at + 1
         shift += 7
+    raise ValueError("a number of more than ten bytes")
 
 
 def _submit_outcome(request_id: str, tag: bytes, content: bytes) -> bytes:

@@ -14,7 +14,7 @@ both ways against each other.
 import sys
 from typing import Final
 
-from penstock_dispatcher.convert import submission, times, worker_side
+from penstock_dispatcher.convert import frames, submission, times, worker_side
 from penstock_dispatcher.core import outcome, units
 from penstock_dispatcher.core import task as tasks
 
@@ -34,17 +34,19 @@ _OUTCOMES_CREDIT: Final = 0x10
 _LEASE_ID: Final = 0x0A
 _TOKEN: Final = 0x10
 _EXECUTION_TIME: Final = 0x1A
-_COMPLETED: Final = 0x22
+_OUTCOME_COMPLETED: Final = 0x22
 _SECONDS: Final = 0x08
 _NANOS: Final = 0x10
 _RESULT: Final = 0x0A
 _CONTENT_TYPE: Final = 0x12
 _POSITIVE_MAX: Final = 2**31 - 1
 """Of 32 bits with a sign."""
-_SUCCEEDED: Final = outcome.OutcomeKind.COMPLETED
+_NUMBER_BYTES_MAX: Final = 9
+"""Of 63 bits: with a tenth one it would be negative."""
+_COMPLETED: Final = outcome.OutcomeKind.COMPLETED
 
 
-class _NotPlain(Exception):  # noqa: N818 - it says what was found
+class _NotPlain(ValueError):  # noqa: N818 - it says what was found
     """To be read with the generated code."""
 
 
@@ -72,7 +74,7 @@ def batch(message: bytes, ids: submission.TaskIds) -> Batch | None:
     """A serialized BatchSubmitTasksRequest, if it is plain."""
     try:
         return _batch(message, ids)
-    except (_NotPlain, IndexError, UnicodeDecodeError):
+    except (ValueError, IndexError):  # not plain, not UTF-8, or cut off
         return None
 
 
@@ -80,7 +82,7 @@ def ended(message: bytes) -> Ended | None:
     """A serialized WorkRequest, if it is a plain one with outcomes."""
     try:
         return _ended(message)
-    except (_NotPlain, IndexError, UnicodeDecodeError):
+    except (ValueError, IndexError):  # not plain, not UTF-8, or cut off
         return None
 
 
@@ -133,9 +135,9 @@ def _submission(message: bytes, at: int, end: int, ids: submission.TaskIds) -> t
             raise _NotPlain
     if at < body_end and message[at] == _TASK_FAIRNESS_KEY:
         start, at = _content(message, at + 1, body_end)
-        fairness_key = sys.intern(_text(message, start, at))
         if at - start > submission.KEY_BYTES_MAX:
             raise _NotPlain
+        fairness_key = sys.intern(_text(message, start, at))
     if at != body_end:
         raise _NotPlain
     content, made = message[body:body_end], ids.next()
@@ -186,7 +188,7 @@ def _outcome(message: bytes, at: int, end: int) -> outcome.Outcome:
     if at < end and message[at] == _EXECUTION_TIME:
         start, at = _span(message, at + 1, end)
         execution_ns = _duration_ns(message, start, at)
-    if at == end or message[at] != _COMPLETED:
+    if at == end or message[at] != _OUTCOME_COMPLETED:
         raise _NotPlain
     start, at = _span(message, at + 1, end)
     if at != end:
@@ -204,7 +206,7 @@ def _outcome(message: bytes, at: int, end: int) -> outcome.Outcome:
         or len(content_type) > worker_side.CONTENT_TYPE_CHARS_MAX
     ):
         raise _NotPlain
-    return outcome.Outcome(lease_id, token, _SUCCEEDED, execution_ns, result, content_type)
+    return outcome.Outcome(lease_id, token, _COMPLETED, execution_ns, result, content_type)
 
 
 def _duration_ns(message: bytes, at: int, end: int) -> int:
@@ -223,18 +225,11 @@ def _duration_ns(message: bytes, at: int, end: int) -> int:
 
 def _number(message: bytes, at: int) -> tuple[int, int]:
     """A varint of at most 63 bits in as few bytes as it needs, and what comes after it."""
-    digit = message[at]
-    if digit < 128:
-        return digit, at + 1
-    number, shift = digit & 127, 7
-    while digit >= 128 and shift < 63:
-        at += 1
-        digit = message[at]
-        number |= (digit & 127) << shift
-        shift += 7
-    if digit == 0 or digit >= 128:
+    number, after = frames.number_at(message, at)
+    size = after - at
+    if size > _NUMBER_BYTES_MAX or (size > 1 and not message[after - 1]):
         raise _NotPlain
-    return number, at + 1
+    return number, after
 
 
 def _span(message: bytes, at: int, end: int) -> tuple[int, int]:

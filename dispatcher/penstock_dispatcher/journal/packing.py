@@ -33,16 +33,16 @@ def batch(found: Iterable[records.Record]) -> bytes:
     numbers = bytearray()
     plain: list[_Plain] = []
     for record in found:
-        number, pack = _PACKED[type(record)]
+        number, columns = _plain(record)
         numbers.append(number)
-        plain.append(pack(record))
+        plain.append(columns)
     return values((bytes(numbers), plain))
 
 
 def from_batch(data: bytes) -> list[records.Record]:
     """What `batch` had."""
     numbers, plain = from_values(data)
-    return [_UNPACKED[number](each) for number, each in zip(numbers, plain, strict=True)]
+    return [_record(each) for each in zip(numbers, plain, strict=True)]
 
 
 def opened(found: interface.Opened, pool_uids: dict[int, str]) -> bytes:

@@ -105,39 +105,46 @@ class Submitting:
             )
         return self._wanted(pool, request)
 
+    def _of_batch_or_refused(
+        self, pool: pools.Pool, request: task_service_pb2.SubmitTaskRequest
+    ) -> tasks.Submission | errors.Refusal:
+        try:
+            return self._of_batch(pool, request)
+        except errors.Refusal as refusal:
+            return refusal
+
     def decide(
         self, pool: pools.Pool, requests: Sequence[task_service_pb2.SubmitTaskRequest]
     ) -> Decided:
         """Each request by itself."""
-        now = self._pump.now()
-        request_ids: list[str] = []
-        decisions: list[_Decision] = []
-        lsn = 0
-        self._pump.mark(pool)  # first: a fault in one request must not strand those before it
-        for request in requests:
-            try:
-                wanted = self._of_batch(pool, request)
-            except errors.Refusal as refusal:
-                request_ids.append(request.request_id[:_REQUEST_ID_MAX])
-                decisions.append(refusal)
-                continue
-            decision = pool.submit(wanted, now)
-            lsn = max(lsn, decision.lsn)
-            request_ids.append(wanted.request_id)
-            decisions.append(decision)
-        return Decided(pool, request_ids, decisions, lsn)
+        asked = [self._of_batch_or_refused(pool, request) for request in requests]
+        # One that is too long is among those that are refused.
+        request_ids = [request.request_id[:_REQUEST_ID_MAX] for request in requests]
+        return self._decide_each(pool, request_ids, asked)
 
     def decide_plainly(self, pool: pools.Pool, batch: plain.Batch) -> Decided:
         """The same; nothing is wrong with what is plain."""
+        request_ids = [wanted.request_id for wanted in batch.wanted]
+        return self._decide_each(pool, request_ids, batch.wanted)
+
+    def _decide_each(
+        self,
+        pool: pools.Pool,
+        request_ids: Sequence[str],
+        asked: Sequence[tasks.Submission | errors.Refusal],
+    ) -> Decided:
         now = self._pump.now()
         decisions: list[_Decision] = []
         lsn = 0
-        self._pump.mark(pool)
-        for wanted in batch.wanted:
+        self._pump.mark(pool)  # first: a fault in one submission must not strand those before it
+        for wanted in asked:
+            if isinstance(wanted, errors.Refusal):
+                decisions.append(wanted)
+                continue
             decision = pool.submit(wanted, now)
             lsn = max(lsn, decision.lsn)
             decisions.append(decision)
-        return Decided(pool, [wanted.request_id for wanted in batch.wanted], decisions, lsn)
+        return Decided(pool, request_ids, decisions, lsn)
 
     def decide_atomically(
         self, pool: pools.Pool, requests: Sequence[task_service_pb2.SubmitTaskRequest]
