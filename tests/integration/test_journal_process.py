@@ -95,6 +95,17 @@ async def test_pages_come_in_their_order_and_each_once(
     await again.close()
 
 
+async def test_a_fault_of_its_own_is_told_with_its_place(
+    journal: process.ProcessJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    no_number: Any = "one"
+    with pytest.raises(interface.JournalFailed, match="a fault of the journal: TypeError"):
+        await journal.append([damage.accepted(UID, 1, body=b"x")._replace(sequence=no_number)])
+    (said,) = [record.getMessage() for record in caplog.records if record.name == process.__name__]
+    assert said.startswith("a fault of the journal\nTraceback")
+    assert "rows.py" in said
+
+
 async def test_request_ids_come_in_pages_too(
     journal: process.ProcessJournal, tmp_path: pathlib.Path
 ) -> None:

@@ -12,18 +12,16 @@ something, which answers nothing.
 import contextlib
 import ctypes
 import json
-import logging
 import pathlib
 import signal
 import socket
 import struct
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from penstock_dispatcher.journal import interface, packing, sqlite
-
-_log = logging.getLogger(__name__)
 
 ASKED: Final = struct.Struct("<BI")
 ANSWERED: Final = struct.Struct("<B?I")
@@ -57,7 +55,9 @@ _WORK: Final[dict[int, Callable[[sqlite.SqliteJournal, bytes], bytes]]] = {
 }
 
 
-def _answer(journal: sqlite.SqliteJournal, what: int, body: bytes) -> tuple[int, bytes]:
+def _answer(
+    journal: sqlite.SqliteJournal, what: int, body: bytes, say: Callable[[str], None]
+) -> tuple[int, bytes]:
     try:
         return DONE, _WORK[what](journal, body)
     except interface.StorageFull as error:
@@ -65,7 +65,7 @@ def _answer(journal: sqlite.SqliteJournal, what: int, body: bytes) -> tuple[int,
     except interface.JournalFailed as error:
         return FAILED, _text(str(error))
     except Exception as error:
-        _log.exception("a fault of the journal")
+        say(f"a fault of the journal\n{traceback.format_exc()}")
         return FAILED, _text(f"a fault of the journal: {error!r}")
 
 
@@ -80,8 +80,11 @@ def serve(connection: socket.socket, settings: dict[str, Any]) -> None:
     def tell(how: int, body: bytes) -> None:
         connection.sendall(ANSWERED.pack(how, journal.full(), len(body)) + body)
 
+    def say(text: str) -> None:
+        tell(SAY, _text(text))
+
     folder = pathlib.Path(settings.pop("folder"))
-    journal = sqlite.SqliteJournal(folder, say=lambda text: tell(SAY, _text(text)), **settings)
+    journal = sqlite.SqliteJournal(folder, say=say, **settings)
     try:
         with connection.makefile("rb") as asked:
             while len(head := asked.read(ASKED.size)) == ASKED.size:
@@ -89,7 +92,7 @@ def serve(connection: socket.socket, settings: dict[str, Any]) -> None:
                 body = asked.read(size)
                 if len(body) < size:  # cut off: whoever asked is gone
                     return
-                how, answer = _answer(journal, what, body)
+                how, answer = _answer(journal, what, body, say)
                 tell(how, answer)
                 if how == FAILED:  # nothing is done with a file of which nobody knows what it has
                     return
