@@ -29,3 +29,13 @@ def test_an_epoch_has_room_for_what_is_left_out() -> None:
     tokens = source(NOW - NOW % memory.EPOCH_NS + memory.EPOCH_NS - 1)
     for _ in range(1_000):
         assert leases.epoch_of(tokens.take()) == tokens.epoch
+
+
+def test_a_lease_is_named_by_its_token() -> None:
+    token = source(NOW).take()
+    assert leases.token_of(leases.lease_id_of(token)) == token
+
+
+@pytest.mark.parametrize("text", ["", "lease-1", "0x1f", " 1f", "1F", "1_f", "01f", "-1f", "é"])
+def test_what_is_no_id_of_a_lease_names_no_token(text: str) -> None:
+    assert leases.token_of(text) == 0

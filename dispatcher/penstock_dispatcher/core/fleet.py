@@ -54,8 +54,9 @@ class Fleet:
         self._book = book
         self._tokens = tokens
         self._judge = outcome.Judge(book=book, config=config, draw=draw)
-        self._recorded: dict[str, int] = {}
-        self._recorded_order: collections.deque[str] = collections.deque()
+        # By token: neighbours in time are neighbours in memory, which those of texts are not.
+        self._recorded: set[int] = set()
+        self._recorded_order: collections.deque[int] = collections.deque()
         self._away: collections.OrderedDict[str, workers.Worker] = collections.OrderedDict()
 
     def configure(self, config: settings.PoolSettings) -> None:
@@ -147,7 +148,7 @@ class Fleet:
         task = self._book.tasks.get(claim.task_id)
         if task is None or task.terminal or claim.token > self._tokens.newest:
             return False
-        if claim.lease_id in self._recorded:
+        if leases.token_of(claim.lease_id) in self._recorded:
             return False  # its acknowledgement was lost with the stream; the task waits again
         if task.lease is not None:
             if claim.token <= task.lease.token:
@@ -173,11 +174,13 @@ class Fleet:
         worker.credit = min(worker.credit + slots, worker.slots)
         self.workers.loaded(worker)
 
-    def heartbeat(self, session_id: str, lease_ids: Iterable[str], now: int) -> None:
-        """The worker is alive and works on these leases."""
+    def heartbeat(self, session_id: str, lease_ids: Iterable[str], now: int) -> bool:
+        """The worker is alive and works on these leases. True = it must be told that some of them
+        are not its own any more; else nothing comes of it.
+        """
         worker = self.workers.get(session_id)
         if worker is None:
-            return
+            return False
         worker.last_heartbeat = now
         expires = now + self._config.lease_ns
         lost = tuple(
@@ -185,10 +188,11 @@ class Fleet:
             for lease_id in lease_ids
             if lease_id not in worker.leases or not self.leases.extend(lease_id, expires)
             # Its outcome may not be durable yet, and the worker must keep it until it is.
-            if lease_id not in self._recorded
+            if leases.token_of(lease_id) not in self._recorded
         )
         if lost:
             self._book.effects.append(effects.LeasesLost(session_id, lost))
+        return bool(lost)
 
     # ------------------------------------------------------------ work
 
@@ -264,16 +268,17 @@ class Fleet:
         """
         lease = self.leases.get(ended.lease_id)
         if lease is None or lease.session_id != session_id or lease.token != ended.token:
-            accepted = self._recorded.get(ended.lease_id) == ended.token
+            token = leases.token_of(ended.lease_id)
+            accepted = token == ended.token and token in self._recorded
             lsn = self._book.log.last
         else:
             self._end_lease(lease, now)
             self.occupancy.add(now - lease.start_time)
             self._judge.outcome(lease.task, ended, now)
-            self._recorded[lease.id] = lease.token
-            self._recorded_order.append(lease.id)
+            self._recorded.add(lease.token)
+            self._recorded_order.append(lease.token)
             if len(self._recorded_order) > RECORDED_MAX:
-                self._recorded.pop(self._recorded_order.popleft(), None)
+                self._recorded.discard(self._recorded_order.popleft())
             accepted = True
             lsn = lease.task.lsn
         self._book.tell_when_durable(

@@ -61,6 +61,15 @@ def lease_id_of(token: int) -> str:
     return hex(token)[2:]  # noqa: FURB116 - that takes twice as long, once a task
 
 
+def token_of(lease_id: str) -> int:
+    """The token that the id names; 0 = it is no id of a lease."""
+    try:
+        token = int(lease_id, 16)
+    except ValueError:
+        return 0
+    return token if lease_id_of(token) == lease_id else 0
+
+
 @dataclasses.dataclass(slots=True, init=False, eq=False)
 class Lease:
     """The right of one session to run one task. Times in nanoseconds since the epoch."""

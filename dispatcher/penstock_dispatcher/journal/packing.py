@@ -117,7 +117,15 @@ def _from_failed(kind: Any) -> Callable[[_Plain], Any]:
 
 def _ended(record: records.TaskEnded) -> _Plain:
     each: _Plain = record
-    state, failure = rows.STATE_NUMBERS[record.state], _failure(record.failure)
+    return _ended_with(each, rows.STATE_NUMBERS[each[3]], _failure(each[10]))
+
+
+def _from_ended(plain: _Plain) -> records.TaskEnded:
+    columns = _ended_with(plain, rows.STATES[plain[3]], _from_failure(plain[10]))
+    return records.TaskEnded._make(columns)
+
+
+def _ended_with(each: _Plain, state: Any, failure: Any) -> _Plain:
     # One by one: slices that are joined are six tuples more.
     return (
         each[0],
@@ -134,12 +142,6 @@ def _ended(record: records.TaskEnded) -> _Plain:
         each[11],
         each[12],
     )
-
-
-def _from_ended(plain: _Plain) -> records.TaskEnded:
-    failure = _from_failure(plain[10])
-    columns = (*plain[:3], rows.STATES[plain[3]], *plain[4:10], failure, *plain[11:])
-    return records.TaskEnded._make(columns)
 
 
 def _moved(record: records.TaskMoved) -> _Plain:

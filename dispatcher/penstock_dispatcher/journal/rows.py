@@ -222,21 +222,38 @@ class RowWriter:
 
     def task_ended(self, record: records.TaskEnded) -> None:
         """Replaces what became of it before. No attempt will need a checkpoint."""
-        key = self._key(record.pool_uid, record.sequence)
+        columns: _Row = record
+        # All at once: by name each is looked up, a dozen times a task.
+        (
+            pool_uid,
+            sequence,
+            _,
+            state,
+            attempt,
+            worker_losses,
+            start_time,
+            end_time,
+            execution_time_ns,
+            worker,
+            failure,
+            result,
+            content_type,
+        ) = columns
+        key = self._key(pool_uid, sequence)
         self._drop_checkpoint(key)
         self._change(
             key,
-            STATE_NUMBERS[record.state],
-            record.attempt,
-            record.worker_losses,
+            STATE_NUMBERS[state],
+            attempt,
+            worker_losses,
             0,
-            record.start_time,
-            record.end_time,
-            record.execution_time_ns,
-            record.worker,
-            *failure_columns(record.failure),
-            record.result,
-            record.result_content_type,
+            start_time,
+            end_time,
+            execution_time_ns,
+            worker,
+            *failure_columns(failure),
+            result,
+            content_type,
         )
 
     def _drop_checkpoint(self, key: int) -> None:
