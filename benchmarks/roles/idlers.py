@@ -6,9 +6,10 @@ import grpc.aio
 
 from penstock.v1 import worker_service_pb2 as wire
 from penstock.v1 import worker_service_pb2_grpc
+from penstock_worker import session
 from roles import common
 
-HEARTBEAT_SECONDS = 5.0
+HEARTBEAT_SECONDS = session.HEARTBEAT_SECONDS_DEFAULT * session.IDLE_INTERVALS
 CHANNELS = 8
 
 

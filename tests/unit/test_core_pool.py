@@ -287,7 +287,7 @@ def test_heartbeats_keep_a_lease_and_an_execution_has_its_end() -> None:
     assert lease is not None
     for _ in range(15):
         bench.wait(4)
-        bench.pool.fleet.heartbeat("w", [lease.id], bench.now)
+        assert not bench.pool.fleet.heartbeat("w", [lease.id], bench.now), "nothing to tell"
     assert bench.task("a").lease is lease
     bench.wait(2)  # 60 s, and the grace of 2 s
     assert bench.task("a").failure == tasks.Failure(
@@ -305,8 +305,18 @@ def test_a_heartbeat_that_names_an_outcome_under_way_loses_nothing() -> None:
     before = bench.log.last
     bench.end("a", result=b"done")
     # Recorded, not durable: the worker must keep what it has.
-    bench.pool.fleet.heartbeat("w", [lease.id], bench.now)
+    assert not bench.pool.fleet.heartbeat("w", [lease.id], bench.now)
     assert bench.pool.take_effects(before, bench.now) == []
+
+
+def test_a_heartbeat_that_names_what_is_not_the_workers_is_answered() -> None:
+    bench = Bench()
+    bench.worker("w")
+    assert not bench.pool.fleet.heartbeat("w", [], bench.now)
+    assert not bench.pool.fleet.heartbeat("unknown", ["a"], bench.now)
+    assert bench.pool.fleet.heartbeat("w", ["never-was"], bench.now)
+    taken = bench.pool.take_effects(bench.log.last, bench.now)
+    assert effects.LeasesLost("w", ("never-was",)) in taken
 
 
 def test_cancel() -> None:

@@ -148,6 +148,26 @@ def test_heartbeats_name_what_is_answered_for(connected: session.Session) -> Non
     assert connected.next_due() == 10.0
 
 
+def test_a_worker_that_answers_for_nothing_beats_every_third_interval(
+    connected: session.Session,
+) -> None:
+    frames(connected)
+    assert connected.next_due() == 15.0
+    assert frames(connected, 14.9) == []
+    (frame,) = frames(connected, 15.0)
+    assert list(frame.heartbeat.lease_ids) == []
+    assert connected.next_due() == 30.0
+    connected.received(assign("1"), 22.0)
+    (frame,) = frames(connected, 22.0)
+    assert list(frame.heartbeat.lease_ids) == ["1"], "the lease began long after the last heartbeat"
+    assert connected.next_due() == 27.0
+    connected.ended("1", done())
+    frames(connected, 23.0)
+    assert connected.next_due() == 27.0, "its outcome is not acknowledged"
+    connected.received(ack("1"), 23.0)
+    assert connected.next_due() == 37.0
+
+
 def test_drain_is_confirmed_after_work_acks_and_readiness(connected: session.Session) -> None:
     connected.received(assign("1"), 0.0)
     assert connected.received(drain(), 0.0) == []

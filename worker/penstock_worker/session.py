@@ -24,6 +24,9 @@ from penstock_worker import leased, outcomes
 
 PROTOCOL_VERSION: Final = 1
 HEARTBEAT_SECONDS_DEFAULT: Final = 5.0
+IDLE_INTERVALS: Final = 3
+"""Between heartbeats of a worker that answers for no lease: they extend nothing. That the
+connection is alive is the keepalive's to find out."""
 GRACE_SECONDS_DEFAULT: Final = 10.0
 
 
@@ -86,7 +89,7 @@ class Session:
         self._connected = False
         self._hello_sent = False
         self._granted = 0
-        self._heartbeat_due = 0.0
+        self._beat_at = 0.0
         self._stopping = ""
         self._stop_grace_seconds = 0.0
         self._stop_told = False
@@ -192,7 +195,7 @@ class Session:
         if welcome.HasField("cancel_grace"):
             self.grace_seconds = outcomes.seconds(welcome.cancel_grace)
         self.welcomed = True
-        self._heartbeat_due = now + self.heartbeat_seconds
+        self._beat_at = now
         self._leases.again()
         commands = self._disown(welcome.revoked_lease_ids, "somebody else runs it, or it is over")
         return commands + self._maybe_unready()
@@ -279,7 +282,7 @@ class Session:
         """
         if not self.welcomed:
             return None
-        return min(self._heartbeat_due, self._leases.report_due())
+        return min(self._heartbeat_due(), self._leases.report_due())
 
     def next_frame(self, now: float) -> wire.WorkRequest | None:
         """What to send next, or None. Each frame must be sent, in order, on the open stream."""
@@ -312,10 +315,14 @@ class Session:
         if self._stopping and not self._leases:
             self._goodbye_told = True
             return wire.WorkRequest(goodbye=wire.Goodbye(reason=self._stopping))
-        if now >= self._heartbeat_due:
-            self._heartbeat_due = now + self.heartbeat_seconds
+        if now >= self._heartbeat_due():
+            self._beat_at = now
             return wire.WorkRequest(heartbeat=wire.Heartbeat(lease_ids=self.leases))
         return None
+
+    def _heartbeat_due(self) -> float:
+        # Of a lease that came long after the last one it is due at once.
+        return self._beat_at + self.heartbeat_seconds * (1 if self._leases else IDLE_INTERVALS)
 
     def _hello(self) -> wire.Hello:
         who = self.identity

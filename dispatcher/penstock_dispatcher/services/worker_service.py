@@ -175,17 +175,19 @@ class _Stream:
                 return
             if frame is None:
                 raise errors.invalid("message", "must be a WorkRequest that can be decoded")
-            self._handle(frame)
-            self._pump.mark(self._pool)
+            if self._handle(frame):
+                self._pump.mark(self._pool)
 
-    def _handle(self, frame: _Frame | plain.Ended) -> None:
-        """One frame into the core's verb."""
+    def _handle(self, frame: _Frame | plain.Ended) -> bool:
+        """One frame into the core's verb. Returns whether the pool needs a turn: thousands of idle
+        workers' heartbeats change nothing.
+        """
         pool, fleet, session_id = self._pool, self._pool.fleet, self._session_id
         now = self._pump.now()
         if isinstance(frame, plain.Ended):
             fleet.outcomes(session_id, frame.outcomes, now)
             fleet.credit(session_id, frame.credit)
-            return
+            return True
         match frame.WhichOneof("message"):
             case "outcomes":
                 ended = [worker_side.outcome_of(each) for each in frame.outcomes.outcomes]
@@ -194,7 +196,7 @@ class _Stream:
             case "credit":
                 fleet.credit(session_id, frame.credit.slots)
             case "heartbeat":
-                fleet.heartbeat(session_id, frame.heartbeat.lease_ids, now)
+                return fleet.heartbeat(session_id, frame.heartbeat.lease_ids, now)
             case "drain_started":
                 fleet.stopping(session_id)
             case "drained":
@@ -206,3 +208,4 @@ class _Stream:
                 fleet.progress(session_id, frame.progress.lease_id, told, checkpoint)
             case _:
                 raise errors.invalid("message", "must be one that is allowed after hello")
+        return True
