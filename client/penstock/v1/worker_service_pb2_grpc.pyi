@@ -7,7 +7,8 @@ Obligations of the worker
   1. `Hello` is the first frame of every stream, and lists in `running` every lease whose outcome is not acknowledged yet.
   2. It grants credit only for slots that are free; the dispatcher never has more outstanding than was granted. An assignment
      takes as many as its task's `slots` says (0 = 1), and gives them back when its attempt has ended.
-  3. It sends a heartbeat every `heartbeat_interval`, also while it drains, naming the leases it still works on.
+  3. While it answers for a lease it sends a heartbeat every `heartbeat_interval`, also while it drains, naming the leases it
+     still works on. With none, every third interval is enough.
   4. It keeps each outcome, and sends it again after a reconnect, until it was acknowledged.
   5. It stops the work of a lease that the dispatcher calls revoked or lost, and sends no outcome for it.
   6. After `Drain` it confirms with `Drained` once it runs nothing and every outcome is acknowledged; from then on it fails its
