@@ -329,6 +329,7 @@ class Pump:
         self.registry.purge(pool)
         for worker in pool.fleet.workers.all():
             self._end_stream(pool, worker.session_id)
+        pool.fleet.end_leases(self.now())
         for task in pool.book.tasks.values():
             self.waiters.wake(task)
         self.drains.wake(pool)

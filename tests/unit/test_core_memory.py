@@ -3,9 +3,12 @@
 import collections
 import gc
 import types
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from penstock_dispatcher.core import effects, leases, outcome, units, workers
+import pytest
+
+from penstock_dispatcher.core import admission, effects, leases, outcome, units, workers
 from penstock_dispatcher.core import task as tasks
 from rig import pool_bench
 
@@ -104,6 +107,62 @@ def test_dead_letters_beyond_their_bound() -> None:
     assert list(bench.pool.book.tasks) == kept, "the newest ones"
     assert bench.pool.stats(bench.now).dead_lettered == 10
     assert_little_is_held(bench)
+
+
+@pytest.fixture
+def unreachable() -> Iterator[Callable[[], set[type]]]:
+    """Types of what only the collector could free."""
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+
+    def found() -> set[type]:
+        gc.collect()
+        return {type(each) for each in gc.garbage}
+
+    yield found
+    gc.set_debug(0)
+    gc.garbage.clear()
+    gc.enable()
+
+
+def test_what_is_over_never_leads_back_to_itself(unreachable: Callable[[], set[type]]) -> None:
+    """Compiled, these are nothing that the collector knows of (`compiling`)."""
+    bench = Bench(result_retention_ns=0, dead_letter_retention_ns=0, max_pending=2, lease_ns=5 * S)
+    bench.worker("w", slots=4)
+    run(bench, FEW)
+    for number, kind in enumerate((Kind.FAILED, Kind.CANCELLED, Kind.LOST, Kind.RELEASED)):
+        bench.submit(f"k{number}")
+        bench.effects()
+        bench.end(f"k{number}", kind, retryable=False)
+        bench.effects()
+    bench.submit("cancelled")
+    bench.effects()
+    bench.pool.cancel(bench.task("cancelled"), "", bench.now)
+    bench.wait(60)  # its lease ends, and everybody's retention
+    bench.wait(60)
+    for number in range(8):
+        bench.wait_for_room(f"w{number}")
+    bench.effects()
+    bench.pool.fleet.gone("w", "killed", bench.now)
+    bench.effects()
+    assert not unreachable() & {
+        *(tasks.Task, tasks.Submission, leases.Lease, outcome.Outcome, admission.Admission),
+        *(effects.Assigned, effects.OutcomeAcked, effects.TaskChanged),
+    }
+
+
+def test_a_pool_that_is_forgotten_parts_tasks_from_their_leases() -> None:
+    bench = Bench()
+    bench.worker("w", slots=2)
+    running = [bench.submit(name).task for name in ("a", "b")]
+    assert bench.assigned() == ["a", "b"]
+    bench.pool.fleet.end_leases(bench.now)
+    assert [task.lease for task in running if task] == [None, None]
+    assert not bench.pool.fleet.leases
+    worker = bench.pool.fleet.workers.get("w")
+    assert worker is not None
+    assert (worker.slots_used, worker.leases) == (0, {})
 
 
 def test_the_oldest_one_that_waits_is_known_all_the_time() -> None:

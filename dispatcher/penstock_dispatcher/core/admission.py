@@ -9,6 +9,7 @@ import dataclasses
 import enum
 from typing import Final
 
+from penstock_dispatcher import compiling
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.core import units
 
@@ -43,6 +44,7 @@ NO_ROOM: Final = frozenset({AdmissionReason.QUEUE_FULL, AdmissionReason.KEY_QUEU
 """Refusals of what will fit once others have left: a caller can wait for that."""
 
 
+@compiling.mypyc_attr(acyclic=True)
 @dataclasses.dataclass(slots=True, init=False)
 class Admission:
     """`task` is set when accepted, and when a duplicate's task is still known. `lsn`: be silent

@@ -7,6 +7,7 @@ what comes out of `Pool.take_effects` may be carried out at once.
 import dataclasses
 from typing import NamedTuple
 
+from penstock_dispatcher import compiling
 from penstock_dispatcher.core import admission, leases
 from penstock_dispatcher.core import task as tasks
 
@@ -18,6 +19,7 @@ class Welcomed(NamedTuple):
     revoked: tuple[str, ...]
 
 
+@compiling.mypyc_attr(acyclic=True)
 @dataclasses.dataclass(slots=True, init=False)
 class Assigned:
     """Send the task to the worker."""
@@ -47,6 +49,7 @@ class LeasesLost(NamedTuple):
     lease_ids: tuple[str, ...]
 
 
+@compiling.mypyc_attr(acyclic=True)
 @dataclasses.dataclass(slots=True, init=False)
 class OutcomeAcked:
     """The outcome is durable (accepted), or somebody else's counts (not accepted)."""
@@ -88,6 +91,7 @@ class WaiterAnswered(NamedTuple):
     answer: admission.Admission
 
 
+@compiling.mypyc_attr(acyclic=True)
 @dataclasses.dataclass(slots=True, init=False)
 class TaskChanged:
     """A state that people may see now; wakes those who wait for it. `task` may be in another one

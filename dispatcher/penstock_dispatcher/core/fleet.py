@@ -239,6 +239,11 @@ class Fleet:
                 worker.idle_since = now
             self.workers.loaded(worker)
 
+    def end_leases(self, now: int) -> None:
+        """The pool is forgotten: whoever runs something of it is not heard any more."""
+        for lease in self.leases.all():
+            self._end_lease(lease, now)
+
     def progress(self, session_id: str, lease_id: str, told: bytes, checkpoint: bytes) -> None:
         """An attempt tells how far it is (a serialized Progress, shown to people) and what the next
         one should begin with (durable); either may be empty. Without its lease it is not heard.

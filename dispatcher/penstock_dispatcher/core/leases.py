@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 from typing import Final
 
+from penstock_dispatcher import compiling
 from penstock_dispatcher.core import key_counts, lazy_heap, units
 from penstock_dispatcher.core import task as tasks
 
@@ -70,6 +71,7 @@ def token_of(lease_id: str) -> int:
     return token if lease_id_of(token) == lease_id else 0
 
 
+@compiling.mypyc_attr(acyclic=True)
 @dataclasses.dataclass(slots=True, init=False, eq=False)
 class Lease:
     """The right of one session to run one task. Times in nanoseconds since the epoch."""

@@ -10,6 +10,7 @@ import enum
 from collections.abc import Callable
 from typing import Final
 
+from penstock_dispatcher import compiling
 from penstock_dispatcher.core import ledger, retry, settings
 from penstock_dispatcher.core import task as tasks
 
@@ -35,6 +36,7 @@ _FAILED: Final = OutcomeKind.FAILED
 _SUCCEEDED: Final = tasks.TaskState.SUCCEEDED
 
 
+@compiling.mypyc_attr(acyclic=True)
 @dataclasses.dataclass(slots=True, init=False)
 class Outcome:
     """One outcome frame. `retry_delay_ns` None = the policy decides."""

@@ -13,6 +13,7 @@ import dataclasses
 import enum
 from typing import TYPE_CHECKING, Final
 
+from penstock_dispatcher import compiling
 from penstock_dispatcher.core import settings
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Failure:
     status: bytes = b""
 
 
+@compiling.mypyc_attr(acyclic=True)
 @dataclasses.dataclass(slots=True, init=False)
 class Submission:
     """A checked request to add a task. Times in nanoseconds, 0 = unset; `priority` None = the
@@ -134,6 +136,7 @@ class Submission:
         self.start_by = start_by
 
 
+@compiling.mypyc_attr(acyclic=True)
 @dataclasses.dataclass(slots=True, init=False, eq=False)
 class Task:
     """One task. See the module's docstring; times in nanoseconds since the epoch, 0 = not yet."""

@@ -1,0 +1,17 @@
+"""What the compiler is told about a class (decision 0028). Where nothing is compiled it says
+nothing: the sources need no compiler and no package of its own.
+
+`@mypyc_attr(acyclic=True)` is for objects that are made for each task, and that never lead back to
+themselves once they are over: the collector of cycles is not told of them. A task and its lease
+know each other; `LeaseTable.end` parts them, and a pool that is purged ends its leases.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mypy_extensions import mypyc_attr
+else:
+
+    def mypyc_attr(**_: Any) -> Any:
+        """Leaves the class as it is."""
+        return lambda kind: kind
