@@ -8,6 +8,8 @@ know each other; `LeaseTable.end` parts them, and a pool that is purged ends its
 
 from typing import TYPE_CHECKING, Any
 
+__all__ = ["mypyc_attr"]
+
 if TYPE_CHECKING:
     from mypy_extensions import mypyc_attr
 else:
