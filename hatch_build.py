@@ -33,8 +33,8 @@ options += ["--no-site-packages", "--ignore-missing-imports", "--follow-imports=
 files = sys.argv.pop().split()
 modules = mypyc.build.mypycify([*options, *files], group_name="penstock_core")
 for module in modules:
-    # Nobody puts functions of his own in the place of ours: calls need not go by way of a table.
-    module.extra_compile_args += ["-fno-semantic-interposition", "-fno-plt"]
+    # Nobody puts functions of his own in the place of ours: they are called directly.
+    module.extra_compile_args = [*module.extra_compile_args, "-fno-semantic-interposition"]
 setuptools.setup(name="penstock-core", packages=[], ext_modules=modules)
 """
 

@@ -27,6 +27,8 @@ MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
 CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    # Otherwise there are two pings while a call waits, and then one a minute.
+    ("grpc.http2.max_pings_without_data", 0),
     # gRPC's own default grows to two minutes: too long after a restart of the dispatcher.
     ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS_MIN),
     # In spite of its name: how long one attempt to connect may take.

@@ -348,7 +348,7 @@ class Pump:
                 pool.stalled(now)
 
     async def beat(self) -> None:
-        """Measure the loop's lag, for ever."""
+        """Measure the loop's lag, and see to what nobody else may see, for ever."""
         loop = asyncio.get_running_loop()
         while True:
             before = loop.time()
@@ -357,6 +357,9 @@ class Pump:
             now = self.now()
             try:
                 self._excuse_stall(now)
+                if self.storage_full():
+                    # Nobody's turn may come while nothing can be written.
+                    self.turn_away(errors.storage())
             except Exception as error:
                 self.commits.fail(error)
                 return

@@ -35,23 +35,27 @@ async def test_a_pool_is_purged_under_its_workers_and_the_others_go_on(
     operator = await stubs.sync(
         make_pool(), make_pool(name, "uid-gone", pool_retention=0.3), epoch=1
     )
-    await stubs.submit(parent=name)
+    submitted = await stubs.submit(parent=name)
     running = await dispatcher.worker("pod-1", pool=name)
     idle = await dispatcher.worker("pod-2", pool=name)
     await running.assigned()
+    pump = dispatcher.dispatcher.pump
+    pool = pump.registry.by_uid["uid-gone"]
+    task = pool.book.tasks[submitted.name.rpartition("/")[2]]
+    assert task.lease is not None
     await operator.write(fleet_service_pb2.SyncPoolsRequest(deleted_uid="uid-gone", epoch=1))
     for worker in (running, idle):
         with pytest.raises((EOFError, grpc.aio.AioRpcError)):
             await worker.read()
     # Its streams have ended after the purge; timers of other pools still come.
     await asyncio.sleep(0.2)
-    pump = dispatcher.dispatcher.pump
     assert not pump.commits.failed.done()
     assert "uid-gone" not in pump.registry.by_uid
+    assert task.lease is None, "compiled, the two would keep each other for ever"
     assert not any(pool.config.uid == "uid-gone" for pool in (*pump._armed, *pump._awaiting))
     soon = timestamp_pb2.Timestamp()
     soon.FromMilliseconds(int((time.time() + 0.3) * 1000))
-    task = await stubs.submit(schedule_time=soon)
+    later = await stubs.submit(schedule_time=soon)
     worker = await dispatcher.worker("pod-3")
     (one,) = await worker.assigned()
-    assert one.task.name == task.name
+    assert one.task.name == later.name

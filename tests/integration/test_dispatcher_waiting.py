@@ -266,13 +266,19 @@ async def test_who_waits_is_shown_as_a_metric(dispatcher: Any, stubs: Any) -> No
     await asyncio.gather(*calls, return_exceptions=True)
 
 
+@pytest.mark.parametrize("somebody_works", [True, False])
 async def test_a_full_disk_answers_who_waits(
-    dispatcher: Any, stubs: Any, rich: Any, monkeypatch: pytest.MonkeyPatch
+    dispatcher: Any,
+    stubs: Any,
+    rich: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    somebody_works: bool,
 ) -> None:
     await fill(stubs)
     calls = await waiting(dispatcher, stubs, count=2)
     monkeypatch.setattr(dispatcher.dispatcher.journal, "full", lambda: True)
-    await (await dispatcher.worker("pod-1", slots=1)).assigned(1)
+    if somebody_works:  # else nothing happens in the pool
+        await (await dispatcher.worker("pod-1", slots=1)).assigned(1)
     assert await refused(calls, rich) == {(_Code.UNAVAILABLE, "STORAGE")}
 
 

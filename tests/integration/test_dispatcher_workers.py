@@ -76,6 +76,26 @@ async def test_heartbeats_keep_a_lease_and_silence_loses_it(dispatcher: Any, stu
     assert (await stubs.wait(task.name)).result == b"good"
 
 
+async def test_a_heartbeat_that_names_what_is_not_the_workers_is_answered(dispatcher: Any) -> None:
+    worker = await dispatcher.worker("pod-1")
+    await asyncio.sleep(0.1)  # nothing else is under way that would give the pool a turn
+    await worker.send(heartbeat=worker_service_pb2.Heartbeat(lease_ids=["never-was"]))
+    frame = await worker.read()
+    assert frame.lease_state.lost_lease_ids == ["never-was"]
+
+
+async def test_a_heartbeat_that_changes_nothing_gives_the_pool_no_turn(dispatcher: Any) -> None:
+    worker = await dispatcher.worker("pod-1")
+    await asyncio.sleep(0.1)
+    pump, turns = dispatcher.dispatcher.pump, list[Any]()
+    known = pump.registry.by_name[POOL].fleet.workers.get(worker.session_id)
+    before, pump.changed = known.last_heartbeat, turns.append
+    await worker.send(heartbeat=worker_service_pb2.Heartbeat())
+    await until(lambda: known.last_heartbeat > before)
+    await asyncio.sleep(0.1)
+    assert turns == []
+
+
 async def test_a_worker_may_tell_of_a_loss_and_live(dispatcher: Any, stubs: Any) -> None:
     task = await stubs.submit()
     worker = await dispatcher.worker("pod")

@@ -321,7 +321,7 @@ class Session:
         return None
 
     def _heartbeat_due(self) -> float:
-        # Of a lease that came long after the last one it is due at once.
+        # The first lease long after the last heartbeat makes the next one due at once.
         return self._beat_at + self.heartbeat_seconds * (1 if self._leases else IDLE_INTERVALS)
 
     def _hello(self) -> wire.Hello:

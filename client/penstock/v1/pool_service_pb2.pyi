@@ -543,7 +543,9 @@ class Worker(_message.Message):
         """Names of running tasks, at most 100."""
 
     @_builtins.property
-    def last_heartbeat_time(self) -> _timestamp_pb2.Timestamp: ...
+    def last_heartbeat_time(self) -> _timestamp_pb2.Timestamp:
+        """While it runs nothing, up to three heartbeat intervals old."""
+
     @_builtins.property
     def connect_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property

@@ -26,10 +26,6 @@ from penstock_dispatcher.core import task as tasks
 
 # By name in an Enum they are found anew each time.
 _RUNNING: Final = tasks.TaskState.RUNNING
-RECORDED_MAX: Final = 20_000
-"""Leases with a recorded outcome that are remembered: for outcomes sent again because their
-acknowledgement was lost, and for heartbeats that name them because it is still on its way.
-"""
 
 
 class Fleet:
@@ -54,9 +50,7 @@ class Fleet:
         self._book = book
         self._tokens = tokens
         self._judge = outcome.Judge(book=book, config=config, draw=draw)
-        # By token: neighbours in time are neighbours in memory, which those of texts are not.
-        self._recorded: set[int] = set()
-        self._recorded_order: collections.deque[int] = collections.deque()
+        self._recorded = leases.Recorded()
         self._away: collections.OrderedDict[str, workers.Worker] = collections.OrderedDict()
 
     def configure(self, config: settings.PoolSettings) -> None:
@@ -148,7 +142,7 @@ class Fleet:
         task = self._book.tasks.get(claim.task_id)
         if task is None or task.terminal or claim.token > self._tokens.newest:
             return False
-        if leases.token_of(claim.lease_id) in self._recorded:
+        if claim.lease_id in self._recorded:
             return False  # its acknowledgement was lost with the stream; the task waits again
         if task.lease is not None:
             if claim.token <= task.lease.token:
@@ -188,7 +182,7 @@ class Fleet:
             for lease_id in lease_ids
             if lease_id not in worker.leases or not self.leases.extend(lease_id, expires)
             # Its outcome may not be durable yet, and the worker must keep it until it is.
-            if leases.token_of(lease_id) not in self._recorded
+            if lease_id not in self._recorded
         )
         if lost:
             self._book.effects.append(effects.LeasesLost(session_id, lost))
@@ -273,17 +267,14 @@ class Fleet:
         """
         lease = self.leases.get(ended.lease_id)
         if lease is None or lease.session_id != session_id or lease.token != ended.token:
-            token = leases.token_of(ended.lease_id)
-            accepted = token == ended.token and token in self._recorded
+            named = leases.token_of(ended.lease_id)
+            accepted = named == ended.token and ended.lease_id in self._recorded
             lsn = self._book.log.last
         else:
             self._end_lease(lease, now)
             self.occupancy.add(now - lease.start_time)
             self._judge.outcome(lease.task, ended, now)
-            self._recorded.add(lease.token)
-            self._recorded_order.append(lease.token)
-            if len(self._recorded_order) > RECORDED_MAX:
-                self._recorded.discard(self._recorded_order.popleft())
+            self._recorded.add(lease)
             accepted = True
             lsn = lease.task.lsn
         self._book.tell_when_durable(

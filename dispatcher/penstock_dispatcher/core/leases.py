@@ -6,6 +6,7 @@ each is looked at again lies in a heap, which may be early (an extension only to
 is put right when that time has come. Execution deadlines are looked at in the same way.
 """
 
+import collections
 import dataclasses
 import itertools
 from typing import Final
@@ -18,6 +19,9 @@ COUNTER_BITS: Final = 40
 """A trillion assignments per epoch; leaves 23 bits of epochs in a signed 64-bit token."""
 
 EPOCHS_MAX: Final = 2 ** (63 - COUNTER_BITS)
+
+RECORDED_MAX: Final = 20_000
+"""Leases with a recorded outcome that are remembered."""
 
 
 class TokenSource:
@@ -106,6 +110,28 @@ class Lease:
         self.expires = expires
         self.deadline = deadline
         self.planned = 0
+
+
+class Recorded:
+    """The newest leases whose outcome is recorded: for outcomes sent again because their
+    acknowledgement was lost, and for heartbeats that name them because it is still on its way.
+    """
+
+    def __init__(self) -> None:
+        # By token, not by id: the hashes of tokens that follow each other lie side by side, those
+        # of texts anywhere.
+        self._tokens: set[int] = set()
+        self._order: collections.deque[int] = collections.deque()
+
+    def __contains__(self, lease_id: str) -> bool:
+        return token_of(lease_id) in self._tokens
+
+    def add(self, lease: Lease) -> None:
+        """Remember it, and forget the oldest one of too many."""
+        self._tokens.add(lease.token)
+        self._order.append(lease.token)
+        if len(self._order) > RECORDED_MAX:
+            self._tokens.discard(self._order.popleft())
 
 
 _Plan = tuple[int, int, Lease]  # (when, token, lease)
