@@ -4,7 +4,6 @@ import asyncio
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -13,6 +12,7 @@ import pytest
 from google.protobuf import duration_pb2
 
 from penstock.v1 import pool_service_pb2, task_pb2, task_service_pb2
+from rig import polling
 
 POOL = "namespaces/default/pools/demo"
 BOUND = 3
@@ -32,12 +32,6 @@ def seconds(value: float) -> duration_pb2.Duration:
     return made
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 async def fill(stubs: Any) -> None:
     for _ in range(BOUND):
         await stubs.submit()
@@ -52,7 +46,7 @@ async def waiting(dispatcher: Any, stubs: Any, *, count: int = 1, **fields: Any)
         fields.setdefault("max_wait", seconds(60))
         own = {name: value(number) if callable(value) else value for name, value in fields.items()}
         made.append(asyncio.ensure_future(stubs.submit(**own)))
-        await until(lambda before=before: len(room) == before + 1)
+        await polling.until(lambda before=before: len(room) == before + 1)
     return made
 
 
@@ -140,7 +134,7 @@ async def test_a_cancelled_call_leaves_nothing(dispatcher: Any, stubs: Any) -> N
     room = pump.registry.by_name[POOL].room
     for call in calls[:4]:
         call.cancel()
-    await until(lambda: len(room) == 1 and len(pump.callers) == 1)
+    await polling.until(lambda: len(room) == 1 and len(pump.callers) == 1)
     worker = await dispatcher.worker("pod-1", slots=BOUND)
     await worker.assigned(BOUND)
     assert (await calls[4]).name.endswith("/w4")
@@ -161,7 +155,7 @@ async def test_a_call_whose_deadline_ends_first_leaves_nothing(dispatcher: Any, 
         await stubs.tasks.SubmitTask(request, timeout=0.3)
     assert caught.value.code() is _Code.DEADLINE_EXCEEDED
     pump = dispatcher.dispatcher.pump
-    await until(lambda: not pump.registry.by_name[POOL].room and not len(pump.callers))
+    await polling.until(lambda: not pump.registry.by_name[POOL].room and not len(pump.callers))
 
 
 async def test_a_client_that_is_killed_leaves_nothing(dispatcher: Any, stubs: Any) -> None:
@@ -175,11 +169,11 @@ async def test_a_client_that_is_killed_leaves_nothing(dispatcher: Any, stubs: An
     )
     client = await asyncio.create_subprocess_exec(sys.executable, "-c", program, dispatcher.address)
     try:
-        await until(lambda: len(room) == 1)
+        await polling.until(lambda: len(room) == 1)
     finally:
         client.kill()
         await client.wait()
-    await until(lambda: not room and not len(pump.callers))
+    await polling.until(lambda: not room and not len(pump.callers))
     await (await dispatcher.worker("pod-1", slots=BOUND)).assigned(BOUND)
     listed = await stubs.tasks.ListTasks(task_service_pb2.ListTasksRequest(parent=POOL))
     assert not [task for task in listed.tasks if task.name.endswith("/orphan")]

@@ -1,7 +1,6 @@
 """Leases, fencing, re-attachment, drain: what workers see on their streams."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -15,6 +14,7 @@ from penstock.v1 import (
     task_service_pb2,
     worker_service_pb2,
 )
+from rig import polling
 
 POOL = "namespaces/default/pools/demo"
 _State = task_pb2.Task
@@ -43,13 +43,6 @@ async def heartbeats(worker: Any, *assignments: Any) -> None:
             )
         )
         await asyncio.sleep(0.2)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Wait for something that has no event of its own."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def test_heartbeats_keep_a_lease_and_silence_loses_it(dispatcher: Any, stubs: Any) -> None:
@@ -91,7 +84,7 @@ async def test_a_heartbeat_that_changes_nothing_gives_the_pool_no_turn(dispatche
     known = pump.registry.by_name[POOL].fleet.workers.get(worker.session_id)
     before, pump.changed = known.last_heartbeat, turns.append
     await worker.send(heartbeat=worker_service_pb2.Heartbeat())
-    await until(lambda: known.last_heartbeat > before)
+    await polling.until(lambda: known.last_heartbeat > before)
     await asyncio.sleep(0.1)
     assert turns == []
 
@@ -247,12 +240,12 @@ async def test_a_worker_that_stops_finishes_and_leaves(dispatcher: Any, stubs: A
     (one,) = await worker.assigned()
     await worker.send(drain_started=worker_service_pb2.DrainStarted(reason="SIGTERM"))
     table = dispatcher.dispatcher.pump.registry.named(POOL).fleet.workers
-    await until(lambda: [w.state.name for w in table.all()] == ["DRAINING"])
+    await polling.until(lambda: [w.state.name for w in table.all()] == ["DRAINING"])
     await stubs.submit()
     await worker.succeed(one)
     await worker.acks()
     await worker.send(goodbye=worker_service_pb2.Goodbye(reason="drained"))
-    await until(lambda: len(table) == 0)
+    await polling.until(lambda: len(table) == 0)
     listed = await stubs.pools.ListWorkers(pool_service_pb2.ListWorkersRequest(parent=POOL))
     assert not listed.workers
     pool = await stubs.pools.GetPool(pool_service_pb2.GetPoolRequest(name=POOL))
@@ -281,12 +274,12 @@ async def test_open_calls_return_to_nothing_when_clients_vanish(
         await stream.write(small_batch())
         await stream.read()
     await client.sync(*dispatcher.pools)
-    await until(lambda: calls.open.total() == 61)
+    await polling.until(lambda: calls.open.total() == 61)
     for wait in waits:
         wait.cancel()
     for client in clients:
         await client.channel.close()
-    await until(lambda: calls.open.total() == 0)
+    await polling.until(lambda: calls.open.total() == 0)
     pump = dispatcher.dispatcher.pump
     assert not pump.outboxes
     assert not pump.on_replaced

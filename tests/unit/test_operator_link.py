@@ -11,8 +11,7 @@ import pytest
 
 from penstock.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 from penstock_operator import dispatcher_link
-
-SECONDS_MAX = 20.0
+from rig import polling
 
 
 class Dispatcher(fleet_service_pb2_grpc.FleetServiceServicer):
@@ -64,19 +63,13 @@ def gone(link: dispatcher_link.DispatcherLink, uid: str) -> None:
     link.worker_gone(pool="namespaces/a/pools/b", pod_name=uid, pod_uid=uid, reason="", exit_code=9)
 
 
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(SECONDS_MAX):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 async def test_a_report_that_nobody_has_taken_is_made_again() -> None:
     dispatcher = Dispatcher(refused=2)
     async with served(dispatcher) as link:
         gone(link, "u1")
-        await until(lambda: len(dispatcher.heard) == 3 and dispatcher.heard[2])
+        await polling.until(lambda: len(dispatcher.heard) == 3 and dispatcher.heard[2])
         gone(link, "u2")
-        await until(lambda: len(dispatcher.heard[2]) == 2)
+        await polling.until(lambda: len(dispatcher.heard[2]) == 2)
     assert dispatcher.heard == [["u1"], ["u1"], ["u1", "u2"]]
 
 
@@ -85,8 +78,8 @@ async def test_a_report_that_was_taken_long_ago_is_not(monkeypatch: pytest.Monke
     dispatcher = Dispatcher(refused=0)
     async with served(dispatcher) as link:
         gone(link, "u1")
-        await until(lambda: dispatcher.heard and dispatcher.heard[0])
+        await polling.until(lambda: dispatcher.heard and dispatcher.heard[0])
         await asyncio.sleep(0.5)
         gone(link, "u2")
-        await until(lambda: len(dispatcher.heard[0]) == 2)
-        await until(lambda: [report.pod_uid for report in link._gone.values()] == ["u2"])
+        await polling.until(lambda: len(dispatcher.heard[0]) == 2)
+        await polling.until(lambda: [report.pod_uid for report in link._gone.values()] == ["u2"])
