@@ -4,7 +4,7 @@ Everything that a pool remembers is freed by its reference count: the core keeps
 task's end. Cycles come from calls and streams that end in an error. The interpreter's own policy
 does not fit that: it looks at *all* objects again each time they have grown by a quarter, which
 took a quarter of the dispatcher's time at full load, and would stop everything for more than a
-second with a million tasks.
+second with a million tasks (a tenth of that where the core is compiled: see `compiling`).
 
 So only what is young is looked at in the course of things, once, and everything seldom: after a
 time that is a multiple of what the last look took, so that the share of time is bounded whatever
