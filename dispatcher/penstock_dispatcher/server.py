@@ -56,8 +56,9 @@ OPTIONS: Final = (
     # A reader that stands still lets 5 MB gather with the defaults, 0.1 MB with these.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 65_536),
-    # Workers and clients ping every 20 to 30 s, also while nothing is said.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    # Callers ping every 20 s, also while nothing is said. Without this that is abuse, and ends the
+    # connection. The argument has another name than its macro, …_MIN_RECV_PING_INTERVAL_….
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),

@@ -43,6 +43,8 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # Otherwise there are two pings, and then one a minute until something else is sent.
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 65536),
     ("grpc.initial_reconnect_backoff_ms", 200),
