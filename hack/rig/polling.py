@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-SECONDS_MAX = 20.0
+SECONDS_MAX = 5.0
 STEP_SECONDS = 0.01
 
 

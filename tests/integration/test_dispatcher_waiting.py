@@ -16,6 +16,7 @@ from rig import polling
 
 POOL = "namespaces/default/pools/demo"
 BOUND = 3
+SECONDS_MAX = 10.0
 LATE_SECONDS = 0.1
 """How much later than `max_wait` the answer may come."""
 _Code = grpc.StatusCode
@@ -46,7 +47,7 @@ async def waiting(dispatcher: Any, stubs: Any, *, count: int = 1, **fields: Any)
         fields.setdefault("max_wait", seconds(60))
         own = {name: value(number) if callable(value) else value for name, value in fields.items()}
         made.append(asyncio.ensure_future(stubs.submit(**own)))
-        await polling.until(lambda before=before: len(room) == before + 1)
+        await polling.until(lambda before=before: len(room) == before + 1, SECONDS_MAX)
     return made
 
 
@@ -134,7 +135,7 @@ async def test_a_cancelled_call_leaves_nothing(dispatcher: Any, stubs: Any) -> N
     room = pump.registry.by_name[POOL].room
     for call in calls[:4]:
         call.cancel()
-    await polling.until(lambda: len(room) == 1 and len(pump.callers) == 1)
+    await polling.until(lambda: len(room) == 1 and len(pump.callers) == 1, SECONDS_MAX)
     worker = await dispatcher.worker("pod-1", slots=BOUND)
     await worker.assigned(BOUND)
     assert (await calls[4]).name.endswith("/w4")
@@ -155,7 +156,9 @@ async def test_a_call_whose_deadline_ends_first_leaves_nothing(dispatcher: Any, 
         await stubs.tasks.SubmitTask(request, timeout=0.3)
     assert caught.value.code() is _Code.DEADLINE_EXCEEDED
     pump = dispatcher.dispatcher.pump
-    await polling.until(lambda: not pump.registry.by_name[POOL].room and not len(pump.callers))
+    await polling.until(
+        lambda: not pump.registry.by_name[POOL].room and not len(pump.callers), SECONDS_MAX
+    )
 
 
 async def test_a_client_that_is_killed_leaves_nothing(dispatcher: Any, stubs: Any) -> None:
@@ -169,11 +172,11 @@ async def test_a_client_that_is_killed_leaves_nothing(dispatcher: Any, stubs: An
     )
     client = await asyncio.create_subprocess_exec(sys.executable, "-c", program, dispatcher.address)
     try:
-        await polling.until(lambda: len(room) == 1)
+        await polling.until(lambda: len(room) == 1, SECONDS_MAX)
     finally:
         client.kill()
         await client.wait()
-    await polling.until(lambda: not room and not len(pump.callers))
+    await polling.until(lambda: not room and not len(pump.callers), SECONDS_MAX)
     await (await dispatcher.worker("pod-1", slots=BOUND)).assigned(BOUND)
     listed = await stubs.tasks.ListTasks(task_service_pb2.ListTasksRequest(parent=POOL))
     assert not [task for task in listed.tasks if task.name.endswith("/orphan")]

@@ -13,6 +13,8 @@ from penstock.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 from penstock_operator import dispatcher_link
 from rig import polling
 
+SECONDS_MAX = 20.0
+
 
 class Dispatcher(fleet_service_pb2_grpc.FleetServiceServicer):
     """Reads the first streams, and refuses them as one that starts does; then it is in sync."""
@@ -67,9 +69,9 @@ async def test_a_report_that_nobody_has_taken_is_made_again() -> None:
     dispatcher = Dispatcher(refused=2)
     async with served(dispatcher) as link:
         gone(link, "u1")
-        await polling.until(lambda: len(dispatcher.heard) == 3 and dispatcher.heard[2])
+        await polling.until(lambda: len(dispatcher.heard) == 3 and dispatcher.heard[2], SECONDS_MAX)
         gone(link, "u2")
-        await polling.until(lambda: len(dispatcher.heard[2]) == 2)
+        await polling.until(lambda: len(dispatcher.heard[2]) == 2, SECONDS_MAX)
     assert dispatcher.heard == [["u1"], ["u1"], ["u1", "u2"]]
 
 
@@ -78,8 +80,10 @@ async def test_a_report_that_was_taken_long_ago_is_not(monkeypatch: pytest.Monke
     dispatcher = Dispatcher(refused=0)
     async with served(dispatcher) as link:
         gone(link, "u1")
-        await polling.until(lambda: dispatcher.heard and dispatcher.heard[0])
+        await polling.until(lambda: dispatcher.heard and dispatcher.heard[0], SECONDS_MAX)
         await asyncio.sleep(0.5)
         gone(link, "u2")
-        await polling.until(lambda: len(dispatcher.heard[0]) == 2)
-        await polling.until(lambda: [report.pod_uid for report in link._gone.values()] == ["u2"])
+        await polling.until(lambda: len(dispatcher.heard[0]) == 2, SECONDS_MAX)
+        await polling.until(
+            lambda: [report.pod_uid for report in link._gone.values()] == ["u2"], SECONDS_MAX
+        )

@@ -222,38 +222,20 @@ class RowWriter:
 
     def task_ended(self, record: records.TaskEnded) -> None:
         """Replaces what became of it before. No attempt will need a checkpoint."""
-        columns: _Row = record
-        # All at once: by name each is looked up, a dozen times a task.
-        (
-            pool_uid,
-            sequence,
-            _,
-            state,
-            attempt,
-            worker_losses,
-            start_time,
-            end_time,
-            execution_time_ns,
-            worker,
-            failure,
-            result,
-            content_type,
-        ) = columns
-        key = self._key(pool_uid, sequence)
+        key = self._key(record.pool_uid, record.sequence)
         self._drop_checkpoint(key)
+        # What is written as it stands goes by position: by name each is looked up, for each task.
+        columns: _Row = record
+        state, attempt, worker_losses = columns[3:6]
         self._change(
             key,
             STATE_NUMBERS[state],
             attempt,
             worker_losses,
             0,
-            start_time,
-            end_time,
-            execution_time_ns,
-            worker,
-            *failure_columns(failure),
-            result,
-            content_type,
+            *columns[6:10],
+            *failure_columns(record.failure),
+            *columns[11:],
         )
 
     def _drop_checkpoint(self, key: int) -> None:
