@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 
 from penstock.v1 import fleet_service_pb2
-from penstock_dispatcher import auth, errors, garbage, server
+from penstock_dispatcher import auth, errors, garbage, memory_limit, server
 from penstock_dispatcher.journal import interface
 
 _log = logging.getLogger("penstock_dispatcher")
@@ -57,6 +57,15 @@ def _parser() -> argparse.ArgumentParser:
         help="use a damaged journal without what is damaged in it, and log what that is",
     )
     parser.add_argument(
+        "--task-memory",
+        type=_bytes,
+        default=env("PENSTOCK_TASK_MEMORY"),
+        metavar="BYTES",
+        help="what the tasks of all pools may take of the memory, such as 600Mi: beyond it results"
+        " are deleted before their time, and new tasks refused (PENSTOCK_TASK_MEMORY; default:"
+        " 70%% of what the container may have beyond 192Mi)",
+    )
+    parser.add_argument(
         "--auth-file",
         type=pathlib.Path,
         default=env("PENSTOCK_AUTH_FILE"),
@@ -72,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _bytes(text: str) -> int:
+    try:
+        return memory_limit.bytes_in(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def settings_from(arguments: Sequence[str] | None = None) -> tuple[server.Settings, str]:
     """Settings and log level from the command line and the environment. Exits with 2 if they are
     bad.
@@ -85,6 +101,7 @@ def settings_from(arguments: Sequence[str] | None = None) -> tuple[server.Settin
         http=given.http,
         data=None if given.memory else pathlib.Path(given.data),
         journal_salvage=given.salvage,
+        task_memory_bytes=given.task_memory or memory_limit.for_tasks(memory_limit.available()),
         auth_file=None if given.auth_file is None else pathlib.Path(given.auth_file),
     )
     return settings, given.log_level

@@ -13,8 +13,8 @@ from google.protobuf import duration_pb2, message
 from penstock.v1 import fleet_service_pb2, task_pb2
 from penstock_dispatcher import errors, pump
 from penstock_dispatcher.convert import pool_config, times
-from penstock_dispatcher.core import idempotency, records, settings, units
 from penstock_dispatcher.core import pool as pools
+from penstock_dispatcher.core import records, settings, units
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import interface
 
@@ -22,7 +22,6 @@ _log = logging.getLogger(__name__)
 
 _RETRY_POLICY_TAG: Final = bytes((task_pb2.Task.RETRY_POLICY_FIELD_NUMBER << 3 | 2,))
 """A body without this byte has no policy of its own, and need not be decoded to see that."""
-_Requests = list[tuple[str, idempotency.Known]]
 
 
 async def load(journal: interface.Journal, pump_: pump.Pump) -> interface.Opened:
@@ -37,12 +36,11 @@ async def load(journal: interface.Journal, pump_: pump.Pump) -> interface.Opened
         uid: registry.make(settings_of(pool.configured), fresh=False)
         for uid, pool in stored.items()
     }
-    requests: dict[str, _Requests] = {uid: [] for uid in stored}
     after = -1
     while remembered := await journal.load_requests(after):
         after = remembered[-1].key
         for one in remembered:
-            requests[one.pool_uid].append((one.request_id, one.request))
+            made[one.pool_uid].book.restore_requests(((one.request_id, one.request),))
     count = 0
     after = -1
     while page := await journal.load_tasks(after):
@@ -53,10 +51,8 @@ async def load(journal: interface.Journal, pump_: pump.Pump) -> interface.Opened
             pool = made[accepted.pool_uid]
             task = task_of(entry, pool.config)
             pool.book.restore(task, pool.config, pump_.now())
-            if task.request_id:
-                requests[accepted.pool_uid].append((task.request_id, task))
     for uid, pool in made.items():
-        _finish(pool, stored[uid], requests[uid], pump_)
+        _finish(pool, stored[uid], pump_)
         registry.add(pool, stored[uid].configured.config)
         pump_.mark(pool)
     _log.info("epoch %d: loaded %d pools, %d tasks", opened.epoch, len(made), count)
@@ -98,13 +94,10 @@ def _cut(part: message.Message) -> list[str]:
     return cut
 
 
-def _finish(
-    pool: pools.Pool, stored: interface.StoredPool, requests: _Requests, pump_: pump.Pump
-) -> None:
-    requests.sort(key=lambda entry: entry[1].create_time)
+def _finish(pool: pools.Pool, stored: interface.StoredPool, pump_: pump.Pump) -> None:
     pool.restore(
         stored=(),
-        requests=requests,
+        requests=(),
         sessions=((session.session_id, session.pod_uid) for session in stored.sessions),
         tombstones=(worker.pod_uid for worker in stored.drained),
         paused=stored.latched.paused,

@@ -70,12 +70,24 @@ class DispatcherCollector(Collector):
         execution = GaugeMetricFamily(
             "penstock_pool_mean_execution_seconds", "Mean execution time.", labels=_POOL
         )
+        memory = GaugeMetricFamily(
+            "penstock_pool_memory_bytes",
+            "What the tasks take, results and remembered request ids included.",
+            labels=_POOL,
+        )
+        given_up = CounterMetricFamily(
+            "penstock_pool_results_given_up",
+            "Results that were deleted before their time, because their memory was needed.",
+            labels=_POOL,
+        )
         for labels, pool, stats in found:
+            memory.add_metric(labels, pool.book.memory.used)
+            given_up.add_metric(labels, pool.book.given_up_total)
             bound.add_metric(labels, pool.config.max_pending)
             since = stats.oldest_pending_time
             oldest.add_metric(labels, (now - since) / 1e9 if since else 0)
             execution.add_metric(labels, stats.mean_execution_ns / 1e9)
-        yield from (bound, oldest, execution)
+        yield from (bound, oldest, execution, memory, given_up)
         yield self._workers()
         yield self._waits(found)
         yield self._estimates()
@@ -139,6 +151,17 @@ class DispatcherCollector(Collector):
             "penstock_dispatcher_loop_lag_seconds",
             "How late the event loop was in the last second.",
             value=self._pump.loop_lag_seconds,
+        )
+        memory = self._pump.registry.memory
+        yield GaugeMetricFamily(
+            "penstock_dispatcher_task_memory_bytes",
+            "What the tasks of all pools take.",
+            value=memory.used,
+        )
+        yield GaugeMetricFamily(
+            "penstock_dispatcher_task_memory_bound_bytes",
+            "What they may take.",
+            value=memory.limit,
         )
         yield GaugeMetricFamily(
             "penstock_journal_backlog_records",

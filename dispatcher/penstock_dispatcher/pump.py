@@ -186,6 +186,10 @@ class Pump:
                 self.watches.turned(pool, durable_lsn)
             self._arm(pool)
             self.changed(pool)
+        for uid in self.registry.memory.take_freed():
+            starved = self.registry.by_uid.get(uid)
+            if starved is not None:
+                self.mark(starved)
         self.commits.gather()
         self._set_timer(now)
 

@@ -15,7 +15,7 @@ from penstock.v1 import fleet_service_pb2
 from penstock_dispatcher import clock as clocks
 from penstock_dispatcher import errors
 from penstock_dispatcher.convert import names, pool_config
-from penstock_dispatcher.core import leases, records, restoring, settings
+from penstock_dispatcher.core import budget, leases, records, restoring, settings
 from penstock_dispatcher.core import pool as pools
 
 POOLS_MAX: Final = 10_000
@@ -29,9 +29,12 @@ class RefusedConfig(NamedTuple):
 
 
 class Registry:
-    """Pools of this dispatcher."""
+    """Pools of this dispatcher, which share `memory`; None = no bound."""
 
-    def __init__(self, *, log: records.RecordLog, clock: clocks.Clock) -> None:
+    def __init__(
+        self, *, log: records.RecordLog, clock: clocks.Clock, memory: budget.Budget | None = None
+    ) -> None:
+        self.memory = memory or budget.Budget()
         self.tokens = leases.TokenSource(0)
         self.by_uid: dict[str, pools.Pool] = {}
         self.by_name: dict[str, pools.Pool] = {}
@@ -88,6 +91,7 @@ class Registry:
             tokens=self.tokens,
             draw=random.random,
             now=self._clock.now(),
+            memory=self.memory,
             fresh=fresh,
         )
 
@@ -149,4 +153,5 @@ class Registry:
             del self.by_name[pool.name]
         self._written.pop(uid, None)
         self.config_errors.pop(uid, None)
+        self.memory.leave(pool.book.memory)
         self._log.append(records.PoolPurged(uid))

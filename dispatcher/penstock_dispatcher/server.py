@@ -29,7 +29,7 @@ from penstock.v1 import (
     worker_service_pb2,
 )
 from penstock_dispatcher import auth, clock, errors, http, loading, pump, registry
-from penstock_dispatcher.core import records
+from penstock_dispatcher.core import budget, records
 from penstock_dispatcher.journal import interface, memory, process, sqlite
 from penstock_dispatcher.services import (
     answering,
@@ -90,6 +90,8 @@ class Settings:
     journal_reserve_bytes: int = sqlite.RESERVE_BYTES
     journal_salvage: bool = False
     """Use a damaged journal without what is damaged in it."""
+    task_memory_bytes: int = budget.UNLIMITED
+    """What the tasks of all pools may take together; see `core.budget` and `memory_limit`."""
 
 
 class Dispatcher:
@@ -107,7 +109,9 @@ class Dispatcher:
             clock=clock_,
             log=log,
             journal=self.journal,
-            pool_registry=registry.Registry(log=log, clock=clock_),
+            pool_registry=registry.Registry(
+                log=log, clock=clock_, memory=budget.Budget(settings.task_memory_bytes)
+            ),
             dispatcher_id=secrets.token_hex(8),
         )
         self._workers = worker_service.WorkerService(self.pump, self.calls)

@@ -3,11 +3,15 @@
 import dataclasses
 import random
 from collections.abc import Iterable
+from typing import Final
 
 from penstock.v1 import task_pb2
-from penstock_dispatcher.core import admission, settings, units
+from penstock_dispatcher.core import admission, bounds, settings, units
 from penstock_dispatcher.core import task as tasks
 from rig import simulated
+
+LARGE_BYTES: Final = 20_000
+"""Of a task, where payloads are large."""
 
 
 @dataclasses.dataclass
@@ -74,6 +78,13 @@ class Clients:
         self.calls.append(one)
         self._by_request[one.wanted.request_id] = one
 
+    def swell(self) -> None:
+        """Everybody's payload is large, which the pool's own bounds do not count."""
+        for one in self.calls:
+            task = task_pb2.Task.FromString(one.wanted.body)
+            task.payload += bytes(self._rng.randint(LARGE_BYTES // 4, LARGE_BYTES))
+            one.wanted = dataclasses.replace(one.wanted, body=task.SerializeToString())
+
     @property
     def satisfied(self) -> bool:
         """Everything that is wanted was accepted."""
@@ -109,6 +120,7 @@ class Clients:
         size = sum(task.size for task in waiting) + one.wanted.size
         fits = len(waiting) < config.max_pending and size <= config.max_pending_bytes
         fits = fits and key_has_room(one.wanted.fairness_key, waiting, config)
+        fits = fits and server.memory.has_room(bounds.memory_bytes(one.wanted))
         shut = server.pool.closed_time or server.pool.draining
         known = book.requests.find(one.wanted.request_id, now) is not None
         wanted = self._submission(one, now)
@@ -127,6 +139,7 @@ class Clients:
         for one in self.calls:
             left = config.max_pending_bytes - book.waiting_bytes
             fits = book.waiting < config.max_pending and one.wanted.size <= left
+            fits = fits and server.memory.has_room(bounds.memory_bytes(one.wanted))
             if fits and not one.task_id:
                 self._call(one, self._submission(one, now), server)
 
@@ -157,7 +170,8 @@ class Clients:
 
     def cancel(self, server: simulated.Server) -> None:
         """One client does not want its task any more."""
-        accepted = [one for one in self.calls if one.task_id and not one.deleting]
+        there = server.pool.book.tasks
+        accepted = [one for one in self.calls if one.task_id in there and not one.deleting]
         if accepted:
             one = self._rng.choice(accepted)
 

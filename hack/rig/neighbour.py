@@ -3,7 +3,7 @@
 Its worker does everything at once and never fails.
 """
 
-from penstock_dispatcher.core import effects, leases, outcome, records, settings, workers
+from penstock_dispatcher.core import budget, effects, leases, outcome, records, settings, workers
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
 
@@ -14,12 +14,22 @@ CONFIG = settings.PoolSettings(name="namespaces/default/pools/neighbour", uid=UI
 class Neighbour:
     """The pool and its worker, for as long as the process lives."""
 
-    def __init__(self, *, log: records.RecordLog, tokens: leases.TokenSource, now: int) -> None:
-        self._pool = pools.Pool(CONFIG, log=log, tokens=tokens, draw=lambda: 0.0, now=now)
+    def __init__(
+        self,
+        *,
+        log: records.RecordLog,
+        tokens: leases.TokenSource,
+        memory: budget.Budget,
+        now: int,
+    ) -> None:
+        self._pool = pools.Pool(
+            CONFIG, log=log, tokens=tokens, draw=lambda: 0.0, now=now, memory=memory
+        )
         worker = workers.Introduction(session_id="n", pod_name="n", pod_uid="n", slots=1)
         self._pool.fleet.hello(worker, now)
         self._pool.fleet.credit("n", 1)
         self._count = 0
+        self.book = self._pool.book
 
     def submit(self, now: int) -> None:
         """One more task."""

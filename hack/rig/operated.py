@@ -168,10 +168,9 @@ class OperatedWorld(simulation.World):
         book, durable_lsn = self.server.pool.book, self.server.durable_lsn
         found = []
         for one in self.clients.calls:
-            if one.task_id and not one.deleting:
-                task = book.tasks[one.task_id]
-                if task.lsn <= durable_lsn and which(task):
-                    found.append(one)
+            task = None if one.deleting else book.tasks.get(one.task_id)
+            if task is not None and task.lsn <= durable_lsn and which(task):
+                found.append(one)
         return found
 
     def _shut_out(self) -> None:

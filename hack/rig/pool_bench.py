@@ -6,6 +6,7 @@ from typing import Any
 from penstock_dispatcher import loading
 from penstock_dispatcher.core import (
     admission,
+    budget,
     effects,
     leases,
     outcome,
@@ -40,7 +41,9 @@ CONFIG = settings.PoolSettings(
 class Bench:
     """A pool whose records are durable as soon as they are looked at."""
 
-    def __init__(self, epoch: int = 1, **changes: Any) -> None:
+    def __init__(
+        self, epoch: int = 1, *, memory: budget.Budget | None = None, **changes: Any
+    ) -> None:
         self.now = T0
         self.epoch = epoch
         self.log = records.RecordLog()
@@ -51,6 +54,7 @@ class Bench:
             tokens=leases.TokenSource(epoch),
             draw=lambda: 0.0,
             now=self.now,
+            memory=memory,
         )
 
     def restarted(self) -> "Bench":
@@ -58,11 +62,12 @@ class Bench:
         self.disk.sync(self.log.take())
         config = self.pool.config
         fields = {each.name: getattr(config, each.name) for each in dataclasses.fields(config)}
-        after = Bench(self.epoch + 1, **fields)
+        memory = budget.Budget(self.pool.book.memory.budget.limit)
+        after = Bench(self.epoch + 1, memory=memory, **fields)
         after.now, after.disk = self.now, self.disk
         after.pool.restore(
             stored=[loading.task_of(entry, config) for entry in self.disk.stored_tasks()],
-            requests=(),
+            requests=self.disk.outlived(),
             sessions=self.disk.sessions().items(),
             tombstones=self.disk.tombstones(),
             paused=False,

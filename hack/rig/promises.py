@@ -9,9 +9,9 @@ import collections
 
 from penstock.v1 import task_pb2, worker_service_pb2
 from penstock_dispatcher import loading
-from penstock_dispatcher.core import effects, settings, units
+from penstock_dispatcher.core import bounds, budget, effects, records, settings, units
 from penstock_dispatcher.core import task as tasks
-from rig import clients, rate_window, simulated, simulated_disk
+from rig import clients, counted_memory, rate_window, simulated, simulated_disk
 
 
 class Promises:
@@ -170,11 +170,13 @@ class Promises:
         """What must hold after every step."""
         self._check_tasks(server, now)
         self._check_leases(server)
+        counted_memory.check_all(server.memory, [server.pool.book, server.neighbour.book])
         book, room, config = server.pool.book, server.pool.room, self.config
         left = config.max_pending_bytes - book.waiting_bytes
         for waiter in server.waiting:
             fits = book.waiting < config.max_pending and waiter.wanted.size <= left
             key = waiter.wanted.fairness_key
+            fits = fits and server.memory.has_room(bounds.memory_bytes(waiter.wanted))
             if fits and config.max_pending_per_key:
                 there = book.tasks.values()
                 waiting = [task for task in there if task.place is not tasks.Place.NOWHERE]
@@ -208,6 +210,8 @@ class Promises:
             if not call.task_id or call.deleting:
                 continue
             mine = book.tasks.get(call.task_id)
+            if mine is None and self._given_up(call, server):
+                continue
             assert mine is not None, f"{call.task_id} is lost"
             assert mine.uid == call.task_uid, f"{call.task_id} is lost: another one has its name"
             assert mine.sequence == call.sequence, "a task keeps its place in the order"
@@ -219,6 +223,15 @@ class Promises:
         if server.pool.drained:
             left = running + (waiting if server.pool.dispatching else 0)
             assert not left, "a drained pool has nothing to do"
+
+    def _given_up(self, call: clients.Call, server: simulated.Server) -> bool:
+        """The task has ended, and is gone because its memory was needed."""
+        if not server.pool.book.given_up_total and server.memory.limit == budget.UNLIMITED:
+            return False
+        return call.sequence in self._disk.ended_ever or any(
+            isinstance(record, records.TaskEnded) and record.sequence == call.sequence
+            for record in server.unsynced
+        )
 
     def _check_leases(self, server: simulated.Server) -> None:
         valid, table = server.pool.fleet.leases.all(), server.pool.fleet.workers
@@ -248,7 +261,7 @@ class Promises:
         waiting = {task.uid for task in mine if task.place is not tasks.Place.NOWHERE}
         differ = {_durable(task, waiting) for task in mine}
         differ ^= {_durable(task, waiting) for task in loaded}
-        assert not differ, f"what is loaded is what was there: {differ}"
+        assert not differ, f"what is loaded is what was there: {differ!s:.1000}"
         assert disk.tombstones() == pool.fleet.workers.tombstones, "tombstones are written"
         sessions = {worker.session_id for worker in pool.fleet.workers.all()}
         assert sessions <= disk.sessions().keys(), "sessions are written"
@@ -265,6 +278,8 @@ class Promises:
         self.check_written(server)
         for call in self._calls:
             if call.deleting:
+                continue
+            if call.task_id not in book.tasks and self._given_up(call, server):
                 continue
             task = book.tasks[call.task_id]
             if task.state is states.SUCCEEDED:

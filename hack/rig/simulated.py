@@ -17,6 +17,7 @@ from penstock_dispatcher.convert import frames, times, worker_side
 from penstock_dispatcher.core import (
     admission,
     afterlife,
+    budget,
     control,
     effects,
     leases,
@@ -73,10 +74,12 @@ class Server:
         now: Callable[[], int],
         draw: Callable[[], float],
         eyes: Eyes,
+        memory: budget.Budget,
     ) -> None:
         disk.epoch += 1
         self.epoch = disk.epoch
         self.disk = disk
+        self.memory = memory
         self.durable_lsn = 0
         self.unsynced: list[records.Record] = []
         self.answers: list[tuple[int, Callable[[], None]]] = []
@@ -91,19 +94,20 @@ class Server:
         self._eyes = eyes
         self._links: dict[str, simulated_worker.Link] = {}
         tokens = leases.TokenSource(disk.epoch)
-        self.neighbour = neighbour.Neighbour(log=self._log, tokens=tokens, now=now())
+        self.neighbour = neighbour.Neighbour(log=self._log, tokens=tokens, memory=memory, now=now())
         self.pool = pools.Pool(
             config,
             log=self._log,
             tokens=tokens,
             draw=draw,
             now=now(),
+            memory=memory,
             fresh=disk.epoch == 1,
         )
         stored = [loading.task_of(entry, config) for entry in disk.stored_tasks()]
         self.pool.restore(
             stored=stored,
-            requests=disk.known(stored),
+            requests=disk.outlived(),
             sessions=disk.sessions().items(),
             tombstones=disk.tombstones(),
             paused=disk.latched.paused,
@@ -212,7 +216,8 @@ class Server:
         self.pool.fleet.outcome(link.session_id, worker_side.outcome_of(ended), self._now())
         if self._log.last > before:
             self._eyes.saw_outcome(ended.lease_id, self)
-            self.recorded[ended.lease_id] = self._log.last
+            # Others may follow: of what had to make room for it.
+            self.recorded[ended.lease_id] = before + 1
 
     def _drained(self, session_id: str) -> None:
         self.pool.reservations.confirm(session_id)
@@ -261,14 +266,19 @@ class Server:
     def turn(self) -> None:
         """Carry effects out; tell clients what is durable."""
         self.turned_at = self._now()
-        for effect in self.pool.take_effects(self.durable_lsn, self.turned_at):
-            self._carry(effect)
+        self._carry_all()
         self.neighbour.turn(self.durable_lsn, self._now())
+        while self.memory.take_freed():
+            self._carry_all()
         self.unsynced += self._log.take()
         ready = [told for lsn, told in self.answers if lsn <= self.durable_lsn]
         self.answers = [each for each in self.answers if each[0] > self.durable_lsn]
         for told in ready:
             told()
+
+    def _carry_all(self) -> None:
+        for effect in self.pool.take_effects(self.durable_lsn, self.turned_at):
+            self._carry(effect)
 
     def _carry(self, effect: effects.Effect) -> None:
         self._eyes.saw_told(effect, self)

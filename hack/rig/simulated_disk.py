@@ -9,7 +9,6 @@ import itertools
 from collections.abc import Iterable
 
 from penstock_dispatcher.core import idempotency, records
-from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import interface
 
 Change = records.TaskRequeued | records.TaskCancelling | records.TaskEnded
@@ -127,14 +126,13 @@ class Disk:
         """What the task's next attempt begins with after a crash; empty = from the beginning."""
         return self._checkpoints.get(sequence, b"")
 
-    def known(self, stored: Iterable[tasks.Task]) -> list[tuple[str, idempotency.Known]]:
-        """What was asked under each request id, oldest first; a task that is there is kept."""
-        there = {task.sequence: task for task in stored}
-        found = [
-            (request_id, there.get(accepted.sequence) or _request(accepted))
+    def outlived(self) -> list[tuple[str, idempotency.Request]]:
+        """What was asked under each request id whose task is not there any more."""
+        return [
+            (request_id, _request(accepted))
             for request_id, accepted in self.requests.items()
+            if accepted.sequence not in self._tasks
         ]
-        return sorted(found, key=lambda entry: entry[1].create_time)
 
     def sessions(self) -> dict[str, str]:
         """Sessions that may run something: session id → pod UID."""

@@ -18,7 +18,7 @@ import random
 from collections.abc import Callable
 
 from penstock.v1 import worker_service_pb2
-from penstock_dispatcher.core import afterlife, settings, units
+from penstock_dispatcher.core import afterlife, budget, settings, units
 from rig import clients, promises, simulated, simulated_disk, simulated_worker, streams
 
 Outcome = worker_service_pb2.TaskOutcome
@@ -34,6 +34,8 @@ class Scenario:
     gentle: bool = False
     crowded: bool = False
     """Clients may wait for room, and retry what failed; the pool has little room, in bytes also."""
+    tight: bool = False
+    """Payloads are large, and there is memory for few of them: results go before their time."""
 
 
 class World(streams.Streams):
@@ -48,6 +50,7 @@ class World(streams.Streams):
         """Tasks may be delayed, and may have to start by a certain time."""
         self.now = 1_000_000 * units.SECOND
         self.config = self._config()
+        self.memory_limit = budget.UNLIMITED
         self.disk = simulated_disk.Disk(simulated_worker.UID)
         self.server: simulated.Server | None = None
         self.clients = clients.Clients(
@@ -62,6 +65,9 @@ class World(streams.Streams):
         self.promises = self.judge(self.config, self.disk, self.clients, now=self.now)
         self.names = 0
         self.faults = True
+        if scenario.tight:
+            self.memory_limit = self.rng.randint(3, 12) * clients.LARGE_BYTES
+            self.clients.swell()
         self._begin()
         self._start()
 
@@ -71,6 +77,7 @@ class World(streams.Streams):
 
     def _config(self) -> settings.PoolSettings:
         rng, long = self.rng, self.scenario.gentle
+        few = self.scenario.crowded and not self.scenario.tight
         rate = settings.RateLimit(
             tasks=rng.randint(1, 5), period_ns=units.SECOND, burst=rng.randint(1, 6)
         )
@@ -79,7 +86,7 @@ class World(streams.Streams):
         return settings.PoolSettings(
             name=simulated_worker.POOL,
             uid=simulated_worker.UID,
-            max_pending=3 if self.scenario.crowded else rng.choice([3, 10, 1000]),
+            max_pending=3 if few else rng.choice([3, 10, 1000]),
             max_pending_bytes=21 if little else 2**28,
             max_waiters=rng.choice([1, 4, 100]) if self.scenario.crowded else 1000,
             ttl_ns=rng.choice([0, 60]) * units.SECOND if self.timed else 0,
@@ -156,6 +163,7 @@ class World(streams.Streams):
                 now=lambda: self.now,
                 draw=self.rng.random,
                 eyes=self.promises,
+                memory=budget.Budget(self.memory_limit),
             )
 
     def _crash(self) -> None:
@@ -207,6 +215,8 @@ class World(streams.Streams):
     def _submit_next_door(self) -> None:
         if self.server is not None:
             self.server.neighbour.submit(self.now)
+            if self.scenario.tight:
+                self.server.turn()  # results of the pool may have made room for it
 
     def _cancel(self) -> None:
         if self.server is not None:

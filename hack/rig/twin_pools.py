@@ -59,7 +59,7 @@ class Twins:
             stored = [loading.task_of(entry, bench.pool.config) for entry in entries]
             bench.pool.restore(
                 stored=stored,
-                requests=bench.disk.known(stored),
+                requests=bench.disk.outlived(),
                 sessions=bench.disk.sessions().items(),
                 tombstones=(),
                 paused=False,

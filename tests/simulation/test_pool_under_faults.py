@@ -21,9 +21,10 @@ SCENARIOS: dict[str, tuple[type[simulation.World], simulation.Scenario]] = {
     "crowded": (simulation.World, simulation.Scenario(crowded=True)),
     "operated": (operated.OperatedWorld, simulation.Scenario()),
     "operated, crowded": (operated.OperatedWorld, simulation.Scenario(crowded=True)),
+    "tight": (simulation.World, simulation.Scenario(crowded=True, tight=True)),
     "keyed": (keyed.KeyedWorld, simulation.Scenario()),
 }
-SHARES = {"operated, crowded": 5, "keyed": 2}
+SHARES = {"operated, crowded": 5, "tight": 5, "keyed": 2}
 """Of these, one in so many: another one of the same kind plays them all, or they take longer."""
 
 

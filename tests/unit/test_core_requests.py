@@ -1,13 +1,14 @@
 """Request ids that are remembered: for a day, in the order in which they came."""
 
-from penstock_dispatcher.core import idempotency, records, units
+from penstock_dispatcher.core import budget, idempotency, records, units
 
 DAY = idempotency.RETENTION_NS
 
 
 def _requests() -> tuple[idempotency.Requests, records.RecordLog]:
     log = records.RecordLog()
-    return idempotency.Requests(pool_uid="p", log=log), log
+    share = budget.Share(budget.Budget(), give_up=lambda _: None, forget=lambda _: None)
+    return idempotency.Requests(pool_uid="p", log=log, share=share), log
 
 
 def _request(sequence: int, time: int) -> idempotency.Request:

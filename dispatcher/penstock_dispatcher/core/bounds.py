@@ -1,20 +1,21 @@
 """Whether there is room for more tasks: bounds on what waits in one pool, and the refusals.
 
 A pool bounds its waiting tasks, their payload bytes, and, if it wants, the waiting tasks of each
-fairness key; tasks without a key share the bound of the empty key. All are exact: nothing is
-refused while there is room.
+fairness key; tasks without a key share the bound of the empty key. All pools together have a budget
+of memory (see `budget`). All are exact: nothing is refused while there is room.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from penstock_dispatcher.core import admission, estimate, settings, units
+from penstock_dispatcher.core import admission, budget, estimate, settings, units
 from penstock_dispatcher.core import task as tasks
 
 if TYPE_CHECKING:
     from penstock_dispatcher.core import ledger
 
 _Reason = admission.AdmissionReason
+_MIB: Final = 1024 * 1024
 
 
 def never_fits(
@@ -43,13 +44,18 @@ def no_room(
     """The refusal of these tasks (at least one), which would come together; None = there is room
     for all. It names the task that finds no room, or the first one where the pool has none.
     """
-    size = new[0].size if len(new) == 1 else sum(wanted.size for wanted in new)
+    size, taken = new[0].size, memory_bytes(new[0])
+    for wanted in new[1:]:
+        size += wanted.size
+        taken += memory_bytes(wanted)
     text = ""
     if book.waiting + len(new) > config.max_pending:
         text = f"{book.waiting} tasks are waiting, the bound is {config.max_pending}"
     elif book.waiting_bytes + size > config.max_pending_bytes:
         bound = config.max_pending_bytes
         text = f"{book.waiting_bytes} payload bytes are waiting, the bound is {bound}"
+    elif not book.memory.budget.has_room(taken):
+        text = _no_memory(book.memory.budget)
     if text:
         delay = book.retry_after_ns(now)
         return admission.Admission(
@@ -64,6 +70,20 @@ def no_room(
         if book.by_key.of(key) + coming[key] > config.max_pending_per_key:
             return _key_full(wanted, book=book, config=config, now=now)
     return None
+
+
+def memory_bytes(wanted: tasks.Submission) -> int:
+    """What the task would take of the budget."""
+    return budget.task_bytes(len(wanted.body))
+
+
+def _no_memory(memory: budget.Budget) -> str:
+    held = (memory.used - memory.results) // _MIB
+    return (
+        f"the memory for tasks is full: those of all pools that wait, run or are dead letters take"
+        f" {held} MiB, the bound is {memory.limit // _MIB} MiB (--task-memory): give the dispatcher"
+        " more memory, or bound its pools (max_pending, max_pending_bytes, max_dead_letters)"
+    )
 
 
 def key_has_room(key: str, *, book: "ledger.Ledger", config: settings.PoolSettings) -> bool:

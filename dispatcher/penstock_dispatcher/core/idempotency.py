@@ -1,18 +1,21 @@
 """Which submissions were made before: request ids, remembered for a day.
 
 A repeated submission is told the task that the first one made, even if that task is deleted by now.
-The key in the journal is the sequence number of that task, so a remembered one stays in use.
+The key in the journal is the sequence number of that task, so a remembered one stays in use. Ids
+that have outlived their tasks have a part of the budget, too.
 """
 
 import collections
 from typing import Final, NamedTuple
 
-from penstock_dispatcher.core import records, units
+from penstock_dispatcher.core import budget, records, units
 from penstock_dispatcher.core import task as tasks
 
 RETENTION_NS: Final = 86_400 * units.SECOND
 REQUESTS_MAX: Final = 1_000_000
 """Kept in a pool, beside as many as it has tasks; beyond it the oldest go first."""
+LOOKED_AT_MAX: Final = 1_000
+"""Places in the line that are looked at to forget some."""
 
 
 class Request(NamedTuple):
@@ -31,13 +34,16 @@ Known = Request | tasks.Task
 class Requests:
     """The request ids of one pool."""
 
-    def __init__(self, *, pool_uid: str, log: records.RecordLog) -> None:
+    def __init__(self, *, pool_uid: str, log: records.RecordLog, share: budget.Share) -> None:
         self._pool_uid = pool_uid
+        self._share = share
         self._log = log
         self._known: dict[str, Known] = {}
         # Not the dict's own order: finding its first key costs a look at every one deleted before.
         self._order: collections.deque[str] = collections.deque()
-        """Ids, oldest first. One that was asked again after its time lies there again."""
+        """Ids, oldest first, but for those that `forget` has passed over. One that was asked again
+        after its time lies there again.
+        """
         self._again: collections.Counter[str] = collections.Counter()
         """Places in the order that do not count, because there is a later one."""
 
@@ -60,11 +66,26 @@ class Requests:
                 self._forget_oldest()
 
     def restore(self, request_id: str, request: Known) -> None:
-        """Take one as the journal kept it; to be called oldest first."""
-        if request_id in self._known:  # an expired one
+        """Take one as the journal kept it; afterwards, `sort`."""
+        earlier = self._known.get(request_id)
+        if earlier is not None and earlier.create_time > request.create_time:
+            return
+        if earlier is not None:  # an expired one
             self._again[request_id] += 1
+            self._uncount(earlier)
         self._known[request_id] = request
         self._order.append(request_id)
+        if isinstance(request, Request):
+            self._share.remember()
+
+    def sort(self) -> None:
+        """Put those that were restored in order."""
+        ids = sorted(self._known, key=self._create_time)
+        self._order = collections.deque(ids)
+        self._again.clear()
+
+    def _create_time(self, request_id: str) -> int:
+        return self._known[request_id].create_time
 
     def outlive(self, task: tasks.Task) -> None:
         """The task is deleted; its request id is known on."""
@@ -72,6 +93,22 @@ class Requests:
             self._known[task.request_id] = Request(
                 task.sequence, task.id, task.fingerprint, task.create_time
             )
+            self._share.remember()
+
+    def forget(self, count: int) -> None:
+        """Forget the oldest ones that have outlived their tasks, at most so many. Those of tasks
+        that are there go to the end of the line: they cost nothing, and are not looked at again
+        soon.
+        """
+        for _ in range(LOOKED_AT_MAX):
+            oldest = self._oldest()
+            if oldest is None or not count:
+                return
+            if isinstance(oldest, Request):
+                self._forget_oldest()
+                count -= 1
+            else:
+                self._order.rotate(-1)
 
     def sweep(self, now: int, *, limit: int) -> None:
         """Forget what is past its retention, at most `limit` a call."""
@@ -98,7 +135,13 @@ class Requests:
     def _forget_oldest(self) -> None:
         self._oldest()
         request_id = self._order.popleft()
-        self._tell_forgotten(request_id, self._known.pop(request_id))
+        forgotten = self._known.pop(request_id)
+        self._uncount(forgotten)
+        self._tell_forgotten(request_id, forgotten)
+
+    def _uncount(self, known: Known) -> None:
+        if isinstance(known, Request):
+            self._share.forgot()
 
     def _tell_forgotten(self, request_id: str, request: Known) -> None:
         self._log.append(records.RequestForgotten(self._pool_uid, request.sequence, request_id))

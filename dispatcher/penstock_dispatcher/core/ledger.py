@@ -18,6 +18,7 @@ from penstock_dispatcher.core import (
     awaiting,
     backlog,
     bounds,
+    budget,
     effects,
     forecast,
     idempotency,
@@ -52,11 +53,13 @@ class Ledger:
         log: records.RecordLog,
         tokens: leases.TokenSource,
         outlook: forecast.Forecast,
+        memory: budget.Budget,
     ) -> None:
         self.pool_uid = pool_uid
         self.log = log
         self.tasks: dict[str, tasks.Task] = {}
-        self.requests = idempotency.Requests(pool_uid=pool_uid, log=log)
+        self.memory = budget.Share(memory, give_up=self._give_up, forget=self._forget)
+        self.requests = idempotency.Requests(pool_uid=pool_uid, log=log, share=self.memory)
         self.backlog = backlog.Backlog()
         self.held: dict[str, tasks.Task] = {}
         self.held_slots = 0
@@ -74,10 +77,12 @@ class Ledger:
         self.refused_total = 0
         self.succeeded_total = 0
         self.failed_total = 0
+        self.given_up_total = 0
+        """Results that were deleted before their time, because their room was needed."""
         self.arrivals = rates.EventRate()
         self.completions = rates.EventRate()
         self.execution = rates.Mean()
-        self.ended = retention.Retention()
+        self.ended = retention.Retention(self.memory)
         self.tokens = tokens
         self.forecast = outlook
         self.sequence = 0
@@ -163,7 +168,7 @@ class Ledger:
             concurrency_key=wanted.concurrency_key,
             slots=wanted.slots,
         )
-        self.tasks[task.id] = task
+        self.take_in(task)
         if task.request_id:
             self.requests.remember(task.request_id, task, tasks_there=len(self.tasks))
         task.lsn = self.log.append(records.accepted(self.pool_uid, task))
@@ -256,6 +261,7 @@ class Ledger:
         task.failure = failure or task.failure
         task.not_before = now + delay_ns if delay_ns else 0
         task.state = _DELAYED if delay_ns else _PENDING
+        self.memory.charge(task)
         task.lsn = self.log.append(records.requeued(self.pool_uid, task))
         self.commit_then_queue(task, effects.TaskChanged(task, previous, task.state))
 
@@ -308,6 +314,7 @@ class Ledger:
         elif state is not tasks.TaskState.CANCELLED:
             self.failed_total += 1
         self.completions.add(now)
+        self.memory.charge(task)
         task.lsn = self.log.append(records.ended(self.pool_uid, task))
         self._retain(task, config)
         self.tell_when_durable(task.lsn, effects.TaskChanged(task, previous, state))
@@ -320,12 +327,32 @@ class Ledger:
     def _retain(self, task: tasks.Task, config: settings.PoolSettings) -> None:
         for surplus in self.ended.keep(task, config):
             self.delete(surplus)
+        self.memory.budget.make_room()
+
+    def take_in(self, task: tasks.Task) -> None:
+        """One more task is there."""
+        self.tasks[task.id] = task
+        self.memory.charge(task)
+
+    def let_go(self, task: tasks.Task) -> None:
+        """A task is not there any more; its request id is remembered all the same."""
+        del self.tasks[task.id]
+        self.memory.release(task)
+        self.requests.outlive(task)
 
     def delete(self, task: tasks.Task) -> None:
         """Forget a task that is not kept for its retention any more."""
-        del self.tasks[task.id]
-        self.requests.outlive(task)
+        self.let_go(task)
         self.log.append(records.TaskDeleted(self.pool_uid, task.sequence, task.id))
+
+    def _give_up(self, size: int) -> None:
+        until = self.memory.used - size
+        while self.memory.used > until and (task := self.ended.take_oldest_result()) is not None:
+            self.delete(task)
+            self.given_up_total += 1
+
+    def _forget(self, count: int) -> None:
+        self.requests.forget(count)
 
     def sweep(self, now: int, limit: int = 1000) -> None:
         """Delete what is past its retention, at most `limit` a kind and call."""
@@ -343,7 +370,9 @@ class Ledger:
         """Take a task as the journal kept it. Waiting ones are held back until `release_held`, but
         for those whose time has not come: nobody can have been given them.
         """
-        self.tasks[task.id] = task
+        self.take_in(task)
+        if task.request_id:
+            self.requests.restore(task.request_id, task)
         self.sequence = max(self.sequence, task.sequence)
         if task.terminal:
             self._retain(task, config)
@@ -357,9 +386,12 @@ class Ledger:
         self.held[task.id] = task
         self.held_slots += task.slots
 
-    def restore_requests(self, requests: Iterable[tuple[str, idempotency.Known]]) -> None:
-        """Take idempotency keys as the journal kept them, oldest first."""
+    def restore_requests(self, requests: Iterable[tuple[str, idempotency.Request]]) -> None:
+        """Take the ids that have outlived their tasks as the journal kept them, in any order: call
+        `requests.sort` when these and the tasks are there.
+        """
         for request_id, request in requests:
             self.requests.restore(request_id, request)
             # Its key in the journal is in use, even if its task is deleted.
             self.sequence = max(self.sequence, request.sequence)
+        self.memory.budget.make_room()

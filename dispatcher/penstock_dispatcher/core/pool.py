@@ -19,6 +19,7 @@ from typing import Final
 
 from penstock_dispatcher.core import (
     admission,
+    budget,
     demand,
     effects,
     fleet,
@@ -45,8 +46,8 @@ _QUEUE_FULL: Final = _Reason.QUEUE_FULL
 
 
 class Pool:
-    """See the module's docstring. `draw` gives a uniform number in [0, 1) for jitter; `fresh` = not
-    loaded from a journal.
+    """See the module's docstring. `draw` gives a uniform number in [0, 1) for jitter; `memory` is
+    what all pools share, None = no bound; `fresh` = not loaded from a journal.
     """
 
     def __init__(
@@ -57,12 +58,17 @@ class Pool:
         tokens: leases.TokenSource,
         draw: Callable[[], float],
         now: int,
+        memory: budget.Budget | None = None,
         fresh: bool = True,
     ) -> None:
         self.config = config
         self.forecast = forecast.Forecast(self)
         self.book = ledger.Ledger(
-            pool_uid=config.uid, log=log, tokens=tokens, outlook=self.forecast
+            pool_uid=config.uid,
+            log=log,
+            tokens=tokens,
+            outlook=self.forecast,
+            memory=memory or budget.Budget(),
         )
         self.fleet = fleet.Fleet(book=self.book, config=config, tokens=tokens, draw=draw)
         self.reservations = reservations.Reservations(book=self.book, table=self.fleet.workers)
@@ -325,7 +331,7 @@ class Pool:
         self,
         *,
         stored: Iterable[tasks.Task],
-        requests: Iterable[tuple[str, idempotency.Known]],
+        requests: Iterable[tuple[str, idempotency.Request]],
         sessions: Iterable[tuple[str, str]],
         tombstones: Iterable[str],
         paused: bool,
@@ -333,7 +339,7 @@ class Pool:
         draining: bool = False,
         now: int,
     ) -> None:
-        """Take what the journal kept. `requests` oldest first; `sessions` are (session id, pod
+        """Take what the journal kept. `sessions` are (session id, pod
         UID).
 
         Tasks are held back while one of those sessions may still be running them: until each has
@@ -342,6 +348,7 @@ class Pool:
         for task in stored:
             self.book.restore(task, self.config, now)
         self.book.restore_requests(requests)
+        self.book.requests.sort()
         self.fleet.expected = dict(sessions)
         self.fleet.expected_until = now + self.config.reconnect_grace_ns
         self.fleet.workers.tombstones = dict.fromkeys(tombstones)

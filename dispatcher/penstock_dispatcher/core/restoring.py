@@ -76,15 +76,14 @@ def move(task: tasks.Task, *, closed: pools.Pool, pool: pools.Pool, now: int) ->
         closed.book.ended.release(task)
     else:
         closed.book.withdraw(task)
-    del closed.book.tasks[task.id]
-    closed.book.requests.outlive(task)
+    closed.book.let_go(task)
     deleted = records.TaskDeleted(closed.book.pool_uid, task.sequence, task.id)
     book.sequence += 1
     task.sequence = book.sequence
     task.fencing_token = book.tokens.coming
     if task.retry == closed.config.retry:
         task.retry = pool.config.retry  # it has none of its own
-    book.tasks[task.id] = task
+    book.take_in(task)
     if asked is None:
         task.request_id = ""
     else:

@@ -1,14 +1,15 @@
 """Tasks that have ended, in the order in which they are deleted.
 
 Results and dead letters have a time each, counted from the end of the task by the configuration
-that was in force then; dead letters have a bound too, beyond which those that would be deleted
-first go at once. What was taken out here is not kept here: a deleted task leaves the memory. A task
-that is taken out of turn has another ticket afterwards.
+that was in force then. Results go before it when their memory is needed (see `budget`); dead
+letters have a bound, beyond which those that would be deleted first go at once. What was taken out
+here is not kept here: a deleted task leaves the memory. A task that is taken out of turn has
+another ticket afterwards.
 """
 
 from typing import Final
 
-from penstock_dispatcher.core import lazy_heap, settings, units
+from penstock_dispatcher.core import budget, lazy_heap, settings, units
 from penstock_dispatcher.core import task as tasks
 
 _DEAD_LETTERED: Final = tasks.TaskState.DEAD_LETTERED
@@ -18,7 +19,8 @@ _Heap = lazy_heap.LazyHeap[lazy_heap.Stay]
 class Retention:
     """Ended tasks of one pool."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: budget.Share) -> None:
+        self._share = share
         self._results: _Heap = lazy_heap.LazyHeap(lazy_heap.waits)
         self._dead: _Heap = lazy_heap.LazyHeap(lazy_heap.waits)
 
@@ -36,6 +38,7 @@ class Retention:
         if kept is self._results:
             due = task.end_time + config.result_retention_ns
             kept.push((due, task.sequence, task.ticket, task))
+            self._share.keep_result(task)
             return []
         due = task.end_time + config.dead_letter_retention_ns
         kept.push((due, task.sequence, task.ticket, task))
@@ -48,7 +51,10 @@ class Retention:
     def release(self, task: tasks.Task) -> None:
         """Take out one that is kept; its state is still the one that it ended in."""
         task.ticket += 1
-        self._kept(task).died()
+        kept = self._kept(task)
+        kept.died()
+        if kept is self._results:
+            self._share.take_result(task)
 
     def take_due(self, now: int, *, limit: int) -> list[tasks.Task]:
         """What is past its retention, at most `limit` of each kind."""
@@ -59,8 +65,19 @@ class Retention:
                 if head is None or head[0] > now:
                     break
                 kept.pop()
+                if kept is self._results:
+                    self._share.take_result(head[3])
                 due.append(head[3])
         return due
+
+    def take_oldest_result(self) -> tasks.Task | None:
+        """The result whose time would come first, or None."""
+        head = self._results.head()
+        if head is None:
+            return None
+        self._results.pop()
+        self._share.take_result(head[3])
+        return head[3]
 
     def next_due(self) -> int:
         """When the next one is past its retention, never late."""

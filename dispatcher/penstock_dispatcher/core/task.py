@@ -188,6 +188,8 @@ class Task:
     """The highest token handed out for it that this process knows of; at first, the lowest that it
     can have. A claim of a lower one is out of date, or means an earlier task with the same id.
     """
+    charged: int
+    """Bytes that the budget has been charged for it; see `budget`."""
     lease: "leases.Lease | None"
 
     def __init__(
@@ -245,6 +247,7 @@ class Task:
         self.predicted_wait_ns = -1
         self.cancelling = False
         self.fencing_token = fencing_token
+        self.charged = 0
         self.lease = None
 
     def keep_checkpoint(self, checkpoint: bytes) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from penstock_dispatcher.core import (
     admission,
     bounds,
+    budget,
     effects,
     heads,
     lazy_heap,
@@ -50,6 +51,7 @@ class WaitingRoom:
 
     def __init__(self, book: ledger.Ledger) -> None:
         self._book = book
+        self._memory = book.memory.budget
         self._lines: dict[str, _Line] = {}
         self._heads: heads.Heads[_Line] = heads.Heads()
         self._deadlines: lazy_heap.LazyHeap[_Entry] = lazy_heap.LazyHeap(_waits)
@@ -68,7 +70,9 @@ class WaitingRoom:
     def enter(
         self, wanted: tasks.Submission, config: settings.PoolSettings, *, wait_ns: int, now: int
     ) -> admission.Waiter | admission.Admission:
-        """Wait for at most `wait_ns`, unless too many do already."""
+        """Wait for at most `wait_ns`, unless too many do already. The caller's payload is in memory
+        meanwhile.
+        """
         crowded = self._crowded(wanted, config)
         if crowded:
             return self.refuse(wanted, _Reason.TOO_MANY_WAITERS, crowded, now)
@@ -80,7 +84,7 @@ class WaitingRoom:
             wait_ns=wait_ns,
         )
         self._least = min(self._least, wanted.size) if len(self) else wanted.size
-        self.payload_bytes += wanted.size
+        self._count(wanted.size)
         self.by_priority.add(waiter.priority)
         line = self._lines.get(wanted.fairness_key)
         if line is None:
@@ -106,14 +110,23 @@ class WaitingRoom:
             return (
                 f"calls wait for room with {self.payload_bytes} payload bytes, the bound is {bound}"
             )
+        if not self._memory.has_room_for_call(wanted.size):
+            return (
+                f"calls to all pools wait for room with {self._memory.calls} payload bytes,"
+                " which is all the memory for them"
+            )
         return ""
+
+    def _count(self, size: int) -> None:
+        self.payload_bytes += size
+        self._memory.calls += size
 
     def leave(self, waiter: admission.Waiter) -> None:
         """The caller is gone; nothing is left behind. Idempotent, and void once it was answered."""
         if not waiter.waits:
             return
         waiter.waits = False
-        self.payload_bytes -= waiter.wanted.size
+        self._count(-waiter.wanted.size)
         self.by_priority.remove(waiter.priority)
         self._deadlines.died()
         line = self._lines[waiter.wanted.fairness_key]
@@ -173,7 +186,7 @@ class WaitingRoom:
 
     def _next(self, config: settings.PoolSettings) -> admission.Waiter | None:
         """The best waiter that fits. Costs nothing while none can, and a look at all of them only
-        where the bound on bytes keeps the best one out.
+        where a bound on bytes keeps the best one out.
         """
         if not len(self) or self._book.waiting >= config.max_pending:
             return None
@@ -181,8 +194,11 @@ class WaitingRoom:
         if best is None:
             return None
         left = config.max_pending_bytes - self._book.waiting_bytes
-        if best.wanted.size <= left:
+        if self._fits(best, left):
             return best
+        if not self._memory.has_room(budget.task_bytes(self._least)):
+            self._memory.starve(self._book.pool_uid)
+            return None
         if self._least > left:
             return None
         self._least = min(entry[2].wanted.size for entry in self._deadlines)
@@ -192,11 +208,18 @@ class WaitingRoom:
                 for line in self._lines.values()
                 if bounds.key_has_room(line.key, book=self._book, config=config)
                 for entry in line.waiters
-                if entry[2].wanted.size <= left
+                if self._fits(entry[2], left)
             ),
             default=None,
         )
-        return None if fitting is None else fitting[2]
+        if fitting is None:
+            self._memory.starve(self._book.pool_uid)
+            return None
+        return fitting[2]
+
+    def _fits(self, waiter: admission.Waiter, left: int) -> bool:
+        size = bounds.memory_bytes(waiter.wanted)
+        return waiter.wanted.size <= left and self._memory.has_room(size)
 
     def _best(self, config: settings.PoolSettings) -> admission.Waiter | None:
         """The best waiter whose key has room."""

@@ -1,0 +1,125 @@
+"""The bound on what tasks take of the memory, through a real channel, on a real process."""
+
+import asyncio
+import contextlib
+import pathlib
+import urllib.request
+import uuid
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from penstock.v1 import pool_service_pb2, task_pb2, task_service_pb2
+from penstock_dispatcher.core import budget
+from rig import dispatchers, figures, wire
+
+MIB = 1024 * 1024
+OTHER = "namespaces/default/pools/other"
+BATCH = 500
+_Batch = task_service_pb2.BatchSubmitTasksRequest
+
+
+def request(number: int, payload: bytes, parent: str = wire.POOL) -> Any:
+    return task_service_pb2.SubmitTaskRequest(
+        parent=parent,
+        task_id=f"t{number}",
+        request_id=str(uuid.uuid5(uuid.NAMESPACE_OID, str(number))),
+        task=task_pb2.Task(type="noop", payload=payload),
+    )
+
+
+async def submit(stubs: wire.Stubs, first: int, count: int, payload: bytes) -> None:
+    requests = [request(number, payload) for number in range(first, first + count)]
+    batch = _Batch(parent=wire.POOL, requests=requests)
+    answer = await stubs.tasks.BatchSubmitTasks(batch, timeout=30)
+    assert all(each.HasField("response") for each in answer.outcomes), answer.outcomes[0]
+
+
+async def echo(worker: wire.RawWorker) -> None:
+    """Every task returns a result of a thousand bytes."""
+    with contextlib.suppress(EOFError):
+        while True:
+            frame = await worker.read(60)
+            await worker.succeed(*frame.assignments.assignments, result=bytes(1_000))
+
+
+def metric(process: dispatchers.DispatcherProcess, name: str) -> float:
+    with urllib.request.urlopen(f"http://{process.http_address}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+
+@pytest.fixture
+def process(tmp_path: pathlib.Path) -> Any:
+    made = dispatchers.DispatcherProcess(tmp_path)
+    made.arguments = ["--task-memory", "32Mi", "--log-level", "warning"]
+    made.start()
+    made.configure(wire.pool_config(max_pending=10_000, result_retention=3600))
+    yield made
+    if made.process is not None and made.process.poll() is None:
+        made.kill()
+
+
+async def test_memory_stays_where_it_is_though_results_are_to_be_kept_for_an_hour(
+    process: dispatchers.DispatcherProcess,
+) -> None:
+    count = 40_000
+    assert process.process is not None
+    pid = process.process.pid
+    async with grpc.aio.insecure_channel(process.address) as channel:
+        stubs = wire.Stubs(channel)
+        worker = await wire.RawWorker(stubs, pod="w", slots=2 * BATCH).connect()
+        echoing = asyncio.create_task(echo(worker))
+        grown = []
+        for first in range(0, count, BATCH):
+            await submit(stubs, first, BATCH, bytes(1_000))
+            await stubs.wait(f"{wire.POOL}/tasks/t{first + BATCH - 1}")
+            if first % (count // 2) == count // 2 - BATCH:
+                grown.append(figures.memory_bytes(pid))
+        half, whole = grown
+        assert whole - half < 8 * MIB, "that would have been 57 MiB"
+        kept = metric(process, "penstock_dispatcher_task_memory_bytes")
+        assert 0.9 * 32 * MIB < kept <= 32 * MIB
+        assert metric(process, "penstock_pool_results_given_up_total") > count / 2
+        newest = await stubs.get(f"{wire.POOL}/tasks/t{count - 1}")
+        assert newest.result == bytes(1_000)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stubs.get(f"{wire.POOL}/tasks/t0")
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        # What is given up is given up for good, and who asked for it is remembered.
+        echoing.cancel()
+        process.kill()
+        process.start()
+        assert (await stubs.get(newest.name)).result == newest.result
+        again = await stubs.tasks.SubmitTask(request(count - 15_000, bytes(1_000)), timeout=10)
+        assert again.deduplicated
+        assert metric(process, "penstock_dispatcher_task_memory_bytes") <= 32 * MIB
+
+
+async def test_where_tasks_of_all_pools_leave_no_room_new_ones_are_refused_or_wait(
+    serve: Any, rich: Any
+) -> None:
+    pools = [wire.pool_config(), wire.pool_config(OTHER, "uid-other")]
+    async with serve(pools=pools, task_memory_bytes=16 * MIB) as served:
+        stubs = served.stubs()
+        for _ in range(15):
+            await stubs.submit(payload=bytes(MIB))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stubs.submit(parent=OTHER, payload=bytes(MIB))
+        refused = rich(caught.value)
+        assert (refused.code.name, refused.reason) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
+        assert "all pools" in refused.message
+        assert {"RetryInfo", "QuotaFailure"} <= {
+            kind.rpartition(".")[2] for kind in refused.details
+        }
+        waits = asyncio.create_task(
+            stubs.submit(parent=OTHER, payload=bytes(MIB), max_wait={"seconds": 20})
+        )
+        await asyncio.sleep(0.2)
+        assert not waits.done()
+        purge = pool_service_pb2.PurgePoolRequest(name=wire.POOL, force=True)
+        await stubs.pools.PurgePool(purge, timeout=10)
+        assert (await asyncio.wait_for(waits, 5)).name.startswith(OTHER)
+        memory = served.dispatcher.pump.registry.memory
+        assert memory.used < 2 * MIB + budget.TASK_BYTES * 40
