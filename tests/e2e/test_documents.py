@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock_dispatcher import memory_limit
 from rig import documents, environment, installation, kube, processes
 
 ROOT = environment.ROOT
@@ -155,6 +156,13 @@ def test_install_serve_other_namespaces_ask_for_tokens_upgrade_uninstall(
     assert "--token-file" in said
     bash(f"cd {ROOT}\n" + documents.block(INSTALL, "console", "--reuse-values\n"), cluster)
     in_penstock.await_ready()
+    more = documents.block(INSTALL, "console", "limits.memory")
+    bash(f"cd {ROOT}\n{more}\n{rollout}\n", cluster)
+    pod = "/api/v1/namespaces/penstock/pods/penstock-dispatcher-0:8080/proxy/metrics"
+    bound = "penstock_dispatcher_task_memory_bound_bytes "
+    lines = api.kubectl("get", "--raw", pod).splitlines()
+    found = [float(line.removeprefix(bound)) for line in lines if line.startswith(bound)]
+    assert found == [memory_limit.for_tasks(4 * 2**30)], "the container's limit is known in it"
     bash(documents.block(INSTALL, "console", "helm uninstall"), cluster)
     listed = subprocess.run(
         ["kubectl", "get", "namespace", "penstock", "--ignore-not-found", "-o", "name"],

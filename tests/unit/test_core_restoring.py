@@ -204,7 +204,7 @@ def test_every_field_of_a_task_is_in_its_record_or_need_not_be() -> None:
     }
     elsewhere = {"id", "retry", "fencing_token", "schedule_time"}
     of_the_moment = {
-        *("progress", "lsn", "place", "ticket", "cancelling", "lease"),
+        *("progress", "lsn", "place", "ticket", "cancelling", "charged", "lease"),
         "predicted_wait_ns",
     }
     assert fields - kept == elsewhere | of_the_moment
