@@ -20,6 +20,9 @@ from penstock_dispatcher.journal import interface
 
 _log = logging.getLogger(__name__)
 
+LOADING_RECORDS_MAX: Final = 10_000
+"""Not durable yet, at most, before the next page is read."""
+
 _RETRY_POLICY_TAG: Final = bytes((task_pb2.Task.RETRY_POLICY_FIELD_NUMBER << 3 | 2,))
 """A body without this byte has no policy of its own, and need not be decoded to see that."""
 
@@ -51,10 +54,16 @@ async def load(journal: interface.Journal, pump_: pump.Pump) -> interface.Opened
             pool = made[accepted.pool_uid]
             task = task_of(entry, pool.config)
             pool.book.restore(task, pool.config, pump_.now())
+        # What has to make room is deleted, and must not gather until all is loaded.
+        pump_.commits.gather()
+        if pump_.commits.backlog() > LOADING_RECORDS_MAX:
+            await pump_.commits.idle()
     for uid, pool in made.items():
         _finish(pool, stored[uid], pump_)
         registry.add(pool, stored[uid].configured.config)
         pump_.mark(pool)
+    while registry.memory.forget_requests():
+        pass
     _log.info("epoch %d: loaded %d pools, %d tasks", opened.epoch, len(made), count)
     return opened
 

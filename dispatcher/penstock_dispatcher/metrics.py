@@ -80,14 +80,20 @@ class DispatcherCollector(Collector):
             "Results that were deleted before their time, because their memory was needed.",
             labels=_POOL,
         )
+        forgotten = CounterMetricFamily(
+            "penstock_pool_request_ids_forgotten",
+            "Request ids that were forgotten before their day was over, for want of room.",
+            labels=_POOL,
+        )
         for labels, pool, stats in found:
+            forgotten.add_metric(labels, pool.book.requests.forgotten_total)
             memory.add_metric(labels, pool.book.memory.used)
             given_up.add_metric(labels, pool.book.given_up_total)
             bound.add_metric(labels, pool.config.max_pending)
             since = stats.oldest_pending_time
             oldest.add_metric(labels, (now - since) / 1e9 if since else 0)
             execution.add_metric(labels, stats.mean_execution_ns / 1e9)
-        yield from (bound, oldest, execution, memory, given_up)
+        yield from (bound, oldest, execution, memory, given_up, forgotten)
         yield self._workers()
         yield self._waits(found)
         yield self._estimates()

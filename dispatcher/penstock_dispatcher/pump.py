@@ -186,12 +186,16 @@ class Pump:
                 self.watches.turned(pool, durable_lsn)
             self._arm(pool)
             self.changed(pool)
-        for uid in self.registry.memory.take_freed():
-            starved = self.registry.by_uid.get(uid)
-            if starved is not None:
-                self.mark(starved)
+        self._mark_let_in()
         self.commits.gather()
         self._set_timer(now)
+
+    def _mark_let_in(self) -> None:
+        """Pools whose callers were let in by what others gave back have something to tell them."""
+        for uid in self.registry.memory.take_let_in():
+            pool = self.registry.by_uid.get(uid)
+            if pool is not None:
+                self.mark(pool)
 
     def _committed(self) -> None:
         awaiting, self._awaiting = self._awaiting, {}
@@ -327,6 +331,9 @@ class Pump:
             else:
                 pool.tick(now)
                 self.mark(pool)
+        # A pool that is forgotten has given back what it took, and has no turn any more.
+        self.registry.memory.let_in(now)
+        self._mark_let_in()
         self._set_timer(now)
 
     def _purge(self, pool: pools.Pool) -> None:

@@ -160,9 +160,9 @@ class Dispatcher:
             await self._http.start()
             self.http_address = f"{http_host}:{self._http.port}"
         await self._grpc.start()
+        self._tasks = [asyncio.create_task(self.pump.commits.run(), name="commits")]
         await loading.load(self.journal, self.pump)
-        self._tasks = [
-            asyncio.create_task(self.pump.commits.run(), name="commits"),
+        self._tasks += [
             asyncio.create_task(self.pump.beat(), name="beat"),
             asyncio.create_task(self.pump.compact(), name="compact"),
         ]

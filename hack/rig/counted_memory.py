@@ -10,7 +10,7 @@ def check(book: ledger.Ledger) -> None:
     for task in book.tasks.values():
         used += task.charged
         if task.terminal and task.state is not tasks.TaskState.DEAD_LETTERED:
-            results += task.charged - budget.REQUEST_BYTES
+            results += task.charged - (budget.REQUEST_BYTES if task.request_id else 0)
         # What an attempt tells of itself is charged when it ends.
         assert task.lease or task.charged == budget.bytes_of(task), "each byte is charged once"
     own = sum(bool(task.request_id) for task in book.tasks.values())

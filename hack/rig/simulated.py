@@ -268,7 +268,8 @@ class Server:
         self.turned_at = self._now()
         self._carry_all()
         self.neighbour.turn(self.durable_lsn, self._now())
-        while self.memory.take_freed():
+        self.memory.let_in(self._now())  # what it has just done was said after its own turn
+        while self.memory.take_let_in():
             self._carry_all()
         self.unsynced += self._log.take()
         ready = [told for lsn, told in self.answers if lsn <= self.durable_lsn]

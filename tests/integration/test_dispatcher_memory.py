@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 
 from penstock.v1 import pool_service_pb2, task_pb2, task_service_pb2
+from penstock_dispatcher import commits, loading
 from penstock_dispatcher.core import budget
 from rig import dispatchers, figures, wire
 
@@ -123,3 +124,51 @@ async def test_where_tasks_of_all_pools_leave_no_room_new_ones_are_refused_or_wa
         assert (await asyncio.wait_for(waits, 5)).name.startswith(OTHER)
         memory = served.dispatcher.pump.registry.memory
         assert memory.used < 2 * MIB + budget.TASK_BYTES * 40
+
+
+async def test_who_waits_is_let_in_when_a_deleted_pool_is_forgotten(serve: Any) -> None:
+    large = wire.pool_config(pool_retention=1)
+    async with serve(
+        pools=[large, wire.pool_config(OTHER, "uid-other")], task_memory_bytes=16 * MIB
+    ) as served:
+        stubs = served.stubs()
+        for _ in range(15):
+            await stubs.submit(payload=bytes(MIB))
+        await stubs.sync(wire.pool_config(OTHER, "uid-other"))
+        waits = asyncio.create_task(
+            stubs.submit(parent=OTHER, payload=bytes(MIB), max_wait={"seconds": 30})
+        )
+        assert (await asyncio.wait_for(waits, 10)).name.startswith(OTHER)
+
+
+async def test_a_start_with_more_than_there_is_memory_for_holds_no_record_of_each(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 6_000
+    monkeypatch.setattr(loading, "LOADING_RECORDS_MAX", 500)
+    async with serve() as served:
+        stubs = served.stubs()
+        worker = await served.worker("w", slots=BATCH)
+        echoing = asyncio.create_task(echo(worker))
+        for first in range(0, count, BATCH):
+            await submit(stubs, first, BATCH, bytes(20_000))
+            await stubs.wait(f"{wire.POOL}/tasks/t{first + BATCH - 1}")
+        echoing.cancel()
+    backlogs = []
+    idle = commits.Commits.idle
+
+    async def looked_at(self: commits.Commits) -> None:
+        backlogs.append(self.backlog())
+        await idle(self)
+
+    monkeypatch.setattr(commits.Commits, "idle", looked_at)
+    async with serve(task_memory_bytes=16 * MIB) as served:
+        pool = served.dispatcher.pump.registry.by_name[wire.POOL]
+        assert 600 < len(pool.book.tasks) < 800
+        assert len(backlogs) > 3
+        assert max(backlogs) < 2_000, "of more than 5,000"
+        newest = await served.stubs().get(f"{wire.POOL}/tasks/t{count - 1}")
+        assert newest.result == bytes(1_000)
+    async with serve(task_memory_bytes=16 * MIB) as served:
+        pool = served.dispatcher.pump.registry.by_name[wire.POOL]
+        assert pool.book.given_up_total == 0, "what went is gone"

@@ -43,8 +43,10 @@ class BudgetMachine(stateful.RuleBasedStateMachine):
         for bench in self.benches:
             stay += bench.pool.book.memory.requests * budget.REQUEST_BYTES
             for task in bench.pool.book.tasks.values():
-                gone = task.terminal and task.state is not tasks.TaskState.DEAD_LETTERED
-                stay += budget.REQUEST_BYTES if gone else task.charged
+                if not task.terminal or task.state is tasks.TaskState.DEAD_LETTERED:
+                    stay += task.charged
+                elif task.request_id:
+                    stay += budget.REQUEST_BYTES
         return stay + wanted <= LIMIT
 
     def name(self) -> str:
@@ -52,10 +54,10 @@ class BudgetMachine(stateful.RuleBasedStateMachine):
         return f"t{self.number}"
 
     def turn(self) -> None:
-        """Of who is told that there is room."""
-        while freed := self.memory.take_freed():
+        """Of those whose callers were let in by what others gave back."""
+        while let_in := self.memory.take_let_in():
             for bench in self.benches:
-                if bench.pool.config.uid in freed:
+                if bench.pool.config.uid in let_in:
                     bench.effects()
 
     @stateful.rule(pool=POOLS, size=SIZES, named=st.booleans())
@@ -92,6 +94,7 @@ class BudgetMachine(stateful.RuleBasedStateMachine):
         if running:
             lease_id = data.draw(st.sampled_from(running))
             bench.pool.fleet.progress("w", lease_id, b"half", bytes(size))
+            bench.effects()
 
     @stateful.rule(pool=POOLS, data=st.data())
     def change(self, pool: int, data: st.DataObject) -> None:
@@ -130,6 +133,7 @@ class BudgetMachine(stateful.RuleBasedStateMachine):
         for waiter in before.pool.room.take_all():
             assert not waiter.waits
         self.memory.leave(before.pool.book.memory)
+        self.memory.let_in(before.now)
         self.benches[pool] = self.bench()
 
 

@@ -2,7 +2,15 @@
 
 import pytest
 
-from penstock_dispatcher.core import admission, budget, idempotency, outcome, units
+from penstock_dispatcher.core import (
+    admission,
+    afterlife,
+    budget,
+    effects,
+    idempotency,
+    outcome,
+    units,
+)
 from penstock_dispatcher.core import task as tasks
 from rig import counted_memory, pool_bench
 
@@ -62,8 +70,8 @@ def test_what_waits_is_refused_where_nothing_can_make_room_for_it() -> None:
         assert bench.submit(name, body=bytes(MIB)).admitted
     for refused in (bench.submit("d", body=bytes(MIB)), other.submit("d", body=bytes(MIB))):
         assert refused.reason is Reason.QUEUE_FULL
-        assert refused.retry_after_ns > 0
-        assert "3 MiB, the bound is 4 MiB (--task-memory)" in refused.message
+        assert refused.retry_after_ns >= admission.RETRY_AFTER_UNKNOWN_NS
+        assert "take 3,074 KiB of 4 MiB (--task-memory)" in refused.message
     assert other.submit("small", body=b"").admitted, "nothing is refused while there is room"
 
 
@@ -123,11 +131,94 @@ def test_whoever_waits_for_room_in_one_pool_is_let_in_when_another_gives_some_ba
     waiter = bench.wait_for_room("a", body=bytes(MIB))
     assert isinstance(waiter, admission.Waiter)
     assert bench.answers() == []
-    assert memory.take_freed() == []
     other.pool.cancel(other.task("large"), "", other.now)
-    assert memory.take_freed() == [bench.pool.config.uid]
-    assert memory.take_freed() == [], "once"
+    assert memory.take_let_in() == []
+    other.effects()
+    assert memory.take_let_in() == [bench.pool.config.uid]
+    assert memory.take_let_in() == [], "once"
     assert bench.answers() == [("a", "ACCEPTED")]
+
+
+def test_a_newcomer_of_another_pool_overtakes_nobody() -> None:
+    bench, other = benches(4 * MIB, 2)
+    other.submit("large", body=bytes(3 * MIB))
+    bench.wait_for_room("a", body=bytes(2 * MIB))
+    bench.effects()
+    other.pool.cancel(other.task("large"), "", other.now)
+    assert other.submit("newcomer", body=bytes(2 * MIB)).reason is Reason.QUEUE_FULL
+    assert bench.answers() == [("a", "ACCEPTED")]
+
+
+def test_pools_take_turns() -> None:
+    first, busy = benches(4 * MIB, 2)
+    busy.submit("t0", body=bytes(3 * MIB))
+    for name in ("a", "b"):
+        first.wait_for_room(name, body=bytes(3 * MIB))
+    let_in: list[str] = []
+
+    def look() -> None:
+        for bench in (busy, first, busy):
+            let_in.extend(name for name, _ in bench.answers())
+
+    look()
+    for number in range(1, 6):
+        busy.wait_for_room(f"t{number}", body=bytes(3 * MIB))
+        look()
+        (running,) = [
+            (bench, task.id)
+            for bench in (busy, first)
+            for task in bench.pool.book.tasks.values()
+            if task.lease
+        ]
+        running[0].end(running[1])
+        look()
+    assert let_in == ["a", "t1", "b", "t2", "t3"]
+
+
+def test_those_who_wait_are_told_when_a_pool_is_forgotten() -> None:
+    bench, other = benches(4 * MIB, 2)
+    memory = bench.pool.book.memory.budget
+    other.submit("large", body=bytes(3 * MIB))
+    bench.wait_for_room("a", body=bytes(2 * MIB))
+    bench.effects()
+    memory.leave(other.pool.book.memory)
+    memory.let_in(bench.now)
+    assert memory.take_let_in() == [bench.pool.config.uid]
+    assert bench.answers() == [("a", "ACCEPTED")]
+
+
+def test_many_who_wait_are_not_looked_at_while_none_of_them_fits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (bench,) = benches(64_000)
+    bench.submit("full", body=bytes(64_000 - budget.TASK_BYTES - 1_400))
+    for number in range(200):
+        bench.wait_for_room(f"w{number}", size=0, body=bytes(600))
+    bench.effects()
+    looks = []
+    monkeypatch.setattr(type(bench.pool.room), "_fits", lambda *_: looks.append(1), raising=True)
+    for _ in range(10):
+        bench.effects()
+    assert len(looks) <= 20
+
+
+def test_what_could_never_fit_is_told_so() -> None:
+    (bench,) = benches(4 * MIB)
+    batch = [
+        tasks.Submission(task_id=f"t{n}", type="work", body=bytes(MIB), size=1) for n in range(5)
+    ]
+    answers = bench.pool.submit_atomically(batch, bench.now)
+    assert "6 MiB at once are more than the memory for tasks, 4 MiB" in answers[0].message
+
+
+def test_who_has_waited_for_memory_in_vain_is_told_so() -> None:
+    bench, other = benches(4 * MIB, 2)
+    other.submit("large", body=bytes(3 * MIB))
+    bench.wait_for_room("a", body=bytes(2 * MIB), wait_s=5)
+    bench.wait(6)
+    (answered,) = bench.effects(effects.WaiterAnswered)
+    assert answered.answer.reason is Reason.ADMISSION_TIMEOUT
+    assert "within 5 s: 0 tasks are waiting, and the memory for tasks" in answered.answer.message
 
 
 def test_a_large_payload_that_has_no_room_holds_up_no_smaller_one() -> None:
@@ -150,7 +241,8 @@ def test_calls_that_wait_have_a_bound_of_their_own() -> None:
     found = other.wait_for_room("one more", size=60, body=bytes(900))
     assert isinstance(found, admission.Admission)
     assert found.reason is Reason.TOO_MANY_WAITERS
-    assert "all pools" in found.message
+    assert "calls to all pools wait" in found.message
+    assert "than the 1000 for them" in found.message
     assert bench.pool.book.memory.budget.calls == 16 * 60
     for waiter in [*bench.pool.room.take_all(), *other.pool.room.take_all()]:
         assert not waiter.waits
@@ -171,8 +263,9 @@ def test_request_ids_that_outlived_their_tasks_have_a_part_of_the_memory() -> No
     find = bench.pool.book.requests.find
     assert find("request-waits", bench.now) is bench.task("waits"), "its task is there"
     assert find("request-t0", bench.now) is None
-    assert isinstance(find("request-t1000", bench.now), idempotency.Request | tasks.Task)
+    assert isinstance(find("request-t800", bench.now), idempotency.Request)
     assert len(other.pool.book.requests) == 1
+    assert 400 < bench.pool.book.requests.forgotten_total < 800
     counted_memory.check_all(memory, [bench.pool.book, other.pool.book])
 
 
@@ -199,3 +292,31 @@ def test_what_comes_back_is_charged_once(kind: outcome.OutcomeKind) -> None:
     bench.wait(100)
     bench.effects()
     counted_memory.check(bench.pool.book)
+
+
+def test_a_start_with_room_for_fewer_request_ids_forgets_the_oldest() -> None:
+    (bench,) = benches(100 * MIB)
+    for number in range(600):
+        run(bench, f"kept{number}", body=0)
+    bench.now += S
+    for number in range(600):
+        run(bench, f"gone{number}", body=0)
+        afterlife.delete(bench.pool.book, bench.task(f"gone{number}"))
+    bench.pool.book.memory.budget.limit = 1_600 * budget.REQUEST_BYTES
+    after = bench.restarted()
+    memory = after.pool.book.memory.budget
+    while memory.forget_requests():
+        pass
+    find = after.pool.book.requests.find
+    assert all(find(f"request-gone{number}", after.now) for number in range(320, 600))
+    assert not any(isinstance(find(f"request-kept{n}", after.now), tuple) for n in range(600))
+    counted_memory.check_all(memory, [after.pool.book])
+
+
+def test_a_name_that_is_not_ascii_takes_what_it_takes() -> None:
+    (bench,) = benches(100 * MIB)
+    bench.submit("a")
+    bench.effects()
+    failure = tasks.Failure(code=2, reason="X", message="\N{PILE OF POO}" * 1_000)
+    bench.end("a", Kind.FAILED, retryable=False, failure=failure)
+    assert bench.task("a").charged >= 4_000

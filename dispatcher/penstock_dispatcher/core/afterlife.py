@@ -60,6 +60,6 @@ def purge(pool: pools.Pool, task: tasks.Task, now: int) -> None:
     """Cancel a task that is purgeable, which whoever waits for it is told, and forget it."""
     assert purgeable(pool.book, task), "only what waits is purged"
     pool.cancel(task, "purged", now)
-    # Of a dead letter's bound or a retention of nothing, it may be gone already.
+    # For want of memory, or of a retention of nothing, it may be gone already.
     if pool.book.tasks.get(task.id) is task:
         delete(pool.book, task)

@@ -55,7 +55,13 @@ def no_room(
         bound = config.max_pending_bytes
         text = f"{book.waiting_bytes} payload bytes are waiting, the bound is {bound}"
     elif not book.memory.budget.has_room(taken):
-        text = _no_memory(book.memory.budget)
+        return admission.Admission(
+            _Reason.QUEUE_FULL,
+            new[0].task_id,
+            message=no_memory(book.memory.budget, taken),
+            # Nobody knows which pool will give some back, and when.
+            retry_after_ns=max(book.retry_after_ns(now), admission.RETRY_AFTER_UNKNOWN_NS),
+        )
     if text:
         delay = book.retry_after_ns(now)
         return admission.Admission(
@@ -77,12 +83,15 @@ def memory_bytes(wanted: tasks.Submission) -> int:
     return budget.task_bytes(len(wanted.body))
 
 
-def _no_memory(memory: budget.Budget) -> str:
-    held = (memory.used - memory.results) // _MIB
+def no_memory(memory: budget.Budget, wanted: int) -> str:
+    """Why there is no room for so many bytes."""
+    limit = f"{memory.limit // _MIB} MiB (--task-memory)"
+    if wanted > memory.limit:
+        return f"{-(-wanted // _MIB)} MiB at once are more than the memory for tasks, {limit}"
     return (
-        f"the memory for tasks is full: those of all pools that wait, run or are dead letters take"
-        f" {held} MiB, the bound is {memory.limit // _MIB} MiB (--task-memory): give the dispatcher"
-        " more memory, or bound its pools (max_pending, max_pending_bytes, max_dead_letters)"
+        f"the memory for tasks is full: waiting and running tasks of all pools, dead letters and"
+        f" request ids take {memory.stays // 1024:,} KiB of {limit}: give the dispatcher more"
+        " memory, or bound its pools (max_pending, max_pending_bytes, max_dead_letters)"
     )
 
 

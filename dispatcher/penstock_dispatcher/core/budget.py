@@ -1,8 +1,9 @@
 """How much memory the tasks of all pools may take together, and who gives way.
 
 A *budget* is one for the whole dispatcher; each pool has a `Share` of it, which says what its tasks
-take. A task is charged with its bytes (what was submitted, result, checkpoint, progress, failure)
-and with what the structures around it take, which was measured. Three kinds are told apart:
+take. A task is charged with the bytes that it holds (what was submitted, result, checkpoint,
+progress, failure) and with what the structures around it take, which was measured. Three kinds are
+told apart:
 
 * What waits or runs, and dead letters, stay. Where they leave no room, admission refuses. What runs
   may still grow beyond the limit: an outcome is never refused.
@@ -14,8 +15,9 @@ and with what the structures around it take, which was measured. Three kinds are
 To find the largest share costs a look at all of them, so more than is needed at once goes with each
 look: see `GIVEN_UP_BYTES` and `FORGOTTEN_REQUESTS`.
 
-Whoever waits for room is told when some comes: a pool that is `starved` is among the `freed` ones
-after the next bytes were given back, by whatever pool.
+Pools whose callers wait for memory are *starved*, and stand in line. Before anybody's submission is
+judged, and in each turn of whatever pool, `let_in` gives what has come free to them, first come,
+first served; who got something stands behind who did not.
 """
 
 from collections.abc import Callable
@@ -33,21 +35,29 @@ CALLS_PART: Final = 8
 """An eighth of the limit, beside it, is for the payloads of calls that wait for room."""
 GIVEN_UP_BYTES: Final = 65_536
 FORGOTTEN_REQUESTS: Final = 64
-UNLIMITED: Final = 2**62
+UNLIMITED: Final = 2**61
 
 
-def task_bytes(body: int) -> int:
-    """What a new task takes whose submitted fields have so many bytes."""
-    return TASK_BYTES + body
+def task_bytes(held: int) -> int:
+    """What a task takes that holds so many bytes: a new one, what was submitted."""
+    return TASK_BYTES + held
 
 
 def bytes_of(task: tasks.Task) -> int:
     """What a task takes by now."""
     held = len(task.body) + len(task.result) + len(task.checkpoint) + len(task.progress)
+    held += len(task.result_content_type)
     failure = task.failure
     if failure is not None:
-        held += len(failure.message) + len(failure.status)
+        # Characters outside of ASCII take up to four bytes each.
+        text = len(failure.message) * (1 if failure.message.isascii() else 4)
+        held += text + len(failure.reason) + len(failure.status)
     return task_bytes(held)
+
+
+def _stays(task: tasks.Task) -> int:
+    """What is left of a task whose result is given up."""
+    return REQUEST_BYTES if task.request_id else 0
 
 
 class Budget:
@@ -64,31 +74,43 @@ class Budget:
         self.calls = 0
         """Payload bytes of calls that wait for room; not in `used`."""
         self._shares: dict[Share, None] = {}
-        self._starved: dict[str, None] = {}
-        self._freed = False
+        self._starved: dict[Share, None] = {}
+        """In line, with the next one first."""
+        self._too_much = 0
+        """Somebody found no room beside so much that stays. With less there may be some."""
+        self._let_in: list[str] = []
+
+    @property
+    def stays(self) -> int:
+        """What cannot go."""
+        return self.used - self.results
+
+    @property
+    def calls_limit(self) -> int:
+        """How much payload may wait for room."""
+        return self.limit // CALLS_PART
 
     def has_room(self, size: int) -> bool:
         """So many more bytes fit, if need be in the place of results."""
         return self.used - self.results + size <= self.limit
 
-    def has_room_for_call(self, size: int) -> bool:
-        """One more call with such a payload may wait."""
-        return self.calls + size <= self.limit // CALLS_PART
-
     def make_room(self) -> None:
         """Have results go until what is used is within the limit, or none is left."""
-        while self.used > self.limit and self.results:
-            before = self.used
-            largest = max(self._shares, key=_results)
-            largest.give_up(max(before - self.limit, GIVEN_UP_BYTES))
-            assert self.used < before, "what is counted as a result can go"
+        if self.used <= self.limit or not self.results:
+            return
+        for share in sorted(self._shares, key=_results, reverse=True):
+            share.give_up(max(self.used - self.limit, GIVEN_UP_BYTES))
+            if self.used <= self.limit:
+                return
 
-    def forget_requests(self) -> None:
+    def forget_requests(self) -> bool:
         """Have some request ids go if those that have outlived their tasks take more than their
-        part.
+        part. False = they do not, or none could go.
         """
-        if self.requests * REQUEST_BYTES > self.limit // REQUESTS_PART:
+        before = self.requests
+        if before * REQUEST_BYTES > self.limit // REQUESTS_PART:
             max(self._shares, key=_requests).forget(FORGOTTEN_REQUESTS)
+        return self.requests < before
 
     def join(self, share: "Share") -> None:
         """One more pool."""
@@ -97,47 +119,64 @@ class Budget:
     def leave(self, share: "Share") -> None:
         """A pool is forgotten with everything of it."""
         del self._shares[share]
+        self._starved.pop(share, None)
         self.used -= share.used
         self.results -= share.results
         self.requests -= share.requests
-        self.loosen()
 
-    def starve(self, pool_uid: str) -> None:
-        """Somebody waits for room in that pool, for want of bytes."""
-        self._starved[pool_uid] = None
+    # ------------------------------------------------------------ who waits
 
-    def take_freed(self) -> list[str]:
-        """The uids of starved pools, if room has come since the last look; they are not starved any
-        more.
+    def starve(self, share: "Share") -> None:
+        """Somebody waits for room in that pool, for want of memory. It keeps its place in line."""
+        self._starved[share] = None
+        self._too_much = max(self._too_much, self.stays)
+
+    def let_in(self, now: int) -> None:
+        """Give what has come free since to who waits for it. Their pools have something to tell
+        them: see `take_let_in`.
         """
-        if not self._freed:
-            return []
-        self._freed = False
-        freed = list(self._starved)
-        self._starved.clear()
-        return freed
+        if not self._starved or self.stays >= self._too_much:
+            return
+        line, self._starved, self._too_much = self._starved, {}, 0
+        served = []
+        for share in line:
+            if share.let_in(now):
+                self._let_in.append(share.pool_uid)
+                served.append(share)
+        for share in served:
+            if share in self._starved:  # for others of its callers
+                del self._starved[share]
+                self._starved[share] = None
 
-    def loosen(self) -> None:
-        """There is more room than before."""
-        if self._starved:
-            self._freed = True
+    def take_let_in(self) -> list[str]:
+        """The uids of pools whose callers were let in since the last look."""
+        taken, self._let_in = self._let_in, []
+        return taken
 
 
 class Share:
-    """What one pool takes of a budget. `give_up` deletes its oldest results, at least one and until
-    so many bytes are free; `forget` lets so many go of the oldest request ids that have outlived
-    their tasks, or fewer if that would take long.
+    """What one pool takes of a budget. `give_up` deletes its oldest results until so many bytes are
+    free, or none is left; `forget` lets so many go of the oldest request ids that have outlived
+    their tasks, or fewer if that would take long. `let_in` admits callers who wait, as far as there
+    is room, and tells whether it did.
     """
 
     def __init__(
-        self, budget: Budget, *, give_up: Callable[[int], None], forget: Callable[[int], None]
+        self,
+        budget: Budget,
+        pool_uid: str,
+        *,
+        give_up: Callable[[int], None],
+        forget: Callable[[int], None],
     ) -> None:
         self.budget = budget
+        self.pool_uid = pool_uid
         self.used = 0
         self.results = 0
         self.requests = 0
         self.give_up = give_up
         self.forget = forget
+        self.let_in: Callable[[int], bool] = _nobody
         budget.join(self)
 
     def charge(self, task: tasks.Task) -> None:
@@ -157,17 +196,14 @@ class Share:
     def _add(self, size: int) -> None:
         self.used += size
         self.budget.used += size
-        if size < 0:
-            self.budget.loosen()
 
     def keep_result(self, task: tasks.Task) -> None:
         """The task has ended, and may go when room is needed."""
-        self._add_result(task.charged - REQUEST_BYTES)
-        self.budget.loosen()
+        self._add_result(task.charged - _stays(task))
 
     def take_result(self, task: tasks.Task) -> None:
         """It is not kept for that any more."""
-        self._add_result(REQUEST_BYTES - task.charged)
+        self._add_result(_stays(task) - task.charged)
 
     def _add_result(self, size: int) -> None:
         self.results += size
@@ -176,7 +212,6 @@ class Share:
     def remember(self) -> None:
         """A request id has outlived its task."""
         self._count_requests(1)
-        self.budget.forget_requests()
 
     def forgot(self) -> None:
         """One of those is remembered no more."""
@@ -194,3 +229,7 @@ def _results(share: Share) -> int:
 
 def _requests(share: Share) -> int:
     return share.requests
+
+
+def _nobody(_: int) -> bool:
+    return False

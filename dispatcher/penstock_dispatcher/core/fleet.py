@@ -252,10 +252,10 @@ class Fleet:
                 self._book.effects.append(effects.TaskChanged(task, task.state, task.state))
         if checkpoint and not task.cancelling:
             task.keep_checkpoint(checkpoint)
-            self._book.memory.charge(task)
             self._book.log.append(
                 records.TaskCheckpointed(self._book.pool_uid, task.sequence, task.id, checkpoint)
             )
+        self._book.memory.charge(task)
 
     def outcomes(self, session_id: str, ended: Iterable[outcome.Outcome], now: int) -> None:
         """Several attempts ended, in that order."""

@@ -46,6 +46,9 @@ class Requests:
         """
         self._again: collections.Counter[str] = collections.Counter()
         """Places in the order that do not count, because there is a later one."""
+        self._in_order = True
+        self.forgotten_total = 0
+        """Before their time, because there were too many."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -60,13 +63,20 @@ class Requests:
         earlier = self._known.get(request_id)
         if earlier is not None:
             self._tell_forgotten(request_id, earlier)
-        self.restore(request_id, request)
+        self._take(request_id, request)
         for _ in range(2):  # the bound goes down, too: as fast as it has grown
             if len(self._known) > REQUESTS_MAX + tasks_there:
                 self._forget_oldest()
+                self.forgotten_total += 1
 
     def restore(self, request_id: str, request: Known) -> None:
-        """Take one as the journal kept it; afterwards, `sort`."""
+        """Take one as the journal kept it; afterwards, `sort`: until then none is forgotten for
+        want of memory.
+        """
+        self._in_order = False
+        self._take(request_id, request)
+
+    def _take(self, request_id: str, request: Known) -> None:
         earlier = self._known.get(request_id)
         if earlier is not None and earlier.create_time > request.create_time:
             return
@@ -80,6 +90,7 @@ class Requests:
 
     def sort(self) -> None:
         """Put those that were restored in order."""
+        self._in_order = True
         ids = sorted(self._known, key=self._create_time)
         self._order = collections.deque(ids)
         self._again.clear()
@@ -94,11 +105,13 @@ class Requests:
                 task.sequence, task.id, task.fingerprint, task.create_time
             )
             self._share.remember()
+            if self._in_order:
+                self._share.budget.forget_requests()
 
     def forget(self, count: int) -> None:
         """Forget the oldest ones that have outlived their tasks, at most so many. Those of tasks
         that are there go to the end of the line: they cost nothing, and are not looked at again
-        soon.
+        soon. So the line may keep them for longer than a day, once their tasks are gone.
         """
         for _ in range(LOOKED_AT_MAX):
             oldest = self._oldest()
@@ -106,6 +119,7 @@ class Requests:
                 return
             if isinstance(oldest, Request):
                 self._forget_oldest()
+                self.forgotten_total += 1
                 count -= 1
             else:
                 self._order.rotate(-1)
@@ -119,7 +133,7 @@ class Requests:
             self._forget_oldest()
 
     def next_sweep(self) -> int:
-        """When the oldest is past its retention; NEVER = there is none."""
+        """When the first in line is past its retention; NEVER = there is none."""
         oldest = self._oldest()
         return units.NEVER if oldest is None else oldest.create_time + RETENTION_NS
 

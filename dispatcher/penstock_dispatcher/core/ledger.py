@@ -58,7 +58,7 @@ class Ledger:
         self.pool_uid = pool_uid
         self.log = log
         self.tasks: dict[str, tasks.Task] = {}
-        self.memory = budget.Share(memory, give_up=self._give_up, forget=self._forget)
+        self.memory = budget.Share(memory, pool_uid, give_up=self._give_up, forget=self._forget)
         self.requests = idempotency.Requests(pool_uid=pool_uid, log=log, share=self.memory)
         self.backlog = backlog.Backlog()
         self.held: dict[str, tasks.Task] = {}
@@ -388,7 +388,7 @@ class Ledger:
 
     def restore_requests(self, requests: Iterable[tuple[str, idempotency.Request]]) -> None:
         """Take the ids that have outlived their tasks as the journal kept them, in any order: call
-        `requests.sort` when these and the tasks are there.
+        `requests.sort` when these and the tasks are there. Too many are forgotten later.
         """
         for request_id, request in requests:
             self.requests.restore(request_id, request)

@@ -73,6 +73,7 @@ class Pool:
         self.fleet = fleet.Fleet(book=self.book, config=config, tokens=tokens, draw=draw)
         self.reservations = reservations.Reservations(book=self.book, table=self.fleet.workers)
         self.room = waiting_room.WaitingRoom(self.book)
+        self.book.memory.let_in = lambda now: self.room.let_in(self.config, now)
         self.paused = False
         self.draining = False
         self.closed_time = 0
@@ -159,8 +160,7 @@ class Pool:
         """Decide about one task, at once. Say nothing to the client before `Admission.lsn` is
         durable.
         """
-        if self.room:
-            self.room.let_in(self.config, now)
+        self._let_in(now)
         refusal = self.judge(wanted, now) if wanted.start_by else self._shut_for(wanted, now)
         if refusal is not None and not refusal.admitted:
             self.book.refused_total += 1
@@ -177,13 +177,19 @@ class Pool:
             answer.task.predicted_wait_ns = predicted_ns
         return answer
 
+    def _let_in(self, now: int) -> None:
+        """Whoever waits for room comes first: in any pool, if it is for memory."""
+        self.book.memory.budget.let_in(now)
+        if self.room:
+            self.room.let_in(self.config, now)
+
     def submit_or_wait(
         self, wanted: tasks.Submission, *, wait_ns: int, now: int
     ) -> admission.Admission | admission.Waiter:
         """The same for a caller who waits for up to `wait_ns` until there is room: a `Waiter` is
         answered by `effects.WaiterAnswered`, unless it leaves (`room.leave`).
         """
-        self.room.let_in(self.config, now)
+        self._let_in(now)
         judged = self.judge(wanted, now)
         if judged is not None and judged.reason in admission.NO_ROOM:
             late = self.forecast.late(wanted, now)
@@ -219,7 +225,7 @@ class Pool:
         """All or none. If any would be refused, all carry a refusal: their own, or that of the
         first.
         """
-        self.room.let_in(self.config, now)
+        self._let_in(now)
         judged = [self.judge(wanted, now, after=number) for number, wanted in enumerate(batch)]
         refused = batches.refusals(batch, judged, book=self.book, config=self.config, now=now)
         if refused:
@@ -285,7 +291,7 @@ class Pool:
         """
         self.book.durable(durable_lsn, now)
         self.dispatch(now)
-        self.room.let_in(self.config, now)
+        self._let_in(now)
         taken, self.book.effects = self.book.effects, []
         return taken
 
@@ -300,7 +306,7 @@ class Pool:
         """Act on everything whose time has come."""
         self.fleet.tick(now)
         self._expire(now)
-        self.room.let_in(self.config, now)
+        self._let_in(now)
         self.room.expire(now)
         self.book.sweep(now)
         self.limits.sweep(now)

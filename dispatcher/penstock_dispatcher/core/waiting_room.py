@@ -9,7 +9,8 @@ is judged, and in each turn. So no waiter fits while a newcomer is judged, and a
 nobody who could have had its place, whatever its priority. The best waiter *that fits* comes first:
 a large payload for which there is no room holds up no smaller one, and a fairness key that has as
 many waiting tasks as it may holds up no other key. Waiters of one key stand in one line; a line
-whose key is full is not looked at until a task of the key has left.
+whose key is full is not looked at until a task of the key has left. Pools whose waiters lack memory
+stand in a line of their own (see `budget`).
 """
 
 import dataclasses
@@ -18,7 +19,6 @@ from typing import Any
 from penstock_dispatcher.core import (
     admission,
     bounds,
-    budget,
     effects,
     heads,
     lazy_heap,
@@ -60,6 +60,8 @@ class WaitingRoom:
         self.by_priority = priorities.Priorities()
         self._least = 0
         """No waiter's payload is smaller."""
+        self._least_memory = 0
+        """No waiter's task takes less."""
         self.payload_bytes = 0
 
     def __len__(self) -> int:
@@ -83,7 +85,9 @@ class WaitingRoom:
             deadline=min(now + wait_ns, wanted.start_by or units.NEVER),
             wait_ns=wait_ns,
         )
+        taken = bounds.memory_bytes(wanted)
         self._least = min(self._least, wanted.size) if len(self) else wanted.size
+        self._least_memory = min(self._least_memory, taken) if len(self) else taken
         self._count(wanted.size)
         self.by_priority.add(waiter.priority)
         line = self._lines.get(wanted.fairness_key)
@@ -110,10 +114,11 @@ class WaitingRoom:
             return (
                 f"calls wait for room with {self.payload_bytes} payload bytes, the bound is {bound}"
             )
-        if not self._memory.has_room_for_call(wanted.size):
+        memory = self._memory
+        if memory.calls + wanted.size > memory.calls_limit:
             return (
-                f"calls to all pools wait for room with {self._memory.calls} payload bytes,"
-                " which is all the memory for them"
+                f"calls to all pools wait for room with {memory.calls} payload bytes, with this"
+                f" one's {wanted.size} they would take more than the {memory.calls_limit} for them"
             )
         return ""
 
@@ -170,14 +175,16 @@ class WaitingRoom:
                 self._answer(twin, self._book.admit(twin.wanted, config, now))
         return answer
 
-    def let_in(self, config: settings.PoolSettings, now: int) -> None:
-        """Admit waiters, the best first, as long as one fits."""
+    def let_in(self, config: settings.PoolSettings, now: int) -> bool:
+        """Admit waiters, the best first, as long as one fits. True = somebody was answered."""
+        before = len(self)
         while (waiter := self._next(config)) is not None:
             self.leave(waiter)
             late = self._book.forecast.late(waiter.wanted, now)
             if late is not None:
                 self._book.refused_total += 1
             self._answer(waiter, late or self.admit(waiter.wanted, config, now))
+        return len(self) < before
 
     def look_again(self) -> None:
         """Other bounds are in force: whoever was kept out by its key may fit."""
@@ -196,12 +203,13 @@ class WaitingRoom:
         left = config.max_pending_bytes - self._book.waiting_bytes
         if self._fits(best, left):
             return best
-        if not self._memory.has_room(budget.task_bytes(self._least)):
-            self._memory.starve(self._book.pool_uid)
+        if not self._memory.has_room(self._least_memory):
+            self._memory.starve(self._book.memory)
             return None
         if self._least > left:
             return None
         self._least = min(entry[2].wanted.size for entry in self._deadlines)
+        self._least_memory = min(bounds.memory_bytes(entry[2].wanted) for entry in self._deadlines)
         fitting = min(
             (
                 entry
@@ -213,7 +221,7 @@ class WaitingRoom:
             default=None,
         )
         if fitting is None:
-            self._memory.starve(self._book.pool_uid)
+            self._memory.starve(self._book.memory)
             return None
         return fitting[2]
 
@@ -262,6 +270,9 @@ class WaitingRoom:
     def _in_vain(self, waiter: admission.Waiter) -> str:
         seconds = waiter.wait_ns / units.SECOND
         text = f"no room came free within {seconds:g} s: {self._book.waiting} tasks are waiting"
+        taken = bounds.memory_bytes(waiter.wanted)
+        if not self._memory.has_room(taken):
+            return f"{text}, and {bounds.no_memory(self._memory, taken)}"
         key = waiter.wanted.fairness_key
         return f"{text}, {self._book.by_key.of(key)} of its fairness key" if key else text
 
