@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BYTES",
         help="what the tasks of all pools may take of the memory, such as 600Mi: beyond it results"
         " are deleted before their time, and new tasks refused (PENSTOCK_TASK_MEMORY; default:"
-        " 70%% of what the container may have beyond 192Mi)",
+        " 70%% of what the container may have beyond 256Mi)",
     )
     parser.add_argument(
         "--auth-file",

@@ -3,6 +3,9 @@
 While a commit is under way the next batch gathers; that is all the batching there is. Callers that
 must be silent until their record is durable wait here, many on one future.
 
+What is not durable yet lies in memory. A journal that is too far `behind` (a slow disk, or a full
+one) holds dispatch back, as well as expiry and deletion.
+
 A full disk delays (the same batch is tried again every `RETRY_SECONDS`, nothing after it can pass);
 a failing one ends it all: `failed` carries the reason, and whoever waits is told. So does anything
 else that goes wrong here: a dispatcher that no longer commits must end, not fall silent.
@@ -20,6 +23,9 @@ from penstock_dispatcher.journal import interface
 _log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 1.0
+BEHIND_RECORDS_MAX: Final = 100_000
+BEHIND_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Not durable yet, before nothing is begun any more that makes records: what runs may still end."""
 
 
 class _Group:
@@ -65,6 +71,9 @@ class Commits:
         self._journal = journal
         self._committed = committed
         self._queue: collections.deque[records.Record] = collections.deque()
+        self._bytes = 0
+        """Of what was gathered and is not durable yet."""
+        self._batch_bytes = 0
         self._gathered = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -73,9 +82,17 @@ class Commits:
     def gather(self) -> None:
         """Take over what the log holds; cheap if that is nothing."""
         if len(self._log):
-            self._queue.extend(self._log.take())
+            taken = self._log.take()
+            self._queue.extend(taken)
+            for record in taken:
+                self._bytes += _size(record)
             self._idle.clear()
             self._gathered.set()
+
+    @property
+    def behind(self) -> bool:
+        """More is not durable yet than should be: nothing that makes records should be begun."""
+        return self.backlog() > BEHIND_RECORDS_MAX or self._bytes > BEHIND_BYTES_MAX
 
     def backlog(self) -> int:
         """Records not yet durable."""
@@ -116,6 +133,7 @@ class Commits:
                     # No name for the batch: it would stay in memory until there is another one.
                     count = await self._commit(self._next_batch())
                     self.durable_lsn += count
+                    self._bytes -= self._batch_bytes
                     self._release()
                     self._committed()
                 self._idle.set()
@@ -130,8 +148,10 @@ class Commits:
             record = queue[0]
             size += _size(record)
             if size > interface.COMMIT_BYTES_MAX and batch:
+                size -= _size(record)
                 break
             batch.append(queue.popleft())
+        self._batch_bytes = size
         return batch
 
     async def _commit(self, batch: list[records.Record]) -> int:

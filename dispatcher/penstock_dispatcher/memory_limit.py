@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path("/sys/fs/cgroup")
-BASE_BYTES: Final = 192 * 1024 * 1024
-"""Of both processes without a task, with a thousand workers."""
+BASE_BYTES: Final = 256 * 1024 * 1024
+"""Of both processes without a task, with a thousand workers, and of what is not durable yet."""
 TASKS_PART: Final = 0.7
 """Of what is left."""
 TASK_MEMORY_MIN: Final = 16 * 1024 * 1024

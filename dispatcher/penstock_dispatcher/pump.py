@@ -75,6 +75,8 @@ class Pump:
         self._journal = journal
         self._dirty: dict[pools.Pool, None] = {}
         self._awaiting: dict[pools.Pool, None] = {}
+        self._held_back: dict[pools.Pool, None] = {}
+        """Had a turn in which nothing was begun, because the journal was behind."""
         self._scheduled = False
         self._deadlines: list[tuple[int, int, pools.Pool]] = []
         self._armed: dict[pools.Pool, int] = {}
@@ -171,12 +173,15 @@ class Pump:
         self._scheduled = False
         now = self.now()
         dirty, self._dirty = self._dirty, {}
-        durable_lsn = self.commits.durable_lsn
+        durable_lsn, behind = self.commits.durable_lsn, self.commits.behind
+        if behind:
+            self._held_back.update(dirty)
         for pool in dirty:
             if self.registry.by_uid.get(pool.config.uid) is not pool:
                 continue  # purged: its streams end, and say so
             if pool.room and self.storage_full():
                 self.callers.turn_away(pool.room, errors.storage())
+            pool.held_back = behind
             self._carry_out(pool, pool.take_effects(durable_lsn, now))
             if pool.awaits_journal:
                 self._awaiting[pool] = None
@@ -201,6 +206,10 @@ class Pump:
         awaiting, self._awaiting = self._awaiting, {}
         for pool in awaiting:
             self.mark(pool)
+        if self._held_back and not self.commits.behind:
+            held_back, self._held_back = self._held_back, {}
+            for pool in held_back:
+                self.mark(pool)
 
     # ------------------------------------------------------------ effects
 
@@ -345,7 +354,7 @@ class Pump:
             self.waiters.wake(task)
         self.drains.wake(pool)
         self.watches.end(errors.no_pool(pool.name), of=pool)
-        for waiting in (self._dirty, self._awaiting, self._armed):
+        for waiting in (self._dirty, self._awaiting, self._held_back, self._armed):
             waiting.pop(pool, None)
         self.commits.gather()
         self.purged(pool)

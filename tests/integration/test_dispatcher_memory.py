@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import pathlib
+import signal
 import urllib.request
 import uuid
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from penstock.v1 import pool_service_pb2, task_pb2, task_service_pb2
+from penstock.v1 import pool_service_pb2, task_pb2, task_service_pb2, worker_service_pb2
 from penstock_dispatcher import commits, loading
 from penstock_dispatcher.core import budget
 from rig import dispatchers, figures, wire
@@ -18,6 +20,7 @@ from rig import dispatchers, figures, wire
 MIB = 1024 * 1024
 OTHER = "namespaces/default/pools/other"
 BATCH = 500
+LARGE = (("grpc.max_receive_message_length", 16 * MIB),)
 _Batch = task_service_pb2.BatchSubmitTasksRequest
 
 
@@ -37,12 +40,17 @@ async def submit(stubs: wire.Stubs, first: int, count: int, payload: bytes) -> N
     assert all(each.HasField("response") for each in answer.outcomes), answer.outcomes[0]
 
 
-async def echo(worker: wire.RawWorker) -> None:
-    """Every task returns a result of a thousand bytes."""
+async def echo(
+    worker: wire.RawWorker, result: bytes = bytes(1_000), ended: list[str] | None = None
+) -> None:
+    """Every task returns that result."""
     with contextlib.suppress(EOFError):
         while True:
             frame = await worker.read(60)
-            await worker.succeed(*frame.assignments.assignments, result=bytes(1_000))
+            given = frame.assignments.assignments
+            await worker.succeed(*given, result=result)
+            if ended is not None:
+                ended += [one.task.name for one in given]
 
 
 def metric(process: dispatchers.DispatcherProcess, name: str) -> float:
@@ -96,6 +104,30 @@ async def test_memory_stays_where_it_is_though_results_are_to_be_kept_for_an_hou
         again = await stubs.tasks.SubmitTask(request(count - 15_000, bytes(1_000)), timeout=10)
         assert again.deduplicated
         assert metric(process, "penstock_dispatcher_task_memory_bytes") <= 32 * MIB
+
+
+async def test_nothing_more_is_begun_while_the_journal_is_far_behind(
+    process: dispatchers.DispatcherProcess,
+) -> None:
+    count = 120
+    async with grpc.aio.insecure_channel(process.address, options=LARGE) as channel:
+        stubs = wire.Stubs(channel)
+        worker = await wire.RawWorker(stubs, pod="w", slots=8).connect(credit=0)
+        await submit(stubs, 0, count, b"")
+        journal = process.journal_pid
+        os.kill(journal, signal.SIGSTOP)
+        await worker.send(credit=worker_service_pb2.Credit(slots=8))
+        ended: list[str] = []
+        working = asyncio.create_task(echo(worker, bytes(MIB), ended))
+        before = -1
+        while before < len(ended) or not ended:
+            before = len(ended)
+            await asyncio.sleep(2)
+        assert 64 <= before <= 64 + 2 * 8, "the bound, and what was under way"
+        os.kill(journal, signal.SIGCONT)
+        await stubs.wait(f"{wire.POOL}/tasks/t{count - 1}")
+        assert len(ended) == count
+        working.cancel()
 
 
 async def test_where_tasks_of_all_pools_leave_no_room_new_ones_are_refused_or_wait(

@@ -49,7 +49,7 @@ def test_this_process_has_some() -> None:
 
 
 def test_the_part_for_tasks_leaves_room_for_everything_else() -> None:
-    assert memory_limit.for_tasks(1024 * MIB) == pytest.approx(582 * MIB, abs=MIB)
+    assert memory_limit.for_tasks(1024 * MIB) == pytest.approx(537 * MIB, abs=MIB)
     assert memory_limit.for_tasks(100 * MIB) == memory_limit.TASK_MEMORY_MIN
 
 

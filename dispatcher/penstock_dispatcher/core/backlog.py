@@ -31,6 +31,10 @@ _DELAYED: Final = tasks.TaskState.DELAYED
 _PENDING: Final = tasks.TaskState.PENDING
 _Heap = lazy_heap.LazyHeap[lazy_heap.Stay]
 
+PROMOTED_AT_ONCE: Final = 10_000
+EXPIRED_AT_ONCE: Final = 1_000
+"""Each of the two takes some milliseconds, and others wait for as long."""
+
 
 class Backlog:
     """Waiting tasks of one pool."""
@@ -125,27 +129,32 @@ class Backlog:
             self._left(task)
 
     def promote(self, now: int) -> int:
-        """Delayed tasks that are due become ready. Returns how many. Keys whose time has come may
-        have theirs start.
+        """Delayed tasks that are due become ready, at most `PROMOTED_AT_ONCE`. Returns how many.
+        Keys whose time has come may have theirs start.
         """
         self._ready.wake(now)
         promoted = 0
-        while (head := self._delayed.head()) is not None and head[0] <= now:
+        while promoted < PROMOTED_AT_ONCE and (head := self._delayed.head()) and head[0] <= now:
             self._delayed.pop()
             self._make_ready(head[3])
             promoted += 1
         return promoted
 
     def take_expired(self, now: int) -> list[tasks.Task]:
-        """Remove and return the waiting tasks whose `expire_time` has passed before they ever
-        started.
+        """Remove and return waiting tasks whose `expire_time` has passed before they ever started,
+        at most `EXPIRED_AT_ONCE`.
         """
-        expired = []
-        while (head := self._expiring.head()) is not None and head[0] <= now:
+        expired: list[tasks.Task] = []
+        while len(expired) < EXPIRED_AT_ONCE and (head := self._expiring.head()) and head[0] <= now:
             self._expiring.pop()
             self._take_out(head[3])
             expired.append(head[3])
         return expired
+
+    def lags(self, now: int) -> bool:
+        """Some are due, or have expired, that were too many for one call."""
+        due, expires = self._delayed.head(), self._expiring.head()
+        return bool((due and due[0] <= now) or (expires and expires[0] <= now))
 
     def head(self, types: Iterable[str] | None = None) -> tasks.Task | None:
         """The task that is next in order among those types (None = all), or None. Only while

@@ -66,8 +66,7 @@ class Requests:
         self._take(request_id, request)
         for _ in range(2):  # the bound goes down, too: as fast as it has grown
             if len(self._known) > REQUESTS_MAX + tasks_there:
-                self._forget_oldest()
-                self.forgotten_total += 1
+                self.forget(1)
 
     def restore(self, request_id: str, request: Known) -> None:
         """Take one as the journal kept it; afterwards, `sort`: until then none is forgotten for

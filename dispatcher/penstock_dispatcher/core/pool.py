@@ -77,6 +77,8 @@ class Pool:
         self.paused = False
         self.draining = False
         self.closed_time = 0
+        self.held_back = False
+        """The journal is far behind: what makes records for itself waits."""
         self._log = log
         self.limits = limits.Limits(config, now=now, fresh=fresh)
         self._throttled_since = 0
@@ -98,7 +100,7 @@ class Pool:
         """Put another configuration of the same pool in force. It re-opens a closed pool."""
         assert config.uid == self.config.uid, "another uid is another pool"
         self.limits.configure(config, now)
-        reorder = _ordering(config) != _ordering(self.config)
+        reorder = config.ordering != self.config.ordering
         self.config = config
         if reorder:
             self._order()
@@ -277,7 +279,8 @@ class Pool:
         """
         self.book.backlog.promote(now)
         self._expire(now)  # a timer may be late, and a restart may have been long
-        if not self.dispatching:
+        # Nothing starts while it is not known who is next, or has expired.
+        if not self.dispatching or self.held_back or self.book.backlog.lags(now):
             self._throttled_since = 0
             return 0
         one = turn.Turn(self, now)
@@ -308,10 +311,13 @@ class Pool:
         self._expire(now)
         self._let_in(now)
         self.room.expire(now)
-        self.book.sweep(now)
+        if not self.held_back:
+            self.book.sweep(now)
         self.limits.sweep(now)
 
     def _expire(self, now: int) -> None:
+        if self.held_back:
+            return
         for task in self.book.backlog.take_expired(now):
             self.book.expire(task, self.config, now)
 
@@ -325,8 +331,9 @@ class Pool:
         """When `tick` or `dispatch` has something to do by the passing of time alone; may be early,
         never late.
         """
-        due = min(self.fleet.next_due(), self.book.backlog.next_due(), self.book.next_sweep())
-        due = min(due, self.room.next_due())
+        due = min(self.fleet.next_due(), self.room.next_due())
+        if not self.held_back:
+            due = min(due, self.book.backlog.next_due(), self.book.next_sweep())
         if self._throttled_since and self.limits.pool is not None:
             due = min(due, self.limits.pool.ready_at(self._throttled_since))
         return due
@@ -387,14 +394,3 @@ class Pool:
     def demand(self, now: int, *, complete: bool = False) -> demand.Demand:
         """What scaling needs; workers that changed since the last call, or all of them."""
         return measures.snapshot(self, now, complete=complete)
-
-
-def _ordering(config: settings.PoolSettings) -> tuple[object, ...]:
-    """What the order of waiting tasks, and what may hold them up, depend on."""
-    return (
-        config.priority_aging_ns,
-        config.fair,
-        config.fairness_weights,
-        config.max_in_flight_per_key,
-        config.rate_limit_per_key,
-    )

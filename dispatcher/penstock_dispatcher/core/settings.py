@@ -96,6 +96,17 @@ class PoolSettings:
     dead_letter_retention_ns: int = 7 * 86_400 * units.SECOND
     pool_retention_ns: int = 86_400 * units.SECOND
 
+    @property
+    def ordering(self) -> tuple[object, ...]:
+        """What the order of waiting tasks, and what may hold them up, depend on."""
+        return (
+            self.priority_aging_ns,
+            self.fair,
+            self.fairness_weights,
+            self.max_in_flight_per_key,
+            self.rate_limit_per_key,
+        )
+
     def violations(self) -> list[Violation]:
         """Every field that cannot be used, in the wire's names. Empty = usable."""
         found: list[Violation] = []
