@@ -80,6 +80,11 @@ class DispatcherCollector(Collector):
             "Results that were deleted before their time, because their memory was needed.",
             labels=_POOL,
         )
+        dead = CounterMetricFamily(
+            "penstock_pool_dead_letters_given_up",
+            "Dead letters that were deleted before their time, because all took too much memory.",
+            labels=_POOL,
+        )
         forgotten = CounterMetricFamily(
             "penstock_pool_request_ids_forgotten",
             "Request ids that were forgotten before their day was over, for want of room.",
@@ -89,11 +94,12 @@ class DispatcherCollector(Collector):
             forgotten.add_metric(labels, pool.book.requests.forgotten_total)
             memory.add_metric(labels, pool.book.memory.used)
             given_up.add_metric(labels, pool.book.given_up_total)
+            dead.add_metric(labels, pool.book.dead_given_up_total)
             bound.add_metric(labels, pool.config.max_pending)
             since = stats.oldest_pending_time
             oldest.add_metric(labels, (now - since) / 1e9 if since else 0)
             execution.add_metric(labels, stats.mean_execution_ns / 1e9)
-        yield from (bound, oldest, execution, memory, given_up, forgotten)
+        yield from (bound, oldest, execution, memory, given_up, dead, forgotten)
         yield self._workers()
         yield self._waits(found)
         yield self._estimates()

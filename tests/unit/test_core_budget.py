@@ -97,16 +97,35 @@ def test_the_pool_whose_results_take_the_most_gives_way() -> None:
     assert large.pool.book.given_up_total > 0
 
 
-def test_dead_letters_stay_and_can_be_redriven() -> None:
-    (bench,) = benches(4 * MIB)
-    for name in ("a", "b", "c"):
-        bench.submit(name, body=bytes(MIB))
-        bench.effects()
-        bench.end(name, Kind.FAILED, retryable=False)
-        bench.effects()
-    assert bench.task("a").state is tasks.TaskState.DEAD_LETTERED
-    assert bench.submit("d", body=bytes(MIB)).reason is Reason.QUEUE_FULL
-    assert len(bench.pool.book.tasks) == 3
+def die(bench: pool_bench.Bench, name: str) -> None:
+    bench.submit(name, body=bytes(MIB))
+    bench.effects()
+    bench.end(name, Kind.FAILED, retryable=False)
+    bench.effects()
+
+
+def test_dead_letters_make_room_for_nobody() -> None:
+    (bench,) = benches(9 * MIB)
+    die(bench, "dead")
+    run(bench, "done", body=MIB)
+    for number in range(7):
+        assert bench.submit(f"t{number}", body=bytes(MIB)).admitted
+    assert bench.submit("one more", body=bytes(MIB)).reason is Reason.QUEUE_FULL
+    assert bench.task("dead").state is tasks.TaskState.DEAD_LETTERED
+    assert "done" not in bench.pool.book.tasks
+
+
+def test_dead_letters_have_a_part_and_the_pool_with_the_most_gives_way() -> None:
+    few, many = benches(17 * MIB, 2)
+    die(few, "old")
+    for number in range(8):
+        die(many, f"t{number}")
+    die(few, "new")
+    assert list(few.pool.book.tasks) == ["old", "new"]
+    assert list(many.pool.book.tasks) == ["t6", "t7"]
+    assert (few.pool.book.dead_given_up_total, many.pool.book.dead_given_up_total) == (0, 6)
+    assert many.submit("goes on", body=bytes(MIB)).admitted
+    counted_memory.check_all(few.pool.book.memory.budget, [few.pool.book, many.pool.book])
 
 
 def test_what_runs_may_grow_beyond_the_limit_and_admission_waits_until_it_has_ended() -> None:

@@ -7,7 +7,7 @@ DAY = idempotency.RETENTION_NS
 
 def _requests() -> tuple[idempotency.Requests, records.RecordLog]:
     log = records.RecordLog()
-    share = budget.Share(budget.Budget(), "p", give_up=lambda _: None, forget=lambda _: None)
+    share = budget.Share(budget.Budget(), "p")
     return idempotency.Requests(pool_uid="p", log=log, share=share), log
 
 

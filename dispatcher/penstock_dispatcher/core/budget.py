@@ -2,13 +2,17 @@
 
 A *budget* is one for the whole dispatcher; each pool has a `Share` of it, which says what its tasks
 take. A task is charged with the bytes that it holds (what was submitted, result, checkpoint,
-progress, failure) and with what the structures around it take, which was measured. Three kinds are
-told apart:
+progress, failure) and with what the structures around it take, which was measured. There are
+four kinds:
 
-* What waits or runs, and dead letters, stay. Where they leave no room, admission refuses. What runs
-  may still grow beyond the limit: an outcome is never refused.
-* Results, of whatever else has ended, are kept for their retention or until room is needed: for a
-  new task, or a newer result. The pool whose results take the most gives its oldest up.
+* What waits or runs stays. Where that leaves no room, admission refuses. What runs may still grow
+  beyond the limit: an outcome is never refused.
+* Results, of whatever has ended and is no dead letter, are kept for their retention or until room
+  is needed: for a new task, or a newer result. The pool whose results take the most gives its
+  oldest up.
+* Dead letters make room for nobody, but may take no more than `DEAD_LETTERS_PART` of the limit, or
+  one pool's failures would close all others for a week. Beyond it the pool whose dead letters take
+  the most gives its oldest up.
 * Request ids outlive their tasks. They may take `REQUESTS_PART` of the limit, however much is
   free; beyond it the pool that remembers the most forgets its oldest.
 
@@ -29,6 +33,8 @@ TASK_BYTES: Final = 960
 """Of a task beside what it holds: with its names, in its pool's structures, compiled."""
 REQUEST_BYTES: Final = 400
 """Of a request id that has outlived its task."""
+DEAD_LETTERS_PART: Final = 4
+"""A quarter of the limit."""
 REQUESTS_PART: Final = 4
 """A quarter of the limit."""
 CALLS_PART: Final = 8
@@ -69,6 +75,8 @@ class Budget:
         """By everything."""
         self.results = 0
         """Of that, what goes when room is needed; a request id that stays is not in it."""
+        self.dead_letters = 0
+        """Of that, what dead letters take."""
         self.requests = 0
         """Request ids that have outlived their tasks."""
         self.calls = 0
@@ -99,9 +107,15 @@ class Budget:
         if self.used <= self.limit or not self.results:
             return
         for share in sorted(self._shares, key=_results, reverse=True):
-            share.give_up(max(self.used - self.limit, GIVEN_UP_BYTES))
+            share.give_up(max(self.used - self.limit, GIVEN_UP_BYTES), False)
             if self.used <= self.limit:
                 return
+
+    def bound_dead_letters(self) -> None:
+        """Have dead letters go if they take more than their part."""
+        excess = self.dead_letters - self.limit // DEAD_LETTERS_PART
+        if excess > 0:
+            max(self._shares, key=_dead_letters).give_up(excess, True)
 
     def forget_requests(self) -> bool:
         """Have some request ids go if those that have outlived their tasks take more than their
@@ -122,6 +136,7 @@ class Budget:
         self._starved.pop(share, None)
         self.used -= share.used
         self.results -= share.results
+        self.dead_letters -= share.dead_letters
         self.requests -= share.requests
 
     # ------------------------------------------------------------ who waits
@@ -155,28 +170,25 @@ class Budget:
 
 
 class Share:
-    """What one pool takes of a budget. `give_up` deletes its oldest results until so many bytes are
-    free, or none is left; `forget` lets so many go of the oldest request ids that have outlived
-    their tasks, or fewer if that would take long. `let_in` admits callers who wait, as far as there
-    is room, and tells whether it did.
+    """What one pool takes of a budget, and what the pool does when it is asked to:
+
+    * `give_up` deletes its oldest results (False) or dead letters (True) until so many bytes are
+      free, or none is left;
+    * `forget` lets so many go of the oldest request ids that have outlived their tasks, or fewer if
+      that would take long;
+    * `let_in` admits callers who wait, as far as there is room, and tells whether it did.
     """
 
-    def __init__(
-        self,
-        budget: Budget,
-        pool_uid: str,
-        *,
-        give_up: Callable[[int], None],
-        forget: Callable[[int], None],
-    ) -> None:
+    def __init__(self, budget: Budget, pool_uid: str) -> None:
         self.budget = budget
         self.pool_uid = pool_uid
         self.used = 0
         self.results = 0
+        self.dead_letters = 0
         self.requests = 0
-        self.give_up = give_up
-        self.forget = forget
-        self.let_in: Callable[[int], bool] = _nobody
+        self.give_up: Callable[[int, bool], None] = _nothing_to_give
+        self.forget: Callable[[int], None] = _nothing_to_forget
+        self.let_in: Callable[[int], bool] = _nobody_waits
         budget.join(self)
 
     def charge(self, task: tasks.Task) -> None:
@@ -197,17 +209,21 @@ class Share:
         self.used += size
         self.budget.used += size
 
-    def keep_result(self, task: tasks.Task) -> None:
-        """The task has ended, and may go when room is needed."""
-        self._add_result(task.charged - _stays(task))
+    def keep(self, task: tasks.Task, *, dead_letter: bool) -> None:
+        """The task has ended, and may be given up."""
+        self._add_kept(task.charged - _stays(task), dead_letter)
 
-    def take_result(self, task: tasks.Task) -> None:
-        """It is not kept for that any more."""
-        self._add_result(_stays(task) - task.charged)
+    def take(self, task: tasks.Task, *, dead_letter: bool) -> None:
+        """It is not kept any more."""
+        self._add_kept(_stays(task) - task.charged, dead_letter)
 
-    def _add_result(self, size: int) -> None:
-        self.results += size
-        self.budget.results += size
+    def _add_kept(self, size: int, dead_letter: bool) -> None:
+        if dead_letter:
+            self.dead_letters += size
+            self.budget.dead_letters += size
+        else:
+            self.results += size
+            self.budget.results += size
 
     def remember(self) -> None:
         """A request id has outlived its task."""
@@ -231,5 +247,17 @@ def _requests(share: Share) -> int:
     return share.requests
 
 
-def _nobody(_: int) -> bool:
+def _dead_letters(share: Share) -> int:
+    return share.dead_letters
+
+
+def _nothing_to_give(_: int, __: bool) -> None:
+    """Of a pool that is not made yet, as the two below."""
+
+
+def _nothing_to_forget(_: int) -> None:
+    pass
+
+
+def _nobody_waits(_: int) -> bool:
     return False

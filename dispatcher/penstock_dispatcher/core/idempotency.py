@@ -37,6 +37,7 @@ class Requests:
     def __init__(self, *, pool_uid: str, log: records.RecordLog, share: budget.Share) -> None:
         self._pool_uid = pool_uid
         self._share = share
+        share.forget = self.forget
         self._log = log
         self._known: dict[str, Known] = {}
         # Not the dict's own order: finding its first key costs a look at every one deleted before.

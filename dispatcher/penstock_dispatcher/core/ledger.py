@@ -58,7 +58,8 @@ class Ledger:
         self.pool_uid = pool_uid
         self.log = log
         self.tasks: dict[str, tasks.Task] = {}
-        self.memory = budget.Share(memory, pool_uid, give_up=self._give_up, forget=self._forget)
+        self.memory = budget.Share(memory, pool_uid)
+        self.memory.give_up = self._give_up
         self.requests = idempotency.Requests(pool_uid=pool_uid, log=log, share=self.memory)
         self.backlog = backlog.Backlog()
         self.held: dict[str, tasks.Task] = {}
@@ -77,8 +78,8 @@ class Ledger:
         self.refused_total = 0
         self.succeeded_total = 0
         self.failed_total = 0
-        self.given_up_total = 0
-        """Results that were deleted before their time, because their room was needed."""
+        self.given_up_total = self.dead_given_up_total = 0
+        """Results, and dead letters, that were deleted before their time for want of memory."""
         self.arrivals = rates.EventRate()
         self.completions = rates.EventRate()
         self.execution = rates.Mean()
@@ -327,6 +328,7 @@ class Ledger:
     def _retain(self, task: tasks.Task, config: settings.PoolSettings) -> None:
         for surplus in self.ended.keep(task, config):
             self.delete(surplus)
+        self.memory.budget.bound_dead_letters()
         self.memory.budget.make_room()
 
     def take_in(self, task: tasks.Task) -> None:
@@ -345,14 +347,12 @@ class Ledger:
         self.let_go(task)
         self.log.append(records.TaskDeleted(self.pool_uid, task.sequence, task.id))
 
-    def _give_up(self, size: int) -> None:
+    def _give_up(self, size: int, dead_letters: bool) -> None:
         until = self.memory.used - size
-        while self.memory.used > until and (task := self.ended.take_oldest_result()) is not None:
+        while self.memory.used > until and (task := self.ended.take_oldest(dead_letters)):
             self.delete(task)
-            self.given_up_total += 1
-
-    def _forget(self, count: int) -> None:
-        self.requests.forget(count)
+            self.given_up_total += not dead_letters
+            self.dead_given_up_total += dead_letters
 
     def sweep(self, now: int, limit: int = 1000) -> None:
         """Delete what is past its retention, at most `limit` a kind and call."""

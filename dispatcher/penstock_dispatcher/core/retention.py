@@ -1,10 +1,10 @@
 """Tasks that have ended, in the order in which they are deleted.
 
 Results and dead letters have a time each, counted from the end of the task by the configuration
-that was in force then. Results go before it when their memory is needed (see `budget`); dead
-letters have a bound, beyond which those that would be deleted first go at once. What was taken out
-here is not kept here: a deleted task leaves the memory. A task that is taken out of turn has
-another ticket afterwards.
+that was in force then. Results go before it when their memory is needed, dead letters when all of
+them take too much of it (see `budget`); these have a bound in each pool, too, beyond which those
+that would be deleted first go at once. What was taken out here is not kept here: a deleted task
+leaves the memory. A task that is taken out of turn has another ticket afterwards.
 """
 
 from typing import Final
@@ -38,14 +38,14 @@ class Retention:
         if kept is self._results:
             due = task.end_time + config.result_retention_ns
             kept.push((due, task.sequence, task.ticket, task))
-            self._share.keep_result(task)
+            self._share.keep(task, dead_letter=False)
             return []
         due = task.end_time + config.dead_letter_retention_ns
         kept.push((due, task.sequence, task.ticket, task))
+        self._share.keep(task, dead_letter=True)
         surplus = []
-        while len(kept) > config.max_dead_letters and (head := kept.head()) is not None:
-            kept.pop()
-            surplus.append(head[3])
+        while len(kept) > config.max_dead_letters and (oldest := self.take_oldest(True)):
+            surplus.append(oldest)
         return surplus
 
     def release(self, task: tasks.Task) -> None:
@@ -53,8 +53,7 @@ class Retention:
         task.ticket += 1
         kept = self._kept(task)
         kept.died()
-        if kept is self._results:
-            self._share.take_result(task)
+        self._share.take(task, dead_letter=kept is self._dead)
 
     def take_due(self, now: int, *, limit: int) -> list[tasks.Task]:
         """What is past its retention, at most `limit` of each kind."""
@@ -65,18 +64,18 @@ class Retention:
                 if head is None or head[0] > now:
                     break
                 kept.pop()
-                if kept is self._results:
-                    self._share.take_result(head[3])
+                self._share.take(head[3], dead_letter=kept is self._dead)
                 due.append(head[3])
         return due
 
-    def take_oldest_result(self) -> tasks.Task | None:
-        """The result whose time would come first, or None."""
-        head = self._results.head()
+    def take_oldest(self, dead_letter: bool) -> tasks.Task | None:
+        """The dead letter, or the result, whose time would come first, or None."""
+        kept = self._dead if dead_letter else self._results
+        head = kept.head()
         if head is None:
             return None
-        self._results.pop()
-        self._share.take_result(head[3])
+        kept.pop()
+        self._share.take(head[3], dead_letter=dead_letter)
         return head[3]
 
     def next_due(self) -> int:
