@@ -4,9 +4,8 @@ Each replaces one method for as long as a block lasts; nothing is rewritten. Wha
 said beside it, by the words of the promise. `hunt` plays histories until one is broken.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 from penstock_dispatcher.convert import frames
@@ -26,24 +25,11 @@ from penstock_dispatcher.core import (
     waiting_room,
     workers,
 )
-from rig import keyed, keyed_slips, operated, simulated, simulation, slips
+from rig import keyed, keyed_slips, operated, replacing, simulated, simulation, slips
 
-Replace = Callable[[Any], Any]
-"""The method as it is → the one with the bug."""
 Play = Callable[[int], None]
 
 SEEDS_MAX: Final = 300
-
-
-@contextlib.contextmanager
-def replaced(owner: Any, name: str, replace: Replace) -> Iterator[None]:
-    """One attribute of a class, or of a module, is another one inside the block."""
-    kept = owner.__dict__[name]
-    setattr(owner, name, replace(kept))
-    try:
-        yield
-    finally:
-        setattr(owner, name, kept)
 
 
 def _world(kind: type[simulation.World], **fields: bool) -> Play:
@@ -69,7 +55,7 @@ class Bug:
     breaks: tuple[str, ...]
     owner: Any
     name: str
-    replace: Replace
+    replace: replacing.Replace
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,7 +68,7 @@ class Finding:
 
 def hunt(bug: Bug, seeds: int = SEEDS_MAX) -> Finding | None:
     """Plant the bug and play its world's histories until a promise is broken."""
-    with replaced(bug.owner, bug.name, bug.replace):
+    with replacing.replaced(bug.owner, bug.name, bug.replace):
         for seed in range(seeds):
             try:
                 WORLDS[bug.world](seed)
@@ -301,9 +287,17 @@ BUGS: Final = (
         slips.never_due,
     ),
     Bug(
+        "a silent worker is given more work",
+        "harsh",
+        ("a silent worker gets no work",),
+        workers.WorkerTable,
+        "silence",
+        slips.never_silent,
+    ),
+    Bug(
         "a stall of the dispatcher costs its workers their leases",
         "operated",
-        ("a stall of its own costs nobody a lease",),
+        ("a stall of its own costs nobody a lease", "silent only if nothing was heard"),
         leases.LeaseTable,
         "extend_all",
         slips.no_excuse,

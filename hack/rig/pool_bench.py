@@ -114,6 +114,12 @@ class Bench:
         assert self.pool.fleet.hello(intro, self.now)
         self.pool.fleet.credit(name, slots if credit < 0 else credit)
 
+    def beat(self, name: str) -> bool:
+        """The worker is alive, and names every lease that it has. True = the pool needs a turn."""
+        worker = self.pool.fleet.workers.get(name)
+        assert worker is not None
+        return self.pool.fleet.heartbeat(name, list(worker.leases), self.now)
+
     def assigned(self) -> list[str]:
         return [each.task.id for each in self.effects(effects.Assigned)]
 

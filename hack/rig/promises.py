@@ -38,6 +38,8 @@ class Promises:
         """By lease id: task uid and token."""
         self._heard: dict[str, int] = {}
         """By lease id: when its worker named it last."""
+        self._silent: set[str] = set()
+        """Sessions that lost a lease because nothing was heard of it, and said nothing since."""
         self._shut_out: set[str] = set()
         self._runs: collections.Counter[str] = collections.Counter()
         self._ended: dict[str, tasks.TaskState] = {}
@@ -68,6 +70,7 @@ class Promises:
         """A dispatcher process begins."""
         self._rate.emptied(now)
         self._newest.clear()
+        self._silent.clear()
 
     def saw_drained(self, pod_uids: list[str]) -> None:
         """Somebody was told that these pods get no more work."""
@@ -76,6 +79,16 @@ class Promises:
     def saw_heard(self, lease_id: str, now: int) -> None:
         """A worker has named a lease."""
         self._heard[lease_id] = now
+
+    def saw_frame(self, session_id: str) -> None:
+        """A session has said something."""
+        self._silent.discard(session_id)
+
+    def saw_due(self, server: simulated.Server, now: int) -> None:
+        """Leases that nothing was heard of for long are about to end."""
+        for lease in server.pool.fleet.leases.all():
+            if self._heard[lease.id] + self.config.lease_ns <= now:
+                self._silent.add(lease.session_id)
 
     def saw_stall(self, server: simulated.Server, now: int) -> None:
         """The dispatcher could hear nobody until now."""
@@ -92,6 +105,7 @@ class Promises:
         self._heard[task.lease.id] = one.time
         assert one.pod_uid not in self._disk.tombstones(), "a drained pod gets no more work"
         assert one.pod_uid not in self._shut_out, "a pod that was shut out gets no work"
+        assert one.session_id not in self._silent, "a silent worker gets no work"
         assert not self.paused, "a paused pool gives nothing out"
         assert not self.config.suspended, "a suspended pool gives nothing out"
         call = self._wanted.find(task.request_id)
@@ -242,6 +256,10 @@ class Promises:
             worker = table.get(lease.session_id)
             held = worker is not None and worker.leases.get(lease.id) is lease
             assert held, "a lease belongs to a session that is there"
+        for worker in table.all():
+            assert not worker.silent or worker.session_id in self._silent, (
+                "a worker is silent only if nothing was heard of it"
+            )
 
     def check_ticked(self, server: simulated.Server, now: int) -> None:
         """What must hold when timers have fired: every lease ends."""

@@ -35,6 +35,7 @@ class Assigned:
 
     task: tasks.Task
     token: int
+    session_id: str
     pod_uid: str
     time: int
     types: frozenset[str]
@@ -52,6 +53,12 @@ class Eyes(Protocol):
 
     def saw_outcome(self, lease_id: str, server: "Server") -> None:
         """An outcome was taken, and counts."""
+
+    def saw_frame(self, session_id: str) -> None:
+        """A session has said something."""
+
+    def saw_due(self, server: "Server", now: int) -> None:
+        """Leases that nothing was heard of for long are about to end."""
 
     def saw_heard(self, lease_id: str, now: int) -> None:
         """A worker has named a lease."""
@@ -209,6 +216,7 @@ class Server:
                 self._drained(link.session_id)
             case "goodbye":
                 fleet.goodbye(link.session_id, now)
+        self._eyes.saw_frame(link.session_id)
         self.turn()
 
     def _outcome(self, link: simulated_worker.Link, ended: worker_service_pb2.TaskOutcome) -> None:
@@ -257,6 +265,7 @@ class Server:
     def tick(self) -> None:
         """Act on what has come due."""
         if self.pool.next_deadline() <= self._now():
+            self._eyes.saw_due(self, self._now())
             self.pool.tick(self._now())
         self.turn()
         assert self.pool.next_deadline() > self._now(), (
@@ -295,7 +304,12 @@ class Server:
             lease = effect.lease
             self._eyes.saw_assigned(
                 Assigned(
-                    effect.task, lease.token, worker.pod_uid, lease.start_time, worker.task_types
+                    effect.task,
+                    lease.token,
+                    worker.session_id,
+                    worker.pod_uid,
+                    lease.start_time,
+                    worker.task_types,
                 ),
                 self,
             )

@@ -16,6 +16,7 @@ from penstock_dispatcher.core import (
     reservations,
     turn,
     waiting_room,
+    workers,
 )
 from penstock_dispatcher.core import task as tasks
 from rig import simulated
@@ -240,6 +241,13 @@ def leases_of_nobody(_: Any) -> Any:
         worker.leases.clear()
 
     return lose_all
+
+
+def never_silent(_: Any) -> Any:
+    def silence(self: workers.WorkerTable, session_id: str) -> None:
+        """It goes on being given work."""
+
+    return silence
 
 
 def never_due(_: Any) -> Any:

@@ -52,7 +52,7 @@ class Worker:
 
     @property
     def connected(self) -> bool:
-        """It has a stream to the dispatcher."""
+        """It has a stream to the dispatcher, and is heard on it."""
         return self.state not in (WorkerState.LOST, WorkerState.UNSPECIFIED)
 
 
@@ -76,7 +76,7 @@ class Demand:
     oldest_pending_time: float | None = None
     pending_by_priority: Mapping[int, int] = dataclasses.field(default_factory=dict)
     slots_total: int = 0
-    """Of connected workers that take work."""
+    """Of workers that take work."""
     succeeded_total: int = 0
     completion_rate: float = 0.0
     """Tasks per second, lately."""

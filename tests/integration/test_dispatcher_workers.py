@@ -69,6 +69,33 @@ async def test_heartbeats_keep_a_lease_and_silence_loses_it(dispatcher: Any, stu
     assert (await stubs.wait(task.name)).result == b"good"
 
 
+async def test_a_silent_worker_gets_nothing_more_until_it_speaks(
+    dispatcher: Any, stubs: Any
+) -> None:
+    silent = await dispatcher.worker("silent", slots=2)
+    task = await stubs.submit()
+    (lost,) = await silent.assigned()
+    healthy = await dispatcher.worker("healthy")
+    (again,) = await healthy.assigned(seconds=5)
+    assert again.task.name == task.name
+    beating = asyncio.ensure_future(heartbeats(healthy, again))
+    frame = await silent.read()
+    assert frame.lease_state.lost_lease_ids == [lost.lease.lease_id]
+    listed = await stubs.pools.ListWorkers(pool_service_pb2.ListWorkersRequest(parent=POOL))
+    states = {each.name.rpartition("/")[2]: each.state for each in listed.workers}
+    kinds = pool_service_pb2.Worker
+    assert states == {"silent": kinds.LOST, "healthy": kinds.BUSY}
+    pool = await stubs.pools.GetPool(pool_service_pb2.GetPoolRequest(name=POOL))
+    assert pool.stats.slots_total == 1
+    more = await stubs.submit()
+    await asyncio.sleep(0.3)
+    assert (await stubs.get(more.name)).state == _State.PENDING
+    await silent.send(heartbeat=worker_service_pb2.Heartbeat())
+    (one,) = await silent.assigned()
+    assert one.task.name == more.name
+    beating.cancel()
+
+
 async def test_a_heartbeat_that_names_what_is_not_the_workers_is_answered(dispatcher: Any) -> None:
     worker = await dispatcher.worker("pod-1")
     await asyncio.sleep(0.1)  # nothing else is under way that would give the pool a turn

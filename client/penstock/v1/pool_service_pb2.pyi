@@ -499,7 +499,9 @@ class Worker(_message.Message):
         DRAINED: Worker._State.ValueType  # 4
         """Confirmed that it runs nothing; its pod never gets work again."""
         LOST: Worker._State.ValueType  # 5
-        """Disconnected, its leases still valid; in a demand message: or gone for good, see `gone`."""
+        """Disconnected, its leases still valid; or silent: a lease of it ran out, and it has said nothing since. In a demand message:
+        or gone for good, see `gone`.
+        """
 
     class State(_State, metaclass=_StateEnumTypeWrapper): ...
     STATE_UNSPECIFIED: Worker.State.ValueType  # 0
@@ -511,7 +513,9 @@ class Worker(_message.Message):
     DRAINED: Worker.State.ValueType  # 4
     """Confirmed that it runs nothing; its pod never gets work again."""
     LOST: Worker.State.ValueType  # 5
-    """Disconnected, its leases still valid; in a demand message: or gone for good, see `gone`."""
+    """Disconnected, its leases still valid; or silent: a lease of it ran out, and it has said nothing since. In a demand message:
+    or gone for good, see `gone`.
+    """
 
     NAME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int

@@ -72,8 +72,9 @@ class Fleet:
         if worker is None:
             if len(self.workers) >= workers.SESSIONS_MAX:
                 return False
-            worker = self._introduce(intro, now)
+            worker = self.workers.introduce(intro, now)
         worker.connected, worker.connect_time, worker.last_heartbeat = True, now, now
+        worker.silent = False
         worker.credit, worker.slots, worker.stopping = 0, intro.slots, intro.draining
         worker.task_types, worker.revision = intro.task_types, intro.revision
         self._away.pop(worker.session_id, None)
@@ -104,22 +105,6 @@ class Fleet:
                 lsn, effects.DrainRequested(worker.session_id, worker.reservation_id)
             )
         return True
-
-    def _introduce(self, intro: workers.Introduction, now: int) -> workers.Worker:
-        worker = workers.Worker(
-            session_id=intro.session_id,
-            pod_name=intro.pod_name,
-            pod_uid=intro.pod_uid,
-            slots=intro.slots,
-            task_types=intro.task_types,
-            revision=intro.revision,
-            sdk_version=intro.sdk_version,
-            connect_time=now,
-            last_heartbeat=now,
-            idle_since=now,
-        )
-        self.workers.add(worker)
-        return worker
 
     def _reconcile_leases(
         self, worker: workers.Worker, running: tuple[workers.ClaimedLease, ...], now: int
@@ -160,7 +145,7 @@ class Fleet:
 
     def credit(self, session_id: str, slots: int) -> None:
         """The worker has `slots` more free."""
-        worker = self.workers.get(session_id)
+        worker = self.workers.heard(session_id)
         if worker is None or slots <= 0 or not worker.takes_work:
             # A reserved worker may not have seen its Drain yet; if that is revoked, it grants anew.
             return
@@ -170,11 +155,13 @@ class Fleet:
 
     def heartbeat(self, session_id: str, lease_ids: Iterable[str], now: int) -> bool:
         """The worker is alive and works on these leases. True = it must be told that some of them
-        are not its own any more; else nothing comes of it.
+        are not its own any more, or it was silent and takes work again; else nothing comes of it.
         """
         worker = self.workers.get(session_id)
         if worker is None:
             return False
+        was_silent = worker.silent
+        self.workers.heard(session_id)
         worker.last_heartbeat = now
         expires = now + self._config.lease_ns
         lost = tuple(
@@ -186,7 +173,7 @@ class Fleet:
         )
         if lost:
             self._book.effects.append(effects.LeasesLost(session_id, lost))
-        return bool(lost)
+        return bool(lost) or was_silent
 
     # ------------------------------------------------------------ work
 
@@ -240,8 +227,9 @@ class Fleet:
 
     def progress(self, session_id: str, lease_id: str, told: bytes, checkpoint: bytes) -> None:
         """An attempt tells how far it is (a serialized Progress, shown to people) and what the next
-        one should begin with (durable); either may be empty. Without its lease it is not heard.
+        one should begin with (durable); either may be empty. Without its lease neither counts.
         """
+        self.workers.heard(session_id)
         lease = self.leases.get(lease_id)
         if lease is None or lease.session_id != session_id:
             return
@@ -259,6 +247,7 @@ class Fleet:
 
     def outcomes(self, session_id: str, ended: Iterable[outcome.Outcome], now: int) -> None:
         """Several attempts ended, in that order."""
+        self.workers.heard(session_id)
         for each in ended:
             self.outcome(session_id, each, now)
 
@@ -318,7 +307,7 @@ class Fleet:
 
     def stopping(self, session_id: str) -> None:
         """SIGTERM was seen: no more work."""
-        worker = self.workers.get(session_id)
+        worker = self.workers.heard(session_id)
         if worker is not None:
             worker.stopping, worker.credit = True, 0
             self.workers.touch(worker)
@@ -357,6 +346,8 @@ class Fleet:
     def tick(self, now: int) -> None:
         """Act on leases, absences and graces that are over."""
         for lease in self.leases.take_due(now):
+            if lease.expires <= now:  # else it was heard, and only its execution took too long
+                self.workers.silence(lease.session_id)
             self._end_lease(lease, now)
             if lease.deadline <= now:
                 self._judge.overdue(lease.task, now)

@@ -2,7 +2,8 @@
 
 A reservation names workers that get no more work and are asked to drain. Until a worker has
 confirmed, it can be taken back; from then on its pod is a tombstone, also after a restart, and
-whatever its process says later. A pod that is no worker can be made one without a reservation.
+whatever its process says later. A silent worker is not chosen: only its own word could confirm, and
+others can go at once. A pod that is no worker can be made one without a reservation.
 """
 
 from collections.abc import Collection, Iterable
@@ -63,7 +64,7 @@ class Reservations:
         """The worker runs nothing and is not ready. It counts even if the reservation was revoked
         meanwhile: the two crossed.
         """
-        worker = self._table.get(session_id)
+        worker = self._table.heard(session_id)
         if worker is None or worker.leases:
             return
         worker.drained, worker.credit = True, 0

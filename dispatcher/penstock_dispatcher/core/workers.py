@@ -8,6 +8,11 @@ Leaving happens in steps that only go forward, but for one: a *reserved* worker 
 and is asked to drain; until it has confirmed, the reservation can be revoked. Once *drained* its
 pod is a tombstone for good. A *stopping* worker (SIGTERM seen) gets no work either.
 
+A session is *silent* from the moment at which a lease of it ended because nothing was heard of it,
+until its next frame, of whatever kind. Meanwhile it gets no work, which it would lose as well, and
+nothing is known of it: it is shown as lost, and not chosen to leave. It keeps its credit, which a
+worker grants once.
+
 Assignment picks the worker with the fewest busy slots, and among equals the one that became free
 last: work spreads over slots, and workers that are not needed stay idle long enough to be removed.
 
@@ -84,6 +89,8 @@ class Worker:
     disconnect_time: int = 0
     credit: int = 0
     stopping: bool = False
+    silent: bool = False
+    """A lease of it ended by silence, and it has said nothing since; see the module."""
     drained: bool = False
     reservation_id: str = ""
     room: int = 0
@@ -104,14 +111,19 @@ class Worker:
     @property
     def takes_work(self) -> bool:
         """May be given a task, credit permitting."""
-        return self.connected and not (self.stopping or self.drained or self.reservation_id)
+        return self.present and not (self.stopping or self.drained or self.reservation_id)
+
+    @property
+    def present(self) -> bool:
+        """It has a stream, and is heard on it."""
+        return self.connected and not self.silent
 
     @property
     def state(self) -> WorkerState:
         """For people and for the operator."""
         if self.drained:
             return WorkerState.DRAINED
-        if not self.connected:
+        if not self.present:
             return WorkerState.LOST
         if self.reservation_id or self.stopping:
             return WorkerState.DRAINING
@@ -138,7 +150,7 @@ class WorkerTable:
         self._open_types: collections.Counter[str] = collections.Counter()
         self._open_any = 0
         self.slots = 0
-        """Of connected workers that take work."""
+        """Of workers that take work."""
         self.tombstones: dict[str, None] = {}
         self.changed: dict[str, Worker] = {}
         """Sessions that changed since the last demand message, by session id."""
@@ -166,6 +178,23 @@ class WorkerTable:
         self._by_pod[worker.pod_uid] = worker
         self.touch(worker)
 
+    def introduce(self, intro: Introduction, now: int) -> Worker:
+        """Add the session that begins with this Hello."""
+        worker = Worker(
+            session_id=intro.session_id,
+            pod_name=intro.pod_name,
+            pod_uid=intro.pod_uid,
+            slots=intro.slots,
+            task_types=intro.task_types,
+            revision=intro.revision,
+            sdk_version=intro.sdk_version,
+            connect_time=now,
+            last_heartbeat=now,
+            idle_since=now,
+        )
+        self.add(worker)
+        return worker
+
     def forget(self, worker: Worker) -> None:
         """The session is over and holds no lease."""
         assert not worker.leases, "leases are ended before a session is forgotten"
@@ -181,6 +210,21 @@ class WorkerTable:
     def knows(self, worker: Worker) -> bool:
         """Not forgotten."""
         return self._by_session.get(worker.session_id) is worker
+
+    def silence(self, session_id: str) -> None:
+        """A lease of the session ended because nothing was heard of it."""
+        worker = self._by_session.get(session_id)
+        if worker is not None and not worker.silent:
+            worker.silent = True
+            self.touch(worker)
+
+    def heard(self, session_id: str) -> Worker | None:
+        """The session, if it is known; it has just said something, and is not silent any more."""
+        worker = self._by_session.get(session_id)
+        if worker is not None and worker.silent:
+            worker.silent = False
+            self.touch(worker)
+        return worker
 
     def touch(self, worker: Worker) -> None:
         """Something about the worker changed: index it anew, and let the operator know."""
