@@ -145,7 +145,7 @@ class Operating(_controlling.Controlling):
     ) -> AsyncGenerator[_watching.TaskChange, None]:
         """Every change of the pool's tasks that match, from now on and for ever. `tasks`: only
         these, and first as they are now. Through restarts of the dispatcher, some may be shown
-        again. Raises `WatchTooSlow` if a thousand changes wait to be read. To stop, close the
+        again. Raises `WatchTooSlow` if too many changes wait to be read. To stop, close the
         generator (`contextlib.aclosing`).
         """
         watching = _watching.Watch(

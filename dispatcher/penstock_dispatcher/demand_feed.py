@@ -24,6 +24,10 @@ GATHER_NS: Final = 10 * units.MILLISECOND
 REFRESH_NS: Final = 5 * units.SECOND
 DEMANDS_MAX: Final = 64
 """Pools in one message."""
+MESSAGE_BYTES_MAX: Final = 1024 * 1024
+"""A pool that passes it begins the next message, unless it is the only one: a thousand workers with
+ten tasks each are 0.6 MB.
+"""
 
 _Signature = tuple[object, ...]
 
@@ -40,6 +44,8 @@ class DemandFeed:
         self._pace: dict[str, bucket.TokenBucket] = {}
         self._whole: set[str] = set()
         """Pools whose next message has the whole table."""
+        self._over: list[fleet_service_pb2.PoolDemand] = []
+        """Made, and did not fit the message of before: at most one."""
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -69,10 +75,19 @@ class DemandFeed:
 
     def everything(self) -> Iterable[list[fleet_service_pb2.PoolDemand]]:
         """The first messages: all pools with all their workers."""
-        uids = list(dict.fromkeys((*self._registry.by_uid, *self._registry.config_errors)))
-        for start in range(0, len(uids), DEMANDS_MAX):
-            made = [self._make(uid, first=True) for uid in uids[start : start + DEMANDS_MAX]]
-            yield [demand_ for demand_ in made if demand_ is not None]
+        made: list[fleet_service_pb2.PoolDemand] = []
+        size = 0
+        for uid in list(dict.fromkeys((*self._registry.by_uid, *self._registry.config_errors))):
+            one = self._make(uid, first=True)
+            if one is None:
+                continue
+            size += one.ByteSize()
+            if made and (len(made) == DEMANDS_MAX or size > MESSAGE_BYTES_MAX):
+                yield made
+                made, size = [], one.ByteSize()
+            made.append(one)
+        if made:
+            yield made
 
     async def next(self) -> list[fleet_service_pb2.PoolDemand]:
         """What is due, as soon as something is."""
@@ -84,12 +99,19 @@ class DemandFeed:
                 if now - at >= REFRESH_NS:
                     self._changed[uid] = 0
             due = [uid for uid in self._changed if self._free_at(uid, now) <= now]
-            made = []
-            for uid in due[:DEMANDS_MAX]:
+            made, self._over = self._over, []
+            size = sum(one.ByteSize() for one in made)
+            for uid in due[: DEMANDS_MAX - len(made)]:
                 del self._changed[uid]
                 one = self._make(uid)
-                if one is not None:
-                    made.append(one)
+                if one is None:
+                    continue
+                size += one.ByteSize()
+                if made and size > MESSAGE_BYTES_MAX:
+                    self._over.append(one)
+                    self._wake.set()
+                    break
+                made.append(one)
             self._wake_later(now)
             if made:
                 return made

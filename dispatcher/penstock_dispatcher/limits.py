@@ -34,6 +34,9 @@ LIMITS: Final = {
     "WaitTask": Limit(
         10_000, 50_000, "calls that wait for a task", "watch the pool instead, or wait for fewer"
     ),
+    "DrainPool": Limit(
+        1_000, 10_000, "calls that wait for a drain", "wait once for each pool, or for less long"
+    ),
     # All workers of a namespace may share one token.
     "Work": Limit(20_000, 50_000, "workers' streams", "give workers more slots, or run fewer"),
     "SyncPools": Limit(10, 10, "operators' streams", "run one operator"),

@@ -133,9 +133,14 @@ class Registry:
         earlier = self.by_name.get(found.name)
         if earlier is not None and earlier is not pool:
             earlier.close(now)
+            self.forget_refusal(earlier.config.uid)
         self.by_name[found.name] = pool
-        self.config_errors.pop(found.uid, None)
+        self.forget_refusal(found.uid)
         return pool
+
+    def forget_refusal(self, uid: str) -> None:
+        """It was taken since, or the pool is no more, and there is nobody to show the reason to."""
+        self.config_errors.pop(uid, None)
 
     def _write(self, uid: str, name: str, config: bytes) -> None:
         if self._written.get(uid) != config:
@@ -152,6 +157,6 @@ class Registry:
         if self.by_name.get(pool.name) is pool:
             del self.by_name[pool.name]
         self._written.pop(uid, None)
-        self.config_errors.pop(uid, None)
+        self.forget_refusal(uid)
         self.memory.leave(pool.book.memory)
         self._log.append(records.PoolPurged(uid))

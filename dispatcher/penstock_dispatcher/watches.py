@@ -22,6 +22,8 @@ from penstock_dispatcher.core import task as tasks
 
 EVENTS_MAX: Final = 1_000
 """Events of one watch that are not sent yet."""
+EVENT_BYTES_MAX: Final = 4 * 1024 * 1024
+"""The same in bytes: a task may carry 32 KiB of labels and 64 KiB of its error."""
 _RETRY_AFTER_NS: Final = units.SECOND
 Event = task_service_pb2.TaskEvent
 
@@ -35,7 +37,9 @@ class Watch:
         self.pool = pool
         self._ids = ids
         self._matches = matches
-        self._outbox: collections.deque[Event] = collections.deque()
+        self._outbox: collections.deque[tuple[Event, int]] = collections.deque()
+        """Each with its size."""
+        self._outbox_bytes = 0
         self._filled = asyncio.Event()
         self._ended: asyncio.Future[errors.Refusal] = asyncio.get_running_loop().create_future()
 
@@ -43,19 +47,20 @@ class Watch:
         """It is one of those that are watched."""
         return (not self._ids or task.id in self._ids) and self._matches(task)
 
-    def offer(self, event: Event) -> None:
-        """Send the event when the stream has room; cut off whoever is behind by too many."""
-        if len(self._outbox) >= EVENTS_MAX:
+    def offer(self, event: Event, size_bytes: int) -> None:
+        """Send the event when the stream has room; cut off whoever is behind by too much."""
+        if len(self._outbox) >= EVENTS_MAX or self._outbox_bytes + size_bytes > EVENT_BYTES_MAX:
             self.end(
                 errors.Refusal(
                     errors.Reason.WATCH_TOO_SLOW,
-                    f"{EVENTS_MAX} changes were not read in time: resume with the last token, or "
-                    "watch fewer tasks",
+                    f"{len(self._outbox)} changes ({self._outbox_bytes} bytes) were not read in "
+                    "time: resume with the last token, or watch fewer tasks",
                     errors.Details(retry_after_ns=_RETRY_AFTER_NS),
                 )
             )
             return
-        self._outbox.append(event)
+        self._outbox.append((event, size_bytes))
+        self._outbox_bytes += size_bytes
         self._filled.set()
 
     def end(self, refusal: errors.Refusal) -> None:
@@ -85,7 +90,9 @@ class Watch:
             await write(event)
         while True:
             while self._outbox:
-                await write(self._outbox.popleft())
+                event, size_bytes = self._outbox.popleft()
+                self._outbox_bytes -= size_bytes
+                await write(event)
             self._filled.clear()
             await self._filled.wait()
 
@@ -125,8 +132,9 @@ class Watches:
             event = self.event(pool, effect.task, effect.state, now)
             if effect.previous is not None:
                 event.previous_state = effect.previous.value  # type: ignore[assignment]
+            size_bytes = event.ByteSize()
             for watch in wanted:
-                watch.offer(event)
+                watch.offer(event, size_bytes)
 
     def event(self, pool: pools.Pool, task: tasks.Task, state: tasks.TaskState, now: int) -> Event:
         """The task in that state."""

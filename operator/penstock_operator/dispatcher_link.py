@@ -39,6 +39,8 @@ GONE_MAX: Final = 10_000
 """
 GONE_KEPT_SECONDS: Final = 30.0
 """How long a stream must have lasted after a report, or the next one repeats it."""
+MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
+"""What the dispatcher sends at most; gRPC's own default is 4 MiB."""
 CHANNEL_OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -49,6 +51,7 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.http2.lookahead_bytes", 65536),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
 )
 
 _Stub: TypeAlias = "fleet_service_pb2_grpc.FleetServiceAsyncStub"

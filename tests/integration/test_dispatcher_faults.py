@@ -11,7 +11,9 @@ from google.protobuf import timestamp_pb2
 
 from penstock.v1 import fleet_service_pb2
 from penstock_dispatcher import server
+from penstock_dispatcher.core import leases
 from penstock_dispatcher.journal import interface
+from rig import wire
 
 
 async def test_a_fault_in_a_turn_ends_the_process_instead_of_silencing_it(make_pool: Any) -> None:
@@ -26,6 +28,28 @@ async def test_a_fault_in_a_turn_ends_the_process_instead_of_silencing_it(make_p
     with pytest.raises(interface.JournalFailed, match="a broken turn"):
         async with asyncio.timeout(20):
             await server.run(settings, pools=[make_pool()], started=started)
+
+
+async def test_a_dispatcher_without_a_fencing_token_left_ends(make_pool: Any) -> None:
+    working: list[asyncio.Future[Any]] = []
+
+    async def work(served: server.Dispatcher) -> None:
+        async with grpc.aio.insecure_channel(served.address) as channel:
+            stubs = wire.Stubs(channel)
+            await stubs.submit()
+            await wire.RawWorker(stubs, pod="pod-1").connect()
+            await asyncio.sleep(20)
+
+    def started(served: server.Dispatcher) -> None:
+        served.pump.registry.tokens.skip(1 << leases.COUNTER_BITS)
+        working.append(asyncio.ensure_future(work(served)))
+
+    settings = server.Settings(listen="127.0.0.1:0")
+    with pytest.raises(interface.JournalFailed, match="has no fencing token left"):
+        async with asyncio.timeout(20):
+            await server.run(settings, pools=[make_pool()], started=started)
+    working[0].cancel()
+    await asyncio.gather(*working, return_exceptions=True)
 
 
 async def test_a_pool_is_purged_under_its_workers_and_the_others_go_on(

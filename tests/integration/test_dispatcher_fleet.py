@@ -112,6 +112,49 @@ async def test_a_pool_whose_first_configuration_is_bad_is_reported_too(
     assert first.synced
 
 
+@pytest.mark.parametrize("how", ["deleted", "absent", "kept", "in a kept namespace"])
+async def test_a_refusal_goes_with_its_pool(
+    stubs: Any, dispatcher: Any, make_pool: Any, how: str
+) -> None:
+    refused = dispatcher.dispatcher.pump.registry.config_errors
+    call = await stubs.sync(
+        make_pool(max_pending=-1),  # of a pool that is known
+        make_pool(OTHER, "uid-bad", max_in_flight=-1),
+        make_pool("no name", "uid-nameless"),
+    )
+    assert set(refused) == {"uid-demo", "uid-bad", "uid-nameless"}
+    if how == "deleted":
+        for uid in list(refused):
+            await call.write(_Request(deleted_uid=uid, epoch=1))
+        async with asyncio.timeout(10):
+            while refused:
+                await asyncio.sleep(0.01)
+    if how == "kept":
+        call = stubs.fleet.SyncPools()
+        for uid in refused:
+            await call.write(_Request(kept_uid=uid, epoch=1))
+    if how == "in a kept namespace":
+        call = stubs.fleet.SyncPools()
+        await call.write(_Request(kept_namespace="default", epoch=1))
+    if how in ("deleted", "absent"):
+        await stubs.sync()
+        assert not refused
+    else:
+        await call.write(_Request(sync_end=fleet_service_pb2.SyncEnd(), epoch=1))
+        assert (await call.read()).synced
+        assert {"uid-demo", "uid-bad"} <= set(refused)
+        assert ("uid-nameless" in refused) == (how == "kept")
+
+
+async def test_a_successor_takes_the_refusal_away(
+    stubs: Any, dispatcher: Any, make_pool: Any
+) -> None:
+    call = await stubs.sync(make_pool(max_pending=-1))
+    await call.write(_Request(upsert=make_pool(uid="uid-new"), epoch=1))
+    await demand_where(call, lambda demand: demand.uid == "uid-new")
+    assert not dispatcher.dispatcher.pump.registry.config_errors
+
+
 async def test_changes_are_pushed_a_few_at_once_and_then_ten_times_a_second(
     stubs: Any, dispatcher: Any
 ) -> None:

@@ -13,12 +13,19 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 
-from penstock.v1 import task_pb2, task_service_pb2
+from penstock.v1 import pool_service_pb2, task_pb2, task_service_pb2
 from penstock_dispatcher import limits
 from rig import dispatchers, wire
 
 PER_CALLER = 3
-TOKENS = {"team-a": "submit", "team-b": "submit", "fleet-a": "work", "operator": "fleet"}
+TOKENS = {
+    "team-a": "submit",
+    "team-b": "submit",
+    "admin-a": "admin",
+    "fleet-a": "work",
+    "operator": "fleet",
+}
+UNARY = ("WaitTask", "DrainPool")
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +49,10 @@ def calls_of(stubs: wire.Stubs, method: str, token: str, task: str) -> Any:
         case "WaitTask":
             request = task_service_pb2.WaitTaskRequest(name=task)
             return stubs.tasks.WaitTask(request, metadata=metadata)
+        case "DrainPool":
+            drain = pool_service_pb2.DrainPoolRequest(name=wire.POOL)
+            drain.timeout.FromSeconds(60)
+            return stubs.pools.DrainPool(drain, metadata=metadata)
         case "WatchTasks":
             watch = task_service_pb2.WatchTasksRequest(parent=wire.POOL)
             return stubs.tasks.WatchTasks(watch, metadata=metadata)
@@ -69,6 +80,7 @@ async def submitted(stubs: wire.Stubs) -> str:
     ("method", "token", "remedy"),
     [
         ("WaitTask", "team-a", "watch the pool instead"),
+        ("DrainPool", "admin-a", "wait once for each pool"),
         ("WatchTasks", "team-a", "watch a whole pool over one stream"),
         ("StreamSubmitTasks", "team-a", "send more tasks over each stream"),
         ("Work", "fleet-a", "give workers more slots"),
@@ -85,7 +97,7 @@ async def test_one_too_many_is_told_what_to_do(
     # Over another connection: the limit is the caller's.
     one_more = calls_of(served.stubs(), method, token, task)
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await (one_more if method == "WaitTask" else one_more.read())
+        await (one_more if method in UNARY else one_more.read())
     refused = rich(error.value)
     assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert refused.reason == "TOO_MANY_STREAMS"

@@ -1,8 +1,18 @@
 """What a pool says about starts to come, and how it is held against them."""
 
+import dataclasses
+
 import pytest
 
-from penstock_dispatcher.core import admission, effects, estimate, forecast, settings, units
+from penstock_dispatcher.core import (
+    admission,
+    effects,
+    estimate,
+    forecast,
+    ready,
+    settings,
+    units,
+)
 from penstock_dispatcher.core import task as tasks
 from rig import pool_bench
 
@@ -84,6 +94,67 @@ def test_positions_are_exact_by_priority_and_sequence() -> None:
     assert bench.pool.forecast.at(2, bench.now) == 3 * S
     bench.pool.cancel(bench.task("a"), "", bench.now)
     assert bench.pool.forecast.position(bench.task("c")) == 1
+
+
+def aging(**changes: object) -> Bench:
+    """Tasks of ten priorities that have come over 40 seconds; a unit of priority is 3 seconds."""
+    bench = Bench(**{"max_pending": 100, "priority_aging_ns": 3 * S, **changes})
+    for number in range(40):
+        bench.submit(f"t{number}", priority=number * 7 % 10)
+        bench.wait(1)
+    bench.pool.cancel(bench.task("t20"), "", bench.now)
+    bench.effects()
+    return bench
+
+
+@pytest.mark.parametrize("changes", [{}, {"max_in_flight_per_key": 5}])
+def test_under_aging_a_position_is_the_order_of_starts(changes: dict[str, object]) -> None:
+    bench = aging(**changes)
+    forecast_ = bench.pool.forecast
+    waiting = [task for task in bench.pool.book.tasks.values() if not task.terminal]
+    places = {forecast_.position(task): task.id for task in waiting}
+    bench.worker("w", slots=len(waiting))
+    started = bench.assigned()
+    assert [places[number] for number in range(len(waiting))] == started
+    assert started != sorted(started, key=lambda name: -bench.task(name).priority)
+
+
+def test_under_aging_a_new_task_waits_for_what_is_ahead_by_now() -> None:
+    bench = aging()
+    for priority in (-5, 0, 4, 9, 12, 40):
+        ahead = bench.pool.book.backlog.before_new(priority, bench.now)
+        bench.submit("new", priority=priority)
+        bench.effects()
+        assert bench.pool.forecast.position(bench.task("new")) == ahead
+        bench.pool.cancel(bench.task("new"), "", bench.now)
+        bench.pool.book.tasks.pop("new")
+
+
+def test_under_aging_what_is_old_makes_a_deadline_late() -> None:
+    bench = warm(priority_aging_ns=S)
+    for number in range(4):
+        bench.submit(f"t{number}")
+    bench.effects()
+    assert bench.submit("soon", priority=2, start_by=deadline(bench, 1)).admitted
+    bench.pool.cancel(bench.task("soon"), "", bench.now)
+    bench.wait(2.5)
+    refused = bench.submit("late", priority=2, start_by=deadline(bench, 1))
+    assert refused.reason is Reason.DEADLINE_UNREACHABLE
+    assert bench.submit("urgent", priority=3, start_by=deadline(bench, 1)).admitted
+
+
+def test_positions_follow_another_aging() -> None:
+    bench = aging()
+    for aging_ns in (0, S, 3 * S, 0):
+        config = dataclasses.replace(bench.pool.config, priority_aging_ns=aging_ns)
+        bench.pool.configure(config, bench.now)
+        bench.submit(f"more-{aging_ns}-{bench.now}", priority=5)
+        bench.wait(1)
+        bench.effects()
+        waiting = [task for task in bench.pool.book.tasks.values() if not task.terminal]
+        waiting.sort(key=lambda task: (ready.rank(task, aging_ns), task.sequence))
+        places = [bench.pool.forecast.position(task) for task in waiting]
+        assert places == list(range(len(waiting)))
 
 
 def test_a_rate_limit_and_a_cap_in_flight_count() -> None:

@@ -31,6 +31,18 @@ def test_an_epoch_has_room_for_what_is_left_out() -> None:
         assert leases.epoch_of(tokens.take()) == tokens.epoch
 
 
+@pytest.mark.parametrize("epoch", [0, 7, leases.EPOCHS_MAX - 1])
+def test_no_token_is_of_the_next_epoch(epoch: int) -> None:
+    tokens = leases.TokenSource(epoch)
+    tokens.skip((1 << leases.COUNTER_BITS) - 2)
+    last = tokens.take()
+    assert (leases.epoch_of(last), leases.epoch_of(last + 1)) == (epoch, epoch + 1)
+    for _ in range(2):
+        with pytest.raises(OverflowError, match=f"epoch {epoch} has no fencing token left"):
+            tokens.take()
+    assert tokens.newest == last
+
+
 def test_a_lease_is_named_by_its_token() -> None:
     token = source(NOW).take()
     assert leases.token_of(leases.lease_id_of(token)) == token

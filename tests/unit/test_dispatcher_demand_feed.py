@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
+from penstock.v1 import fleet_service_pb2
 from penstock_dispatcher import demand_feed, registry
-from penstock_dispatcher.core import records, settings, units
+from penstock_dispatcher.core import pool as pools
+from penstock_dispatcher.core import records, settings, units, workers
 from penstock_dispatcher.core import task as tasks
 
 T0 = 1_700_000_000 * units.SECOND
@@ -26,11 +28,11 @@ class Scene:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        pools = registry.Registry(log=records.RecordLog(), clock=self.clock)  # type: ignore[arg-type]
+        known = registry.Registry(log=records.RecordLog(), clock=self.clock)  # type: ignore[arg-type]
         config = settings.PoolSettings(name="namespaces/a/pools/b", uid="u", max_pending=10_000)
-        self.pool = pools.make(config, fresh=True)
-        pools.add(self.pool, b"")
-        self.feed = demand_feed.DemandFeed(pool_registry=pools, now=self.clock.now)
+        self.pool = known.make(config, fresh=True)
+        known.add(self.pool, b"")
+        self.feed = demand_feed.DemandFeed(pool_registry=known, now=self.clock.now)
         list(self.feed.everything())
         self.feed.start()
         self._count = 0
@@ -101,3 +103,60 @@ async def test_what_is_known_is_not_told_again(scene: Scene) -> None:
     scene.later(1000)
     scene.feed.changed(scene.pool)
     assert await scene.sent() == []
+
+
+class Fleets:
+    """Pools with `fleet` workers each, and one feed."""
+
+    def __init__(self, count: int, *, fleet: int) -> None:
+        self.clock = Clock()
+        self.registry = registry.Registry(log=records.RecordLog(), clock=self.clock)  # type: ignore[arg-type]
+        self.pools = []
+        for number in range(count):
+            config = settings.PoolSettings(
+                name=f"namespaces/a/pools/p{number}", uid=f"u{number}", max_pending=1
+            )
+            pool = self.registry.make(config, fresh=True)
+            self.registry.add(pool, b"")
+            self.pools.append(pool)
+            self.say_hello(pool, fleet)
+        self.feed = demand_feed.DemandFeed(pool_registry=self.registry, now=self.clock.now)
+
+    def say_hello(self, pool: pools.Pool, fleet: int) -> None:
+        for number in range(fleet):
+            hello = workers.Introduction(
+                session_id=f"s{number}",
+                pod_name=f"{number}-{'x' * 200}",
+                pod_uid=f"uid-{number}",
+                slots=1,
+                running=(),
+            )
+            pool.fleet.hello(hello, self.clock.now())
+
+
+def check(messages: list[list[fleet_service_pb2.PoolDemand]], pools_: int) -> None:
+    """Each pool once, and no message of several that is large or has room for the next one."""
+    assert [one.pool for message in messages for one in message] == [
+        f"namespaces/a/pools/p{number}" for number in range(pools_)
+    ]
+    sizes = [sum(one.ByteSize() for one in message) for message in messages]
+    for message, size in zip(messages, sizes, strict=True):
+        assert len(message) == 1 or size <= demand_feed.MESSAGE_BYTES_MAX
+    for size, following in zip(sizes, messages[1:], strict=False):
+        assert size + following[0].ByteSize() > demand_feed.MESSAGE_BYTES_MAX
+
+
+async def test_a_message_of_several_pools_is_bounded_in_bytes() -> None:
+    scene = Fleets(7, fleet=1_000)
+    check(list(scene.feed.everything()), 7)
+    for pool in scene.pools:
+        scene.feed.introduce(pool.config.uid)
+        scene.feed.changed(pool)
+    scene.feed.start()
+    scene.clock.time += demand_feed.GATHER_NS
+    messages: list[list[fleet_service_pb2.PoolDemand]] = []
+    while sum(map(len, messages)) < 7:
+        messages.append(await scene.feed.next())
+    scene.feed.close()
+    check(messages, 7)
+    assert len(messages) > 1

@@ -5,11 +5,17 @@ from typing import Any
 
 import pytest
 
-from penstock.v1 import fleet_service_pb2, task_service_pb2, worker_service_pb2
+from penstock.v1 import (
+    fleet_service_pb2,
+    pool_service_pb2,
+    task_service_pb2,
+    worker_service_pb2,
+)
 from penstock_dispatcher import auth, errors, limits
 
 SERVICES = [
     task_service_pb2.DESCRIPTOR.services_by_name["TaskService"],
+    pool_service_pb2.DESCRIPTOR.services_by_name["PoolService"],
     worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"],
     fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"],
 ]
@@ -54,14 +60,17 @@ def test_a_call_that_fails_is_over_too() -> None:
     assert len(opened) == 0
 
 
-def test_every_stream_of_the_wire_has_a_limit() -> None:
-    streams = {
+def test_every_call_of_the_wire_that_lasts_has_a_limit() -> None:
+    lasting = {
         method.name
         for service in SERVICES
         for method in service.methods
-        if method.client_streaming or method.server_streaming
+        if method.client_streaming
+        or method.server_streaming
+        or "timeout" in method.input_type.fields_by_name
     }
-    assert streams | {"WaitTask"} == set(limits.LIMITS)
+    # It answers at once, whatever its time-out.
+    assert lasting - {"DrainWorker"} == set(limits.LIMITS)
 
 
 @pytest.mark.parametrize(

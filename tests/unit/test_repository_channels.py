@@ -29,3 +29,9 @@ def test_grpc_knows_every_argument(whose: str) -> None:
     names = [name for name, _ in ARGUMENTS[whose]]
     assert names
     assert [name for name in names if f"{name}\0".encode() not in known] == []
+
+
+@pytest.mark.parametrize("whose", ["client", "worker", "operator"])
+def test_they_take_what_the_dispatcher_sends(whose: str) -> None:
+    sent_max = dict(server.OPTIONS)["grpc.max_send_message_length"]
+    assert dict(ARGUMENTS[whose])["grpc.max_receive_message_length"] == sent_max

@@ -21,6 +21,7 @@ from penstock_dispatcher.core import (
     lazy_heap,
     places,
     priorities,
+    ranks,
     ready,
     settings,
 )
@@ -48,8 +49,11 @@ class Backlog:
         """What they take."""
         self.by_priority = priorities.Priorities()
         """The ready ones, counted."""
-        self.places = places.Places()
-        """Where each of the ready ones stands."""
+        self._places = places.Places()
+        """Where each of the ready ones stands, among those of its priority; not under aging."""
+        self._ranks: ranks.Ranks | None = None
+        """The same under aging, among all."""
+        self._aging_ns = 0
         self._delayed: _Heap = lazy_heap.LazyHeap(lazy_heap.waits)
         self._expiring: _Heap = lazy_heap.LazyHeap(lazy_heap.waits)
 
@@ -71,7 +75,22 @@ class Backlog:
         for task in self._ready.all():
             made.add(task)
         self._ready = made
+        self._order_places(config.priority_aging_ns)
         self._plain = made if isinstance(made, ready.Ready) else None
+
+    def _order_places(self, aging_ns: int) -> None:
+        if aging_ns == self._aging_ns:
+            return
+        self._aging_ns = aging_ns
+        self._places = places.Places()
+        self._ranks = None
+        if aging_ns:
+            self._ranks = ranks.Ranks(
+                (ready.rank(task, aging_ns), task.sequence) for task in self._ready.all()
+            )
+        else:
+            for task in self._ready.all():
+                self._places.add(task.priority, task.sequence)
 
     @property
     def plain(self) -> bool:
@@ -104,13 +123,19 @@ class Backlog:
         self.ready_count += 1
         self.ready_slots += task.slots
         self.by_priority.add(task.priority)
-        self.places.add(task.priority, task.sequence)
+        if self._ranks is None:
+            self._places.add(task.priority, task.sequence)
+        else:
+            self._ranks.add(ready.rank(task, self._aging_ns), task.sequence)
 
     def _left(self, task: tasks.Task) -> None:
         self.ready_count -= 1
         self.ready_slots -= task.slots
         self.by_priority.remove(task.priority)
-        self.places.remove(task.priority, task.sequence)
+        if self._ranks is None:
+            self._places.remove(task.priority, task.sequence)
+        else:
+            self._ranks.remove(ready.rank(task, self._aging_ns), task.sequence)
 
     def remove(self, task: tasks.Task) -> None:
         """Take a waiting task out of turn. Its state says where it is; the caller sets the next
@@ -184,6 +209,24 @@ class Backlog:
     def put_back(self, task: tasks.Task) -> None:
         """A lifted task is back in its place."""
         self._ready.put_back(task)
+
+    def before(self, task: tasks.Task) -> int:
+        """How many of the ready ones come before one of them, as far as keys are not concerned;
+        places.UNKNOWN = it would cost too much to tell.
+        """
+        if self._ranks is not None:
+            return self._ranks.before(ready.rank(task, self._aging_ns), task.sequence)
+        before = self._places.before(task.priority, task.sequence)
+        if before < 0:
+            return places.UNKNOWN
+        return before + self.by_priority.at_least(task.priority + 1)
+
+    def before_new(self, priority: int, now: int) -> int:
+        """How many of them come before a task of that priority that comes now."""
+        if self._ranks is not None:
+            # What has the very same rank came before it.
+            return self._ranks.before(now - priority * self._aging_ns + 1, 0)
+        return self.by_priority.at_least(priority)
 
     def open(self, fairness_keys: Iterable[str]) -> None:
         """These keys may have a token by now."""

@@ -62,21 +62,23 @@ class Forecast:
 
     def of_new(self, priority: int, now: int) -> int:
         """How long a new task of that priority would wait."""
-        return self._wait_ns(self._ahead_of_new(priority), now)
+        return self._wait_ns(self._ahead_of_new(priority, now), now)
 
     def _of(self, wanted: tasks.Submission, now: int, after: int = 0) -> int:
         default = self._pool.config.default_priority
         priority = default if wanted.priority is None else wanted.priority
-        return self._wait_ns(self._ahead_of_new(priority) + after, now)
+        return self._wait_ns(self._ahead_of_new(priority, now) + after, now)
 
-    def _ahead_of_new(self, priority: int) -> int:
-        """Ready ones count if they come first, and those on their way to the queue by the same
-        share; what is held back after a restart is taken for running.
+    def _ahead_of_new(self, priority: int, now: int) -> int:
+        """Ready ones count if they come first, and those on their way to the queue by the share of
+        its priority and higher ones: they are as young as it is. What is held back after a restart
+        is taken for running.
         """
         book = self._pool.book
         ready = book.backlog.ready_count
-        first = book.backlog.by_priority.at_least(priority)
-        coming = book.committing * first // ready if ready else book.committing
+        higher = book.backlog.by_priority.at_least(priority)
+        coming = book.committing * higher // ready if ready else book.committing
+        first = book.backlog.before_new(priority, now)
         return first + coming + len(book.held) + self._pool.room.by_priority.at_least(priority)
 
     def position(self, task: tasks.Task) -> int:
@@ -86,11 +88,7 @@ class Forecast:
         ready = task.state is tasks.TaskState.PENDING and task.place is tasks.Place.QUEUED
         if not ready:
             return places.UNKNOWN
-        backlog = self._pool.book.backlog
-        before = backlog.places.before(task.priority, task.sequence)
-        if before < 0:
-            return places.UNKNOWN
-        return before + backlog.by_priority.at_least(task.priority + 1)
+        return self._pool.book.backlog.before(task)
 
     def at(self, position: int, now: int) -> int:
         """How long a task in that position will go on waiting."""

@@ -27,13 +27,14 @@ RECORDED_MAX: Final = 20_000
 class TokenSource:
     """Fencing tokens of one epoch, shared by all pools of a dispatcher."""
 
-    __slots__ = ("_next", "epoch")
+    __slots__ = ("_end", "_next", "epoch")
 
     def __init__(self, epoch: int) -> None:
         if not 0 <= epoch < EPOCHS_MAX:
             raise ValueError(f"epoch must be 0 to {EPOCHS_MAX - 1}, is {epoch}")
         self.epoch = epoch
         self._next = (epoch << COUNTER_BITS) + 1
+        self._end = (epoch + 1) << COUNTER_BITS
 
     @property
     def newest(self) -> int:
@@ -50,8 +51,14 @@ class TokenSource:
         self._next += count
 
     def take(self) -> int:
-        """The next token; larger than every one before."""
+        """The next token; larger than every one before. Raises OverflowError at the epoch's end:
+        a token of the next one would be that of a later run.
+        """
         token = self._next
+        if token >= self._end:
+            raise OverflowError(
+                f"epoch {self.epoch} has no fencing token left: the next run has another epoch"
+            )
         self._next += 1
         return token
 

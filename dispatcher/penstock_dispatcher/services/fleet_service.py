@@ -177,6 +177,7 @@ class _Sync:
                     self._worker_gone(request.worker_gone)
                 case "deleted_uid":
                     self._listed.discard(request.deleted_uid)
+                    self._pump.registry.forget_refusal(request.deleted_uid)
                     self._close(self._pump.registry.by_uid.get(request.deleted_uid))
                 case "kept_uid":
                     self._keep(request.kept_uid)
@@ -235,10 +236,18 @@ class _Sync:
     def _close_absent(self) -> None:
         if self._synced.is_set():
             return
-        for uid, pool in list(self._pump.registry.by_uid.items()):
-            namespace = pool.name.split("/")[1]
-            if uid not in self._named and namespace not in self._kept_namespaces:
+        known = self._pump.registry
+        for uid, pool in list(known.by_uid.items()):
+            if self._is_absent(uid, pool.name):
                 self._close(pool)
+        for uid, refused in list(known.config_errors.items()):
+            if self._is_absent(uid, refused.pool):
+                known.forget_refusal(uid)
+
+    def _is_absent(self, uid: str, name: str) -> bool:
+        """Not named, in a namespace that can be read. `name` may be one that was refused."""
+        namespace = name.partition("/")[2].partition("/")[0]
+        return uid not in self._named and namespace not in self._kept_namespaces
 
     def _worker_gone(self, gone: fleet_service_pb2.WorkerGone) -> None:
         cause = f"its pod ended: {gone.reason[:200] or 'unknown reason'}"

@@ -9,7 +9,7 @@ import array
 import asyncio
 import bisect
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from google.protobuf import message
@@ -108,15 +108,40 @@ class Order:
             await asyncio.sleep(0)
         return found, next(iter(self._part(by_id, start)), None)
 
+    async def walk(self, by_id: dict[str, tasks.Task], *, last: int) -> AsyncIterator[tasks.Task]:
+        """The tasks up to sequence `last` that are still there when their turn comes. Holds a part
+        of their ids, and no task; between two parts others have their turn.
+        """
+        await self._catch_up(by_id)
+        sequence = -1
+        while True:
+            index = bisect.bisect_right(self._sequences, sequence)
+            part = self._entries(index)
+            for sequence, id_ in part:
+                if sequence > last:
+                    return
+                task = by_id.get(id_)
+                if task is not None and task.sequence == sequence:
+                    yield task
+            if not part:
+                return
+            await asyncio.sleep(0)
+
+    def _entries(self, index: int) -> list[tuple[int, str]]:
+        """The next `STEP_TASKS` of the order, of tasks that may have been deleted; another task may
+        have the id of one that was.
+        """
+        end = index + STEP_TASKS
+        return list(zip(self._sequences[index:end], self._ids[index:end], strict=True))
+
     def _part(self, by_id: dict[str, tasks.Task], start: int) -> list[tasks.Task]:
         """The next tasks from that sequence on, at most `STEP_TASKS`; none = there are no more."""
         index = bisect.bisect_left(self._sequences, start)
         found: list[tasks.Task] = []
         while index < len(self._ids) and not found:
-            for number in range(index, min(index + STEP_TASKS, len(self._ids))):
-                task = by_id.get(self._ids[number])
-                # Another task may have the id of one that was deleted.
-                if task is not None and task.sequence == self._sequences[number]:
+            for sequence, id_ in self._entries(index):
+                task = by_id.get(id_)
+                if task is not None and task.sequence == sequence:
                     found.append(task)
             index += STEP_TASKS
         return found

@@ -35,7 +35,7 @@ class TaskService:
         read_batch = self._submitting.read_batch
         self.readers = {"BatchSubmitTasks": read_batch, "StreamSubmitTasks": read_batch}
         self._orders: dict[str, listing.Order] = {}
-        """Of pools that were listed, by uid."""
+        """Of pools that were listed, or watched from a mark on, by uid."""
         pump_.purged = self._forget_order
 
     # ------------------------------------------------------------ submitting
@@ -166,7 +166,7 @@ class TaskService:
         pool = self._submitting.pool_of(request.parent)
         listing.check_order(request.order_by)
         start = listing.position(request.page_token)
-        found, following = await self._orders.setdefault(pool.config.uid, listing.Order()).page(
+        found, following = await self._order_of(pool).page(
             pool.book.tasks,
             start,
             matches=listing.task_filter(request.filter),
@@ -187,6 +187,9 @@ class TaskService:
             total_size=0 if request.filter.strip() else len(pool.book.tasks),
         )
 
+    def _order_of(self, pool: pools.Pool) -> listing.Order:
+        return self._orders.setdefault(pool.config.uid, listing.Order())
+
     def _forget_order(self, pool: pools.Pool) -> None:
         self._orders.pop(pool.config.uid, None)
 
@@ -196,7 +199,7 @@ class TaskService:
     ) -> None:
         """Changes of tasks as they may be seen, until the caller has enough."""
         self._pump.check_open()
-        await watching.watch(self._pump, request, context)
+        await watching.watch(self._pump, self._order_of, request, context)
 
     # ------------------------------------------------------------ tasks that wait
 
