@@ -14,6 +14,7 @@ from penstock_dispatcher.core import (
     bounds,
     control,
     fleet,
+    idempotency,
     key_rates,
     lanes,
     leases,
@@ -138,8 +139,8 @@ BUGS: Final = (
         "a restart forgets request ids",
         "harsh",
         ("what was accepted is never refused later", "one request id, one task"),
-        ledger.Ledger,
-        "restore_requests",
+        idempotency.Requests,
+        "restore",
         slips.forget_requests,
     ),
     Bug(
@@ -257,7 +258,7 @@ BUGS: Final = (
     Bug(
         "a late outcome is recorded",
         "harsh",
-        ("an attempt's outcome is recorded once", "who waits is counted"),
+        ("an attempt's outcome is recorded once", "who waits is counted", "may go is counted"),
         leases.LeaseTable,
         "end",
         slips.late_outcomes_count,
