@@ -21,7 +21,7 @@ class HttpServer:
 
     def __init__(self, pump_: pump.Pump, calls: answering.Calls, *, host: str, port: int) -> None:
         self._pump = pump_
-        self._metrics = metrics.registry(pump_, calls)
+        self._calls = calls
         self._host, self.port = host, port
         app = web.Application()
         app.router.add_get("/metrics", self._get_metrics)
@@ -42,7 +42,7 @@ class HttpServer:
 
     async def _get_metrics(self, _: web.Request) -> web.Response:
         return web.Response(
-            body=prometheus_client.generate_latest(self._metrics),
+            body=await metrics.scrape(self._pump, self._calls),
             headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST},
         )
 
