@@ -15,6 +15,7 @@ from penstock_dispatcher.core import (
     bounds,
     control,
     fleet,
+    flows,
     key_rates,
     lanes,
     leases,
@@ -392,8 +393,8 @@ BUGS: Final = (
         "a turn comes before a higher priority",
         "keyed",
         ("the best task first",),
-        lanes.Lanes,
-        "_place",
+        flows,
+        "place",
         keyed_slips.turns_before_priorities,
     ),
 )
