@@ -8,6 +8,7 @@ from typing import Any
 from penstock_dispatcher.core import (
     control,
     effects,
+    flows,
     heads,
     key_counts,
     key_rates,
@@ -125,8 +126,8 @@ def never_age(right: Any) -> Any:
 
 
 def turns_before_priorities(right: Any) -> Any:
-    def place(self: lanes.Lanes, flow: Any, entry: Any) -> heads.Place:
-        whole: heads.Place = right(self, flow, entry)
+    def place(flow: flows.Flow, entry: Any) -> heads.Place:
+        whole: heads.Place = right(flow, entry)
         return whole if flow.share is None else (0, *whole[1:])
 
     return place

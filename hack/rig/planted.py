@@ -14,6 +14,7 @@ from penstock_dispatcher.core import (
     bounds,
     control,
     fleet,
+    flows,
     idempotency,
     key_rates,
     lanes,
@@ -387,8 +388,8 @@ BUGS: Final = (
         "a turn comes before a higher priority",
         "keyed",
         ("the best task first",),
-        lanes.Lanes,
-        "_place",
+        flows,
+        "place",
         keyed_slips.turns_before_priorities,
     ),
 )

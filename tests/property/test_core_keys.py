@@ -135,7 +135,7 @@ class KeysMachine(stateful.RuleBasedStateMachine):
             self.number += 1
             answer = self.bench.submit(
                 f"t{self.number}",
-                type="x" if self.sizes else type_,
+                type=type_,
                 slots=slots if self.sizes else 1,
                 not_before=self.bench.now + delay * S if delay else 0,
                 **fields,
@@ -156,7 +156,7 @@ class KeysMachine(stateful.RuleBasedStateMachine):
                 pod_name=name,
                 pod_uid=name,
                 slots=slots,
-                task_types=frozenset() if self.sizes else frozenset(types),
+                task_types=frozenset(types),
             ),
             self.bench.now,
         )

@@ -253,8 +253,8 @@ def test_what_is_blocked_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(bench.assigned()) == 3
     lanes = bench.pool.book.backlog._ready
     looks = []
-    real = lanes._look_at_flow  # type: ignore[union-attr]
-    monkeypatch.setattr(lanes, "_look_at_flow", lambda flow: looks.append(flow) or real(flow))
+    real = lanes._startable  # type: ignore[union-attr]
+    monkeypatch.setattr(lanes, "_startable", lambda flow: looks.append(flow) or real(flow))
     for number in range(100):
         bench.submit(f"n{number}", fairness_key=f"n{number}")
         assert bench.assigned() == [f"n{number}"]
@@ -280,7 +280,7 @@ def test_lanes_without_a_task_are_dropped() -> None:
             bench.end(task.id, Kind.CANCELLED)
         bench.effects()
     lanes: Any = bench.pool.book.backlog._ready
-    assert not lanes._shapes
+    assert not lanes._sizes
     assert not lanes._capped
     assert not lanes._tokenless
     assert not lanes._shares._levels

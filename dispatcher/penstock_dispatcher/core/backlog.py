@@ -11,12 +11,13 @@ Who counts: `len(backlog)` is ready + delayed. The pool adds what is being commi
 about the bound.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from penstock_dispatcher.core import (
     key_counts,
     key_rates,
+    kinds,
     lanes,
     lazy_heap,
     places,
@@ -188,11 +189,17 @@ class Backlog:
         assert self._plain is not None, "who is next depends on keys"
         return self._plain.head(types)
 
-    def first(self, stuck: Collection[tasks.Shape]) -> tasks.Task | None:
-        """The task that is next in order among those of other shapes than `stuck` that may start as
-        far as its keys are concerned, at the time of the last `promote`; or None.
+    def shapes(self, reach: kinds.Reach) -> list[kinds.Shape]:
+        """What to ask `first` for, to be told of every task that is within that reach: costs by
+        what is within it, whatever else waits.
         """
-        return self._ready.first(stuck)
+        return self._ready.shapes(reach)
+
+    def first(self, shape: kinds.Shape) -> ready.Standing | None:
+        """The task of that shape that is next in order among those that may start as far as their
+        keys are concerned, at the time of the last `promote`; or None.
+        """
+        return self._ready.first(shape)
 
     def pop(self, task: tasks.Task) -> None:
         """Take out the task that `head` or `first` just returned; its state is the caller's."""

@@ -2,31 +2,26 @@
 
 Three things may depend on a key: whose turn it is (`fair`), whether it may start (a token bucket
 for each fairness key, a cap for each concurrency key), and both at once. Tasks that are alike in
-all of that lie in one *lane*, a heap in their order; the lanes of one shape and fairness key (and
-of one priority, where the pool is fair) make a *flow*. Of each lane and each flow only the head
-counts:
-
-    shape ── flows by place ── lanes by place ── tasks by (rank, sequence)
+all of that lie in one *lane*, a heap in their order; how lanes are found is in `flows`. Of each
+lane and each flow only the head counts.
 
 A lane whose concurrency key is at its cap, and a flow whose fairness key has no token, are found
 out when they come up, and *parked*: from then on they cost nothing, however many tasks they hold.
 They are offered again when one of the key has ended, or when its token is due. What does not come
-up is not looked at. Lanes, flows and shapes without a task are dropped, so there are never more of
-them than tasks.
-
-In a fair pool a flow's place is (priority, the turn of its key, sequence); see `fairness`.
-Otherwise it is the place of its first task.
+up is not looked at: neither is a type that nobody asks for. What is left without a task is dropped,
+so there is never more of anything than tasks.
 """
 
-import dataclasses
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from penstock_dispatcher.core import (
     fairness,
+    flows,
     heads,
     key_counts,
     key_rates,
+    kinds,
     lazy_heap,
     ready,
     settings,
@@ -36,42 +31,6 @@ from penstock_dispatcher.core import task as tasks
 
 NO_CAP: Final = settings.PENDING_MAX
 """As many as a pool can hold."""
-
-_Listed = tuple[heads.Place, int, Any] | None
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class _Lane:
-    """Tasks of one flow and one concurrency key; where there is no cap, of all of them."""
-
-    flow: "_Flow"
-    key: str
-    tasks: lazy_heap.LazyHeap[lazy_heap.Stay]
-    listed: _Listed = None
-    parked: bool = False
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class _Flow:
-    """Lanes of one shape and one fairness key; where that does not matter, of all of them."""
-
-    shape: "_Shape"
-    key: str
-    priority: int
-    share: fairness.Share | None
-    heads: heads.Heads[_Lane]
-    lanes: dict[str, _Lane]
-    listed: _Listed = None
-    parked: bool = False
-    owed: bool = False
-    """A task of it was passed over because it fitted nowhere: it is first of its priority."""
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class _Shape:
-    shape: tasks.Shape
-    heads: heads.Heads[_Flow]
-    flows: dict[tuple[int, str], _Flow]
 
 
 class Lanes:
@@ -92,10 +51,10 @@ class Lanes:
         self._in_flight = in_flight
         self._rates = rates
         self._shares = fairness.Shares(config.fairness_weights) if config.fair else None
-        self._shapes: dict[tasks.Shape, _Shape] = {}
-        self._capped: dict[str, dict[_Lane, None]] = {}
+        self._sizes: dict[int, flows.Size] = {}
+        self._capped: dict[str, dict[flows.Lane, None]] = {}
         """Parked lanes by concurrency key."""
-        self._tokenless: dict[str, dict[_Flow, None]] = {}
+        self._tokenless: dict[str, dict[flows.Flow, None]] = {}
         """Parked flows by fairness key."""
         self._throttled = key_rates.Throttled()
         self._of_capped = waiting_keys.WaitingKeys() if self._cap else None
@@ -117,23 +76,42 @@ class Lanes:
         if self._of_limited is not None:
             self._of_limited.add(task.fairness_key, task.slots)
 
-    def _insert(self, task: tasks.Task, share: fairness.Share | None) -> _Flow:
-        shape = self._shapes.get(task.shape)
-        if shape is None:
-            shape = self._shapes[task.shape] = _Shape(task.shape, heads.Heads(), {})
-        flow_key = self._flow_key(task)
-        flow = shape.flows.get(flow_key)
+    def _insert(self, task: tasks.Task, share: fairness.Share | None) -> flows.Flow:
+        size = self._sizes.get(task.slots)
+        if size is None:
+            size = self._sizes[task.slots] = flows.Size(task.slots, heads.Heads(), {}, {})
+        of_type = size.by_type.get(task.type)
+        if of_type is None:
+            of_type = size.by_type[task.type] = flows.Type(size, task.type, heads.Heads(), {})
+        flow = of_type.flows.get(self._flow_key(task))
         if flow is None:
-            flow = _Flow(shape, flow_key[1], task.priority, share, heads.Heads(), {})
-            shape.flows[flow_key] = flow
+            flow = self._make_flow(task, of_type, share)
         lane_key = task.concurrency_key if self._cap else ""
         lane = flow.lanes.get(lane_key)
         if lane is None:
-            lane = flow.lanes[lane_key] = _Lane(flow, lane_key, lazy_heap.LazyHeap(lazy_heap.waits))
-        entry = (ready.rank(task, self._aging_ns), task.sequence, task.ticket, task)
+            lane = flow.lanes[lane_key] = flows.Lane(
+                flow, lane_key, lazy_heap.LazyHeap(lazy_heap.waits)
+            )
+        entry = self._stay(task)
         lane.tasks.push(entry)
         if lane.tasks.head() == entry:
             self._offer(lane, entry)
+        return flow
+
+    def _stay(self, task: tasks.Task) -> lazy_heap.Stay:
+        return ready.rank(task, self._aging_ns), task.sequence, task.ticket, task
+
+    def _make_flow(
+        self, task: tasks.Task, of_type: flows.Type, share: fairness.Share | None
+    ) -> flows.Flow:
+        flow_key = self._flow_key(task)
+        columns = of_type.size.columns
+        column = columns.get(flow_key)
+        if column is None:
+            column = columns[flow_key] = flows.Column(heads.Heads(), {})
+        flow = flows.Flow(of_type, column, flow_key[1], task.priority, share, heads.Heads(), {})
+        of_type.flows[flow_key] = flow
+        column.spots[task.type] = flows.Spot(flow)
         return flow
 
     def _flow_key(self, task: tasks.Task) -> tuple[int, str]:
@@ -142,16 +120,9 @@ class Lanes:
             task.fairness_key if self._by_key else "",
         )
 
-    def _offer(self, lane: _Lane, entry: lazy_heap.Stay) -> None:
-        flow = lane.flow
-        flow.heads.offer(lane, entry[:2])
-        flow.shape.heads.offer(flow, self._place(flow, entry))
-
-    def _place(self, flow: _Flow, entry: lazy_heap.Stay) -> heads.Place:
-        if flow.share is None:
-            return entry[:2]
-        turn = fairness.OWED if flow.owed else flow.share.turn
-        return -flow.priority, turn, entry[1]
+    def _offer(self, lane: flows.Lane, entry: lazy_heap.Stay) -> None:
+        lane.flow.heads.offer(lane, entry[:2])
+        flows.offer(lane.flow, entry)
 
     def remove(self, task: tasks.Task) -> None:
         """A task has left out of turn; its ticket is another one already."""
@@ -184,18 +155,18 @@ class Lanes:
         flow = self._insert(task, share)
         if share is not None:
             flow.owed = True
-            flow.shape.heads.offer(flow, (-flow.priority, fairness.OWED, task.sequence))
+            flows.offer(flow, self._stay(task))
 
-    def _lane(self, task: tasks.Task) -> _Lane:
-        flow = self._shapes[task.shape].flows[self._flow_key(task)]
+    def _lane(self, task: tasks.Task) -> flows.Lane:
+        flow = self._sizes[task.slots].by_type[task.type].flows[self._flow_key(task)]
         return flow.lanes[task.concurrency_key if self._cap else ""]
 
-    def _take(self, task: tasks.Task, lane: _Lane) -> None:
+    def _take(self, task: tasks.Task, lane: flows.Lane) -> None:
         lane.tasks.head()
         entry = lane.tasks.pop()
         assert entry[3] is task, "tasks are popped in their order"
 
-    def _left(self, task: tasks.Task, lane: _Lane) -> None:
+    def _left(self, task: tasks.Task, lane: flows.Lane) -> None:
         if self._shares is not None:
             self._shares.leave(task.priority, task.fairness_key)
         if self._of_capped is not None:
@@ -204,7 +175,7 @@ class Lanes:
             self._of_limited.remove(task.fairness_key, task.slots)
         self._drop_if_empty(lane)
 
-    def _drop_if_empty(self, lane: _Lane) -> None:
+    def _drop_if_empty(self, lane: flows.Lane) -> None:
         if lane.tasks:
             return
         flow = lane.flow
@@ -214,43 +185,61 @@ class Lanes:
             _unpark(self._capped, lane.key, lane)
             if lane.key not in self._capped:
                 self._in_flight.unwatch(lane.key)
-        if flow.lanes:
-            return
-        shape = flow.shape
-        shape.heads.withdraw(flow)
-        del shape.flows[0 if flow.share is None else flow.priority, flow.key]
+        if not flow.lanes:
+            self._drop_flow(flow)
+
+    def _drop_flow(self, flow: flows.Flow) -> None:
         if flow.parked:
             _unpark(self._tokenless, flow.key, flow)
-        if not shape.flows:
-            del self._shapes[shape.shape]
+        flow_key = (0 if flow.share is None else flow.priority, flow.key)
+        of_type, column = flow.of_type, flow.column
+        size = of_type.size
+        column.heads.withdraw(column.spots.pop(of_type.type))
+        if not column.spots:
+            size.heads.withdraw(column)
+            del size.columns[flow_key]
+        of_type.heads.withdraw(flow)
+        del of_type.flows[flow_key]
+        if not of_type.flows:
+            del size.by_type[of_type.type]
+            if not size.by_type:
+                del self._sizes[size.slots]
 
     # ------------------------------------------------------------ who is next
 
-    def first(self, stuck: Collection[tasks.Shape]) -> tasks.Task | None:
-        """The task that is next in order among those of other shapes than `stuck` that may start
-        at the time of the last `wake`, or None.
-        """
-        best: _Flow | None = None
-        best_place: heads.Place = ()
-        for key, shape in self._shapes.items():
-            if key in stuck:
-                continue
-            flow = shape.heads.first(self._look_at_flow)
-            if flow is None:
-                continue
-            assert flow.listed is not None, "who is first is listed"
-            if best is None or flow.listed[0] < best_place:
-                best, best_place = flow, flow.listed[0]
-        if best is None:
-            return None
-        entry = self._entry(best)
-        return None if entry is None else entry[3]
+    def shapes(self, reach: kinds.Reach) -> list[kinds.Shape]:
+        """What to ask `first` for, to be told of every task that is within that reach."""
+        found: list[kinds.Shape] = []
+        for slots in reach.sizes(self._sizes):
+            found += reach.shapes(slots, self._sizes[slots].by_type)
+        return found
 
-    def _entry(self, flow: _Flow) -> lazy_heap.Stay | None:
+    def first(self, shape: kinds.Shape) -> ready.Standing | None:
+        """The task of that shape that is next in order among those that may start at the time of
+        the last `wake`, or None.
+        """
+        type_, slots = shape
+        size = self._sizes.get(slots)
+        if size is None:
+            return None
+        flow: flows.Flow | None = None
+        if type_ is None:
+            column = size.heads.first(self._look_at_column)
+            spot = None if column is None else column.heads.first(self._look_at_spot)
+            flow = None if spot is None else spot.flow
+        else:
+            of_type = size.by_type.get(type_)
+            flow = None if of_type is None else of_type.heads.first(self._look_at_flow)
+        entry = None if flow is None else self._entry(flow)
+        if flow is None or entry is None:
+            return None
+        return flows.place(flow, entry), entry[3]
+
+    def _entry(self, flow: flows.Flow) -> lazy_heap.Stay | None:
         lane = flow.heads.first(self._look_at_lane)
         return None if lane is None else lane.tasks.head()
 
-    def _look_at_flow(self, flow: _Flow) -> heads.Place | None:
+    def _startable(self, flow: flows.Flow) -> lazy_heap.Stay | None:
         rates = self._rates
         if rates is not None and rates.available(flow.key, self._now) < 1:
             if not flow.parked:
@@ -260,10 +249,22 @@ class Lanes:
             if due is not None:
                 self._throttled.add(flow.key, due)
             return None
-        entry = self._entry(flow)
-        return None if entry is None else self._place(flow, entry)
+        return self._entry(flow)
 
-    def _look_at_lane(self, lane: _Lane) -> heads.Place | None:
+    def _look_at_column(self, column: flows.Column) -> heads.Place | None:
+        spot = column.heads.first(self._look_at_spot)
+        entry = None if spot is None else self._entry(spot.flow)
+        return None if spot is None or entry is None else flows.place(spot.flow, entry)
+
+    def _look_at_spot(self, spot: flows.Spot) -> heads.Place | None:
+        entry = self._startable(spot.flow)
+        return None if entry is None else flows.place_in_column(spot.flow, entry)
+
+    def _look_at_flow(self, flow: flows.Flow) -> heads.Place | None:
+        entry = self._startable(flow)
+        return None if entry is None else flows.place(flow, entry)
+
+    def _look_at_lane(self, lane: flows.Lane) -> heads.Place | None:
         if self._cap and lane.key and self._in_flight.of(lane.key) >= self._cap:
             if not lane.parked:
                 lane.parked = True
@@ -298,17 +299,18 @@ class Lanes:
                 flow.parked = False
                 entry = self._entry(flow)
                 if entry is not None:
-                    flow.shape.heads.offer(flow, self._place(flow, entry))
+                    flows.offer(flow, entry)
 
     # ------------------------------------------------------------ looking
 
     def all(self) -> Iterator[tasks.Task]:
         """Every task, in no order."""
-        for shape in self._shapes.values():
-            for flow in shape.flows.values():
-                for lane in flow.lanes.values():
-                    for entry in lane.tasks:
-                        yield entry[3]
+        for size in self._sizes.values():
+            for of_type in size.by_type.values():
+                for flow in of_type.flows.values():
+                    for lane in flow.lanes.values():
+                        for entry in lane.tasks:
+                            yield entry[3]
 
     def startable_slots(self, now: int, slots: int) -> int:
         """What those tasks take that their keys let start at this moment, at most. `slots`: what

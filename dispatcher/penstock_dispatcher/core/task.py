@@ -48,9 +48,6 @@ class Place(enum.Enum):
     QUEUED = 3
 
 
-Shape = str | tuple[str, int]
-"""What a worker must have to run a task: its type, and how many slots if it takes more than one."""
-
 WAITING: Final = frozenset({TaskState.DELAYED, TaskState.PENDING})
 IN_FLIGHT: Final = frozenset({TaskState.RUNNING, TaskState.CANCELLING})
 TERMINAL: Final = frozenset(TaskState) - WAITING - IN_FLIGHT
@@ -256,11 +253,6 @@ class Task:
         """
         self.size += len(checkpoint) - len(self.checkpoint)
         self.checkpoint = checkpoint
-
-    @property
-    def shape(self) -> Shape:
-        """See `Shape`."""
-        return self.type if self.slots == 1 else (self.type, self.slots)
 
     @property
     def terminal(self) -> bool:

@@ -15,12 +15,18 @@ others can use them, and it is first in line for the next one.
 
 A token is taken only from where it is certain that the task starts: of the key it was asked
 before, the pool's is taken, then the key's.
+
+Nothing that no open worker could take is looked at: the turn asks for the shapes that are within
+the workers' reach, and compares the first tasks of those. In a turn tasks only leave and workers
+only close, so none of them moves forward, and one that is out of reach stays so: whoever comes up
+is looked at again, and nobody else.
 """
 
+import heapq
 from typing import TYPE_CHECKING
 
+from penstock_dispatcher.core import heads, kinds, workers
 from penstock_dispatcher.core import task as tasks
-from penstock_dispatcher.core import workers
 
 if TYPE_CHECKING:
     from penstock_dispatcher.core import pool as pools
@@ -35,8 +41,8 @@ class Turn:
         self._table = pool.fleet.workers
         self._limits = pool.limits
         self._now = now
-        self._stuck: set[tasks.Shape] = set()
-        """Shapes that fit on no worker, and for which none can be set aside."""
+        self._firsts: list[tuple[heads.Place, int, kinds.Shape]] = []
+        """A heap: where the first task of each shape within reach stood when it was looked at."""
         self._aside: list[tuple[tasks.Task, workers.Worker]] = []
         self.throttled = False
         """A task lacks nothing but a token of the pool."""
@@ -44,8 +50,10 @@ class Turn:
     def run(self) -> int:
         """Assign what can run. Returns how many."""
         assigned = 0
-        while self._table.any_open and not self._at_cap():
-            task = self._backlog.first(self._stuck)
+        if self._goes_on():
+            self._look_around()
+        while self._goes_on():
+            task = self._first()
             if task is None:
                 break
             worker = self._table.pick(task.type, task.slots)
@@ -59,6 +67,27 @@ class Turn:
                 break
         self._restore()
         return assigned
+
+    def _look_around(self) -> None:
+        for shape in self._backlog.shapes(self._table.kinds.reach()):
+            first = self._backlog.first(shape)
+            if first is not None:
+                self._firsts.append((first[0], len(self._firsts), shape))
+        heapq.heapify(self._firsts)
+
+    def _first(self) -> tasks.Task | None:
+        """The task that is next in order among those that some open worker is large enough for."""
+        firsts = self._firsts
+        while firsts:
+            place, number, shape = firsts[0]
+            first = self._backlog.first(shape) if self._table.kinds.serve(shape) else None
+            if first is None:
+                heapq.heappop(firsts)
+            elif first[0] == place:
+                return first[1]
+            else:
+                heapq.heapreplace(firsts, (first[0], number, shape))
+        return None
 
     def run_plainly(self) -> int:
         """The same where neither keys nor sizes matter, for far less: the best task fits on every
@@ -89,9 +118,9 @@ class Turn:
             assigned += 1
         return assigned
 
-    def _at_cap(self) -> bool:
+    def _goes_on(self) -> bool:
         cap = self._pool.config.max_in_flight
-        return bool(cap) and len(self._pool.fleet.leases) >= cap
+        return self._table.any_open and not (cap and len(self._pool.fleet.leases) >= cap)
 
     def _start(self, task: tasks.Task, worker: workers.Worker) -> None:
         if self._limits.keys is not None:
@@ -106,9 +135,7 @@ class Turn:
 
     def _pass_over(self, task: tasks.Task) -> None:
         worker = self._table.widest(task.type, task.slots)
-        if worker is None:
-            self._stuck.add(task.shape)
-            return
+        assert worker is not None, "only what some open worker is large enough for is looked at"
         self._table.set_aside(worker)
         self._backlog.lift(task)
         if task.concurrency_key:

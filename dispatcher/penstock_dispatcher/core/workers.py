@@ -20,12 +20,12 @@ A task may take several slots, of one worker. One that fits nowhere at the momen
 aside* for it, for the length of a turn of dispatch: see `turn`.
 """
 
-import collections
 import dataclasses
 import enum
 from collections.abc import Iterable
 from typing import Final
 
+from penstock_dispatcher.core import kinds
 from penstock_dispatcher.core import leases as leasing
 
 SESSIONS_MAX: Final = 10_000
@@ -102,6 +102,8 @@ class Worker:
     """It was set aside, and was given nothing since."""
     open_at: int = -1
     """Under how many busy slots the table offers it for work, -1 = it does not."""
+    kind: kinds.Kind = kinds.UNKNOWN
+    """As the table knows it."""
 
     @property
     def free(self) -> int:
@@ -147,8 +149,7 @@ class WorkerTable:
         # Workers that can take a task now, by busy slots; inside, the one that became free last is
         # last.
         self._open: dict[int, dict[str, Worker]] = {}
-        self._open_types: collections.Counter[str] = collections.Counter()
-        self._open_any = 0
+        self.kinds = kinds.Kinds()
         self.slots = 0
         """Of workers that take work."""
         self.tombstones: dict[str, None] = {}
@@ -199,6 +200,8 @@ class WorkerTable:
         """The session is over and holds no lease."""
         assert not worker.leases, "leases are ended before a session is forgotten"
         self._close(worker)
+        self.kinds.leave(worker.kind)
+        worker.kind = kinds.UNKNOWN
         self.slots -= worker.room
         worker.room = 0
         worker.connected = False
@@ -232,6 +235,12 @@ class WorkerTable:
         room = worker.slots if worker.takes_work else 0
         self.slots += room - worker.room
         worker.room = room
+        kind = worker.kind
+        known = kind is not kinds.UNKNOWN
+        if not known or kind.slots != worker.slots or kind.types != worker.task_types:
+            if known:
+                self.kinds.leave(kind)
+            worker.kind = self.kinds.join(worker.task_types, worker.slots)
         self._open_if_free(worker)
         self._change(worker)
 
@@ -256,10 +265,10 @@ class WorkerTable:
                 bucket = self._open[busy] = {}
             bucket[worker.session_id] = worker
             worker.open_at = busy
-            if worker.task_types:
-                self._open_types.update(worker.task_types)
-            else:
-                self._open_any += 1
+            kind = worker.kind
+            if not kind.open:
+                self.kinds.opened(kind)
+            kind.open += 1
 
     def _change(self, worker: Worker) -> None:
         if self.all_changed:
@@ -283,17 +292,14 @@ class WorkerTable:
         del bucket[worker.session_id]
         if not bucket:
             del self._open[busy]
-        if worker.task_types:
-            for type_ in worker.task_types:
-                self._open_types[type_] -= 1
-                if not self._open_types[type_]:
-                    del self._open_types[type_]
-        else:
-            self._open_any -= 1
+        kind = worker.kind
+        kind.open -= 1
+        if not kind.open:
+            self.kinds.closed(kind)
 
     def open_types(self) -> Iterable[str] | None:
         """Types that some worker with credit can run; None = any, empty = no worker has credit."""
-        return None if self._open_any else self._open_types.keys()
+        return None if self.kinds.open_any else self.kinds.open_by_type.keys()
 
     @property
     def any_open(self) -> bool:
