@@ -19,7 +19,8 @@ def check(book: ledger.Ledger) -> None:
     own = sum(bool(task.request_id) for task in book.tasks.values())
     requests = book.memory.requests
     assert requests <= len(book.requests) <= requests + own, "who is remembered is counted"
-    assert book.memory.used == used + requests * budget.REQUEST_BYTES, "memory is counted"
+    used += requests * budget.REQUEST_BYTES + book.memory.structures
+    assert book.memory.used == used, "memory is counted"
     assert book.memory.results == results, "what may go is counted"
     assert book.memory.dead_letters == dead, "dead letters are counted"
 

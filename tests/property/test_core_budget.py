@@ -42,6 +42,7 @@ class BudgetMachine(stateful.RuleBasedStateMachine):
         stay = 0
         for bench in self.benches:
             stay += bench.pool.book.memory.requests * budget.REQUEST_BYTES
+            stay += bench.pool.book.memory.structures
             for task in bench.pool.book.tasks.values():
                 if not task.terminal or task.state is tasks.TaskState.DEAD_LETTERED:
                     stay += task.charged

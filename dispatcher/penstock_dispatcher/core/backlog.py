@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from penstock_dispatcher.core import (
+    budget,
     key_counts,
     key_rates,
     kinds,
@@ -102,6 +103,11 @@ class Backlog:
     def delayed_count(self) -> int:
         """Tasks whose time has not come."""
         return len(self._delayed)
+
+    @property
+    def structure_bytes(self) -> int:
+        """What lies around the tasks takes so much: see `budget`."""
+        return self._ready.structure_bytes + len(self.by_priority) * budget.PRIORITY_BYTES
 
     @property
     def dead_entries(self) -> int:

@@ -2,7 +2,8 @@
 
 A *budget* is one for the whole dispatcher; each pool has a `Share` of it, which says what its tasks
 take. A task is charged with the bytes that it holds (what was submitted, result, checkpoint,
-progress, failure) and with what the structures around it take, which was measured. There are
+progress, failure) and with what it takes beside, which was measured; the structures of types,
+priorities and keys are charged once in a turn. There are
 four kinds:
 
 * What waits or runs stays. Where that leaves no room, admission refuses. What runs may still grow
@@ -31,6 +32,15 @@ from penstock_dispatcher.core import task as tasks
 
 TASK_BYTES: Final = 960
 """Of a task beside what it holds: with its names, in its pool's structures, compiled."""
+SHAPE_BYTES: Final = 600
+PRIORITY_BYTES: Final = 750
+"""Of each type, and of each priority, that tasks wait with."""
+FLOW_BYTES: Final = 950
+LANE_BYTES: Final = 950
+BUCKET_BYTES: Final = 300
+"""Of each fairness key, concurrency key, and fairness key with a rate (see `lanes`): there may be
+as many of all these as tasks.
+"""
 REQUEST_BYTES: Final = 400
 """Of a request id that has outlived its task."""
 DEAD_LETTERS_PART: Final = 4
@@ -61,9 +71,9 @@ def bytes_of(task: tasks.Task) -> int:
     return task_bytes(held)
 
 
-def _stays(task: tasks.Task) -> int:
-    """What is left of a task whose result is given up."""
-    return REQUEST_BYTES if task.request_id else 0
+def freed_by(task: tasks.Task) -> int:
+    """What comes free when a task is deleted; its request id stays."""
+    return task.charged - (REQUEST_BYTES if task.request_id else 0)
 
 
 class Budget:
@@ -186,6 +196,7 @@ class Share:
         self.results = 0
         self.dead_letters = 0
         self.requests = 0
+        self.structures = 0
         self.give_up: Callable[[int, bool], None] = _nothing_to_give
         self.forget: Callable[[int], None] = _nothing_to_forget
         self.let_in: Callable[[int], bool] = _nobody_waits
@@ -205,17 +216,24 @@ class Share:
         self._add(-task.charged)
         task.charged = 0
 
+    def charge_structures(self, size: int) -> None:
+        """What waits is ordered by structures that take so many bytes by now."""
+        if size != self.structures:
+            more, self.structures = size - self.structures, size
+            self._add(more)
+            self.budget.make_room()
+
     def _add(self, size: int) -> None:
         self.used += size
         self.budget.used += size
 
     def keep(self, task: tasks.Task, *, dead_letter: bool) -> None:
         """The task has ended, and may be given up."""
-        self._add_kept(task.charged - _stays(task), dead_letter)
+        self._add_kept(freed_by(task), dead_letter)
 
     def take(self, task: tasks.Task, *, dead_letter: bool) -> None:
         """It is not kept any more."""
-        self._add_kept(_stays(task) - task.charged, dead_letter)
+        self._add_kept(-freed_by(task), dead_letter)
 
     def _add_kept(self, size: int, dead_letter: bool) -> None:
         if dead_letter:

@@ -29,7 +29,7 @@ class Kind:
     """How many can be given something now."""
 
 
-UNKNOWN: Final = Kind(frozenset(), slots=0)
+UNKNOWN: Final[Kind] = Kind(frozenset(), slots=0)
 """Of a worker that has not been asked; no worker has no slots."""
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from penstock_dispatcher.core import (
+    budget,
     fairness,
     flows,
     heads,
@@ -62,6 +63,14 @@ class Lanes:
         self._of_limited = None if rates is None else waiting_keys.WaitingKeys()
         """By fairness key."""
         self._now = 0
+        self._flow_count = self._lane_count = 0
+
+    @property
+    def structure_bytes(self) -> int:
+        """What lies around the tasks takes so much."""
+        buckets = 0 if self._rates is None else len(self._rates) * budget.BUCKET_BYTES
+        lanes = self._flow_count * budget.FLOW_BYTES + self._lane_count * budget.LANE_BYTES
+        return lanes + buckets
 
     # ------------------------------------------------------------ coming and leaving
 
@@ -92,6 +101,7 @@ class Lanes:
             lane = flow.lanes[lane_key] = flows.Lane(
                 flow, lane_key, lazy_heap.LazyHeap(lazy_heap.waits)
             )
+            self._lane_count += 1
         entry = self._stay(task)
         lane.tasks.push(entry)
         if lane.tasks.head() == entry:
@@ -112,6 +122,7 @@ class Lanes:
         flow = flows.Flow(of_type, column, flow_key[1], task.priority, share, heads.Heads(), {})
         of_type.flows[flow_key] = flow
         column.spots[task.type] = flows.Spot(flow)
+        self._flow_count += 1
         return flow
 
     def _flow_key(self, task: tasks.Task) -> tuple[int, str]:
@@ -181,6 +192,7 @@ class Lanes:
         flow = lane.flow
         flow.heads.withdraw(lane)
         del flow.lanes[lane.key]
+        self._lane_count -= 1
         if lane.parked:
             _unpark(self._capped, lane.key, lane)
             if lane.key not in self._capped:
@@ -200,6 +212,7 @@ class Lanes:
             del size.columns[flow_key]
         of_type.heads.withdraw(flow)
         del of_type.flows[flow_key]
+        self._flow_count -= 1
         if not of_type.flows:
             del size.by_type[of_type.type]
             if not size.by_type:

@@ -348,8 +348,8 @@ class Ledger:
         self.log.append(records.TaskDeleted(self.pool_uid, task.sequence, task.id))
 
     def _give_up(self, size: int, dead_letters: bool) -> None:
-        until = self.memory.used - size
-        while self.memory.used > until and (task := self.ended.take_oldest(dead_letters)):
+        while size > 0 and (task := self.ended.take_oldest(dead_letters)):
+            size -= budget.freed_by(task)
             self.delete(task)
             self.given_up_total += not dead_letters
             self.dead_given_up_total += dead_letters

@@ -278,6 +278,7 @@ class Pool:
         Returns how many.
         """
         self.book.backlog.promote(now)
+        self.book.memory.charge_structures(self.book.backlog.structure_bytes)
         self._expire(now)  # a timer may be late, and a restart may have been long
         # Nothing starts while it is not known who is next, or has expired.
         if not self.dispatching or self.held_back or self.book.backlog.lags(now):

@@ -13,7 +13,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from penstock_dispatcher.core import heads, kinds, lazy_heap, units
+from penstock_dispatcher.core import budget, heads, kinds, lazy_heap, units
 from penstock_dispatcher.core import task as tasks
 
 Standing = tuple[heads.Place, tasks.Task]
@@ -101,6 +101,13 @@ class Ready:
         """Those that take one slot."""
         self._sizes: dict[int, _Size] = {1: self._ones}
         """By slots; but for that one, each has a task."""
+        self._types = 0
+        """Of all numbers of slots."""
+
+    @property
+    def structure_bytes(self) -> int:
+        """What lies around the tasks takes so much."""
+        return self._types * budget.SHAPE_BYTES
 
     def _size(self, slots: int) -> _Size:
         size = self._sizes.get(slots)
@@ -114,6 +121,7 @@ class Ready:
         heap = size.by_type.get(task.type)
         if heap is None:
             heap = size.by_type[task.type] = lazy_heap.LazyHeap(lazy_heap.waits)
+            self._types += 1
         first = rank(task, self._aging_ns) if self._aging_ns else -task.priority
         entry = (first, task.sequence, task.ticket, task)
         heap.push(entry)
@@ -140,6 +148,7 @@ class Ready:
 
     def _drop(self, size: _Size, last: tasks.Task) -> None:
         del size.by_type[last.type]
+        self._types -= 1
         if last.slots != 1 and not size.by_type:
             del self._sizes[last.slots]
 
