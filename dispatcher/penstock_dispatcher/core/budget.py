@@ -35,7 +35,7 @@ TASK_BYTES: Final = 960
 SHAPE_BYTES: Final = 600
 PRIORITY_BYTES: Final = 750
 """Of each type, and of each priority, that tasks wait with."""
-FLOW_BYTES: Final = 950
+FLOW_BYTES: Final = 2_000
 LANE_BYTES: Final = 950
 BUCKET_BYTES: Final = 300
 """Of each fairness key, concurrency key, and fairness key with a rate (see `lanes`): there may be
