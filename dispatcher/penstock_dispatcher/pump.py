@@ -363,6 +363,8 @@ class Pump:
         """If nothing of ours ran for long (a paused machine), nobody's heartbeat was read."""
         stood_still = now - self._last_beat - int(BEAT_SECONDS * units.SECOND)
         self._last_beat = max(self._last_beat, now - int(BEAT_SECONDS * units.SECOND))
+        if stood_still <= 0:
+            return
         for pool in self.registry.by_uid.values():
             if stood_still > pool.config.lease_ns // 3:
                 pool.stalled(now)
