@@ -3,8 +3,8 @@
 While a commit is under way the next batch gathers; that is all the batching there is. Callers that
 must be silent until their record is durable wait here, many on one future.
 
-What is not durable yet lies in memory. A journal that is too far `behind` (a slow disk, or a full
-one) holds dispatch back, as well as expiry and deletion.
+What is not durable yet lies in memory. A journal that is too far `behind` with what tasks become (a
+slow disk, or a full one) holds dispatch back, as well as expiry and deletion.
 
 A full disk delays (the same batch is tried again every `RETRY_SECONDS`, nothing after it can pass);
 a failing one ends it all: `failed` carries the reason, and whoever waits is told. So does anything
@@ -71,9 +71,8 @@ class Commits:
         self._journal = journal
         self._committed = committed
         self._queue: collections.deque[records.Record] = collections.deque()
-        self._bytes = 0
-        """Of what was gathered and is not durable yet."""
-        self._batch_bytes = 0
+        self._begun = self._begun_bytes = 0
+        """Of what was gathered and is not durable yet, all but accepted tasks."""
         self._gathered = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -85,14 +84,18 @@ class Commits:
             taken = self._log.take()
             self._queue.extend(taken)
             for record in taken:
-                self._bytes += _size(record)
+                if type(record) is not records.TaskAccepted:
+                    self._begun += 1
+                    self._begun_bytes += _size(record)
             self._idle.clear()
             self._gathered.set()
 
     @property
     def behind(self) -> bool:
-        """More is not durable yet than should be: nothing that makes records should be begun."""
-        return self.backlog() > BEHIND_RECORDS_MAX or self._bytes > BEHIND_BYTES_MAX
+        """More is not durable yet than should be: nothing that makes records should be begun.
+        Accepted tasks do not count: who submits waits for them, and holds up nobody else.
+        """
+        return self._begun > BEHIND_RECORDS_MAX or self._begun_bytes > BEHIND_BYTES_MAX
 
     def backlog(self) -> int:
         """Records not yet durable."""
@@ -133,7 +136,6 @@ class Commits:
                     # No name for the batch: it would stay in memory until there is another one.
                     count = await self._commit(self._next_batch())
                     self.durable_lsn += count
-                    self._bytes -= self._batch_bytes
                     self._release()
                     self._committed()
                 self._idle.set()
@@ -148,11 +150,15 @@ class Commits:
             record = queue[0]
             size += _size(record)
             if size > interface.COMMIT_BYTES_MAX and batch:
-                size -= _size(record)
                 break
             batch.append(queue.popleft())
-        self._batch_bytes = size
         return batch
+
+    def _is_durable(self, batch: list[records.Record]) -> None:
+        for record in batch:
+            if type(record) is not records.TaskAccepted:
+                self._begun -= 1
+                self._begun_bytes -= _size(record)
 
     async def _commit(self, batch: list[records.Record]) -> int:
         """Returns how many records are durable by that."""
@@ -165,6 +171,7 @@ class Commits:
                 await self._journal.compact(0)
             else:
                 self.stuck = False
+                self._is_durable(batch)
                 return len(batch)
 
     def _release(self) -> None:

@@ -4,6 +4,7 @@ Pools come first, with their latches; tasks follow in pages and are handed to th
 so that nothing is held twice. The loop runs between pages: health checks are answered.
 """
 
+import asyncio
 import logging
 import sys
 from typing import Final
@@ -63,7 +64,8 @@ async def load(journal: interface.Journal, pump_: pump.Pump) -> interface.Opened
         registry.add(pool, stored[uid].configured.config)
         pump_.mark(pool)
     while registry.memory.forget_requests():
-        pass
+        pump_.commits.gather()
+        await asyncio.sleep(0)
     _log.info("epoch %d: loaded %d pools, %d tasks", opened.epoch, len(made), count)
     return opened
 

@@ -174,12 +174,13 @@ class Pump:
         now = self.now()
         dirty, self._dirty = self._dirty, {}
         durable_lsn, behind = self.commits.durable_lsn, self.commits.behind
+        full = self.registry.memory.closed = self.storage_full()
         if behind:
             self._held_back.update(dirty)
         for pool in dirty:
             if self.registry.by_uid.get(pool.config.uid) is not pool:
                 continue  # purged: its streams end, and say so
-            if pool.room and self.storage_full():
+            if pool.room and full:
                 self.callers.turn_away(pool.room, errors.storage())
             pool.held_back = behind
             self._carry_out(pool, pool.take_effects(durable_lsn, now))
@@ -329,6 +330,7 @@ class Pump:
     def _take_time(self) -> None:
         self._timer, self._timer_at = None, units.NEVER
         now = self.now()
+        self.registry.memory.closed = self.storage_full()
         self._excuse_stall(now)
         while self._deadlines and self._deadlines[0][0] <= now:
             due, _, pool = heapq.heappop(self._deadlines)

@@ -168,6 +168,20 @@ def test_a_newcomer_of_another_pool_overtakes_nobody() -> None:
     assert bench.answers() == [("a", "ACCEPTED")]
 
 
+def test_nobody_is_let_in_while_nothing_can_be_written() -> None:
+    bench, other = benches(4 * MIB, 2)
+    memory = bench.pool.book.memory.budget
+    other.submit("large", body=bytes(3 * MIB))
+    bench.wait_for_room("a", body=bytes(2 * MIB))
+    bench.effects()
+    memory.closed = True
+    other.pool.cancel(other.task("large"), "", other.now)
+    assert other.effects(effects.WaiterAnswered) == bench.answers() == []
+    memory.closed = False
+    other.effects()
+    assert bench.answers() == [("a", "ACCEPTED")]
+
+
 def test_pools_take_turns() -> None:
     first, busy = benches(4 * MIB, 2)
     busy.submit("t0", body=bytes(3 * MIB))

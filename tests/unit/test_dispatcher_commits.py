@@ -97,3 +97,54 @@ async def test_a_commit_is_bounded_in_bytes_of_errors_too() -> None:
     running.cancel()
     assert sum(sizes) == 100
     assert max(sizes) * 64 * 1024 <= interface.COMMIT_BYTES_MAX
+
+
+def record(number: int, *, accepted: bool, size: int = 0) -> records.Record:
+    """A task was accepted, or has become something."""
+    if not accepted:
+        return records.TaskRequeued(
+            "u", number, "t", 1, 0, 0, tasks.Failure(2, "E", "", bytes(size))
+        )
+    return records.TaskAccepted(
+        pool_uid="u",
+        task_id=f"t{number}",
+        uid="",
+        sequence=number,
+        type="noop",
+        priority=0,
+        body=bytes(size),
+        size=size,
+        create_time=1,
+        not_before=0,
+        expire_time=0,
+        execution_timeout_ns=1,
+        request_id="",
+        fingerprint=0,
+        token_min=0,
+    )
+
+
+@pytest.mark.parametrize(("count", "size"), [(100_001, 0), (65, 1024 * 1024 + 1)])
+async def test_a_journal_is_behind_with_what_tasks_become_and_not_with_new_ones(
+    count: int, size: int
+) -> None:
+    class Journal(BadJournal):
+        async def append(self, batch: Sequence[records.Record]) -> None:
+            await asyncio.sleep(0)
+
+    log = records.RecordLog()
+    made = commits.Commits(log=log, journal=Journal(RuntimeError()), committed=lambda: None)
+    for number in range(2 * count):
+        log.append(record(number, accepted=True, size=size))
+    made.gather()
+    assert not made.behind, "a flood of submissions holds up nobody else"
+    for number in range(count):
+        log.append(record(number, accepted=False, size=size))
+    made.gather()
+    assert made.behind
+    running = asyncio.ensure_future(made.run())
+    async with asyncio.timeout(30):
+        await made.idle()
+    running.cancel()
+    assert not made.behind
+    assert made.backlog() == made._begun == made._begun_bytes == 0

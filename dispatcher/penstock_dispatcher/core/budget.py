@@ -18,7 +18,7 @@ four kinds:
   free; beyond it the pool that remembers the most forgets its oldest.
 
 To find the largest share costs a look at all of them, so more than is needed at once goes with each
-look: see `GIVEN_UP_BYTES` and `FORGOTTEN_REQUESTS`.
+look: see `GIVEN_UP_BYTES`, `DEAD_LETTERS_GIVEN_UP` and `FORGOTTEN_REQUESTS`.
 
 Pools whose callers wait for memory are *starved*, and stand in line. Before anybody's submission is
 judged, and in each turn of whatever pool, `let_in` gives what has come free to them, first come,
@@ -50,6 +50,8 @@ REQUESTS_PART: Final = 4
 CALLS_PART: Final = 8
 """An eighth of the limit, beside it, is for the payloads of calls that wait for room."""
 GIVEN_UP_BYTES: Final = 65_536
+DEAD_LETTERS_GIVEN_UP: Final = 64
+"""A sixty-fourth of their part."""
 FORGOTTEN_REQUESTS: Final = 64
 UNLIMITED: Final = 2**61
 
@@ -97,6 +99,8 @@ class Budget:
         self._too_much = 0
         """Somebody found no room beside so much that stays. With less there may be some."""
         self._let_in: list[str] = []
+        self.closed = False
+        """Nobody who waits for room is let in, whatever there is: nothing can be written."""
 
     @property
     def stays(self) -> int:
@@ -125,7 +129,8 @@ class Budget:
         """Have dead letters go if they take more than their part."""
         excess = self.dead_letters - self.limit // DEAD_LETTERS_PART
         if excess > 0:
-            max(self._shares, key=_dead_letters).give_up(excess, True)
+            some = self.limit // DEAD_LETTERS_PART // DEAD_LETTERS_GIVEN_UP
+            max(self._shares, key=_dead_letters).give_up(max(excess, some), True)
 
     def forget_requests(self) -> bool:
         """Have some request ids go if those that have outlived their tasks take more than their
@@ -160,7 +165,7 @@ class Budget:
         """Give what has come free since to who waits for it. Their pools have something to tell
         them: see `take_let_in`.
         """
-        if not self._starved or self.stays >= self._too_much:
+        if self.closed or not self._starved or self.stays >= self._too_much:
             return
         line, self._starved, self._too_much = self._starved, {}, 0
         served = []

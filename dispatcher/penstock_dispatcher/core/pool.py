@@ -181,8 +181,9 @@ class Pool:
 
     def _let_in(self, now: int) -> None:
         """Whoever waits for room comes first: in any pool, if it is for memory."""
-        self.book.memory.budget.let_in(now)
-        if self.room:
+        memory = self.book.memory.budget
+        memory.let_in(now)
+        if self.room and not memory.closed:
             self.room.let_in(self.config, now)
 
     def submit_or_wait(
