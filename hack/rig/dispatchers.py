@@ -180,9 +180,10 @@ class DispatcherProcess:
 
 
 @contextlib.contextmanager
-def process_in(folder: pathlib.Path) -> Iterator[DispatcherProcess]:
+def process_in(folder: pathlib.Path, *arguments: str) -> Iterator[DispatcherProcess]:
     """A running dispatcher process without pools, for the length of a block."""
     made = DispatcherProcess(folder)
+    made.arguments = list(arguments)
     made.start()
     try:
         yield made

@@ -240,7 +240,7 @@ class Promises:
 
     def _given_up(self, call: clients.Call, server: simulated.Server) -> bool:
         """The task has ended, and is gone because its memory was needed."""
-        if not server.pool.book.given_up_total and server.memory.limit == budget.UNLIMITED:
+        if server.memory.limit == budget.UNLIMITED:
             return False
         return call.sequence in self._disk.ended_ever or any(
             isinstance(record, records.TaskEnded) and record.sequence == call.sequence

@@ -5,8 +5,8 @@ import contextlib
 import os
 import pathlib
 import signal
-import urllib.request
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import grpc.aio
@@ -53,21 +53,12 @@ async def echo(
                 ended += [one.task.name for one in given]
 
 
-def metric(process: dispatchers.DispatcherProcess, name: str) -> float:
-    with urllib.request.urlopen(f"http://{process.http_address}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
-
-
 @pytest.fixture
-def process(tmp_path: pathlib.Path) -> Any:
-    made = dispatchers.DispatcherProcess(tmp_path)
-    made.arguments = ["--task-memory", "32Mi", "--log-level", "warning"]
-    made.start()
-    made.configure(wire.pool_config(max_pending=10_000, result_retention=3600))
-    yield made
-    if made.process is not None and made.process.poll() is None:
-        made.kill()
+def process(tmp_path: pathlib.Path) -> Iterator[dispatchers.DispatcherProcess]:
+    arguments = ("--task-memory", "32Mi", "--log-level", "warning")
+    with dispatchers.process_in(tmp_path, *arguments) as made:
+        made.configure(wire.pool_config(max_pending=10_000, result_retention=3600))
+        yield made
 
 
 async def test_memory_stays_where_it_is_though_results_are_to_be_kept_for_an_hour(
@@ -88,9 +79,9 @@ async def test_memory_stays_where_it_is_though_results_are_to_be_kept_for_an_hou
                 grown.append(figures.memory_bytes(pid))
         half, whole = grown
         assert whole - half < 8 * MIB, "that would have been 57 MiB"
-        kept = metric(process, "penstock_dispatcher_task_memory_bytes")
-        assert 0.9 * 32 * MIB < kept <= 32 * MIB
-        assert metric(process, "penstock_pool_results_given_up_total") > count / 2
+        told = figures.metrics(process.http_address)
+        assert 0.9 * 32 * MIB < told["penstock_dispatcher_task_memory_bytes"] <= 32 * MIB
+        assert told["penstock_pool_results_given_up_total"] > count / 2
         newest = await stubs.get(f"{wire.POOL}/tasks/t{count - 1}")
         assert newest.result == bytes(1_000)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -103,7 +94,8 @@ async def test_memory_stays_where_it_is_though_results_are_to_be_kept_for_an_hou
         assert (await stubs.get(newest.name)).result == newest.result
         again = await stubs.tasks.SubmitTask(request(count - 15_000, bytes(1_000)), timeout=10)
         assert again.deduplicated
-        assert metric(process, "penstock_dispatcher_task_memory_bytes") <= 32 * MIB
+        told = figures.metrics(process.http_address)
+        assert told["penstock_dispatcher_task_memory_bytes"] <= 32 * MIB
 
 
 async def test_nothing_more_is_begun_while_the_journal_is_far_behind(

@@ -7,29 +7,14 @@ from collections.abc import Iterable
 from penstock_dispatcher.core import records
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import schema, sqlite
+from rig import journalled
 
 UID = "uid-1"
 CONFIGURED = records.PoolConfigured(UID, "namespaces/a/pools/b", b"config")
 
 
 def accepted(sequence: int) -> records.TaskAccepted:
-    return records.TaskAccepted(
-        pool_uid=UID,
-        task_id=f"t{sequence}",
-        uid="u",
-        sequence=sequence,
-        type="noop",
-        priority=0,
-        body=b"body",
-        size=4,
-        create_time=1,
-        not_before=0,
-        expire_time=0,
-        execution_timeout_ns=4,
-        request_id="",
-        fingerprint=0,
-        token_min=0,
-    )
+    return journalled.accepted(UID, sequence, b"body")
 
 
 def saved(sequence: int, content: bytes) -> records.TaskCheckpointed:

@@ -12,7 +12,7 @@ import pytest
 from penstock_dispatcher.core import records
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import interface, sqlite, wal
-from rig import small_disk
+from rig import journalled, small_disk
 
 UID = "uid-1"
 CONFIGURED = records.PoolConfigured(UID, "namespaces/a/pools/b", b"config")
@@ -20,24 +20,7 @@ LOG_BYTES_MAX = (sqlite.CHECKPOINT_PAGES + 100) * (sqlite.PAGE_BYTES + wal.FRAME
 
 
 def accepted(sequence: int, size: int = 1_000) -> records.TaskAccepted:
-    body = b"x" * size
-    return records.TaskAccepted(
-        pool_uid=UID,
-        task_id=f"t{sequence}",
-        uid="u",
-        sequence=sequence,
-        type="noop",
-        priority=0,
-        body=body,
-        size=size,
-        create_time=1,
-        not_before=0,
-        expire_time=0,
-        execution_timeout_ns=4,
-        request_id="",
-        fingerprint=0,
-        token_min=0,
-    )
+    return journalled.accepted(UID, sequence, b"x" * size)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from penstock_dispatcher import commits
 from penstock_dispatcher.core import records
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.journal import interface
+from rig import journalled
 
 
 class BadJournal:
@@ -101,27 +102,9 @@ async def test_a_commit_is_bounded_in_bytes_of_errors_too() -> None:
 
 def record(number: int, *, accepted: bool, size: int = 0) -> records.Record:
     """A task was accepted, or has become something."""
-    if not accepted:
-        return records.TaskRequeued(
-            "u", number, "t", 1, 0, 0, tasks.Failure(2, "E", "", bytes(size))
-        )
-    return records.TaskAccepted(
-        pool_uid="u",
-        task_id=f"t{number}",
-        uid="",
-        sequence=number,
-        type="noop",
-        priority=0,
-        body=bytes(size),
-        size=size,
-        create_time=1,
-        not_before=0,
-        expire_time=0,
-        execution_timeout_ns=1,
-        request_id="",
-        fingerprint=0,
-        token_min=0,
-    )
+    if accepted:
+        return journalled.accepted("u", number, bytes(size))
+    return records.TaskRequeued("u", number, "t", 1, 0, 0, tasks.Failure(2, "E", "", bytes(size)))
 
 
 @pytest.mark.parametrize(("count", "size"), [(100_001, 0), (65, 1024 * 1024 + 1)])
