@@ -1,11 +1,12 @@
 """Callers that submit one task at a time, a number of them at once, for a number of seconds; after
-each answer they pause for so many milliseconds.
+each answer they pause for at least so many milliseconds, each for its own time as clients do.
 
 Says how many were accepted and refused, and how long accepting and refusing took.
 """
 
 import asyncio
 import itertools
+import random
 import time
 import uuid
 
@@ -14,6 +15,9 @@ import grpc.aio
 
 from penstock.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 from roles import common
+
+JITTER = 0.2
+"""At most so much more, of a pause: the client's own."""
 
 
 async def main() -> None:
@@ -40,7 +44,7 @@ async def main() -> None:
                         raise
                     refused.append(time.perf_counter() - began)
                 if given.pause:
-                    await asyncio.sleep(given.pause / 1000)
+                    await asyncio.sleep(given.pause / 1000 * random.uniform(1, 1 + JITTER))
 
         await asyncio.gather(*(call(number) for number in range(given.callers)))
     common.say(

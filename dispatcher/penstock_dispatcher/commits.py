@@ -3,8 +3,9 @@
 While a commit is under way the next batch gathers; that is all the batching there is. Callers that
 must be silent until their record is durable wait here, many on one future.
 
-What is not durable yet lies in memory. A journal that is too far `behind` with what tasks become (a
-slow disk, or a full one) holds dispatch back, as well as expiry and deletion.
+Records become durable in their order, and what is not durable yet lies in memory. So a journal that
+is `behind` with what tasks become (workers end them faster than it writes, a slow disk, a full one)
+holds dispatch back, as well as expiry and deletion.
 
 A full disk delays (the same batch is tried again every `RETRY_SECONDS`, nothing after it can pass);
 a failing one ends it all: `failed` carries the reason, and whoever waits is told. So does anything
@@ -23,9 +24,13 @@ from penstock_dispatcher.journal import interface
 _log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 1.0
-BEHIND_RECORDS_MAX: Final = 100_000
-BEHIND_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Not durable yet, before nothing is begun any more that makes records: what runs may still end."""
+BEHIND_COMMITS_MAX: Final = 4
+"""Commits full of what is not durable yet, before nothing is begun any more that makes records:
+what runs may still end. Enough to keep the journal busy; with more, a long queue and hungry workers
+would keep everybody else's records waiting: who submits, in whatever pool, waits behind them.
+"""
+BEHIND_RECORDS_MAX: Final = BEHIND_COMMITS_MAX * interface.COMMIT_RECORDS_MAX
+BEHIND_BYTES_MAX: Final = BEHIND_COMMITS_MAX * interface.COMMIT_BYTES_MAX
 
 
 class _Group:
@@ -71,8 +76,12 @@ class Commits:
         self._journal = journal
         self._committed = committed
         self._queue: collections.deque[records.Record] = collections.deque()
+        self._sizes: collections.deque[int] = collections.deque()
+        """Of what is in the queue."""
         self._begun = self._begun_bytes = 0
         """Of what was gathered and is not durable yet, all but accepted tasks."""
+        self._committing = self._committing_bytes = 0
+        """Of those, what the commit under way has."""
         self._gathered = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -84,9 +93,11 @@ class Commits:
             taken = self._log.take()
             self._queue.extend(taken)
             for record in taken:
+                size = _size(record)
+                self._sizes.append(size)
                 if type(record) is not records.TaskAccepted:
                     self._begun += 1
-                    self._begun_bytes += _size(record)
+                    self._begun_bytes += size
             self._idle.clear()
             self._gathered.set()
 
@@ -143,22 +154,20 @@ class Commits:
             self.fail(error)
 
     def _next_batch(self) -> list[records.Record]:
-        queue = self._queue
+        queue, sizes = self._queue, self._sizes
         batch: list[records.Record] = []
-        size = 0
+        room = interface.COMMIT_BYTES_MAX
+        self._committing = self._committing_bytes = 0
         while queue and len(batch) < interface.COMMIT_RECORDS_MAX:
-            record = queue[0]
-            size += _size(record)
-            if size > interface.COMMIT_BYTES_MAX and batch:
+            if sizes[0] > room and batch:
                 break
-            batch.append(queue.popleft())
-        return batch
-
-    def _is_durable(self, batch: list[records.Record]) -> None:
-        for record in batch:
+            record, size = queue.popleft(), sizes.popleft()
+            batch.append(record)
+            room -= size
             if type(record) is not records.TaskAccepted:
-                self._begun -= 1
-                self._begun_bytes -= _size(record)
+                self._committing += 1
+                self._committing_bytes += size
+        return batch
 
     async def _commit(self, batch: list[records.Record]) -> int:
         """Returns how many records are durable by that."""
@@ -171,7 +180,8 @@ class Commits:
                 await self._journal.compact(0)
             else:
                 self.stuck = False
-                self._is_durable(batch)
+                self._begun -= self._committing
+                self._begun_bytes -= self._committing_bytes
                 return len(batch)
 
     def _release(self) -> None:

@@ -8,7 +8,7 @@ that have outlived their tasks have a part of the budget, too.
 import collections
 from typing import Final, NamedTuple
 
-from penstock_dispatcher.core import budget, records, units
+from penstock_dispatcher.core import budget, lookup, records, units
 from penstock_dispatcher.core import task as tasks
 
 RETENTION_NS: Final = 86_400 * units.SECOND
@@ -39,7 +39,7 @@ class Requests:
         self._share = share
         share.forget = self.forget
         self._log = log
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, Known] = lookup.table()
         # Not the dict's own order: finding its first key costs a look at every one deleted before.
         self._order: collections.deque[str] = collections.deque()
         """Ids, oldest first, but for those that `forget` has passed over. One that was asked again
@@ -61,10 +61,11 @@ class Requests:
 
     def remember(self, request_id: str, request: Known, *, tasks_there: int) -> None:
         """Keep one; its record is the accepted task's."""
-        earlier = self._known.get(request_id)
-        if earlier is not None:
+        earlier = self._known.setdefault(request_id, request)
+        if earlier is not request:
             self._tell_forgotten(request_id, earlier)
-        self._take(request_id, request)
+            self._replace(request_id, earlier, request)
+        self._took(request_id, request)
         for _ in range(2):  # the bound goes down, too: as fast as it has grown
             if len(self._known) > REQUESTS_MAX + tasks_there:
                 self.forget(1)
@@ -74,16 +75,19 @@ class Requests:
         want of memory.
         """
         self._in_order = False
-        self._take(request_id, request)
+        earlier = self._known.setdefault(request_id, request)
+        if earlier is not request:
+            if earlier.create_time > request.create_time:
+                return
+            self._replace(request_id, earlier, request)
+        self._took(request_id, request)
 
-    def _take(self, request_id: str, request: Known) -> None:
-        earlier = self._known.get(request_id)
-        if earlier is not None and earlier.create_time > request.create_time:
-            return
-        if earlier is not None:  # an expired one
-            self._again[request_id] += 1
-            self._uncount(earlier)
+    def _replace(self, request_id: str, expired: Known, request: Known) -> None:
+        self._again[request_id] += 1
+        self._uncount(expired)
         self._known[request_id] = request
+
+    def _took(self, request_id: str, request: Known) -> None:
         self._order.append(request_id)
         if isinstance(request, Request):
             self._share.remember()

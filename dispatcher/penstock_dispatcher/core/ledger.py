@@ -24,6 +24,7 @@ from penstock_dispatcher.core import (
     idempotency,
     key_counts,
     leases,
+    lookup,
     rates,
     records,
     retention,
@@ -57,7 +58,7 @@ class Ledger:
     ) -> None:
         self.pool_uid = pool_uid
         self.log = log
-        self.tasks: dict[str, tasks.Task] = {}
+        self.tasks: dict[str, tasks.Task] = lookup.table()
         self.memory = budget.Share(memory, pool_uid)
         self.memory.give_up = self._give_up
         self.requests = idempotency.Requests(pool_uid=pool_uid, log=log, share=self.memory)
