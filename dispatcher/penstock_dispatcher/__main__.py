@@ -112,10 +112,9 @@ async def _serve(settings: server.Settings, pools: Sequence[fleet_service_pb2.Po
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    collector = garbage.Collector(now=time.monotonic())
-    collecting = asyncio.create_task(collector.run(), name="garbage")
+    collecting = asyncio.create_task(garbage.Collector(now=time.monotonic()).run(), name="garbage")
     try:
-        await server.run(settings, pools=pools, stop=stop, started=lambda _: collector.settle())
+        await server.run(settings, pools=pools, stop=stop)
     finally:
         collecting.cancel()
 

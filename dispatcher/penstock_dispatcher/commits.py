@@ -24,13 +24,13 @@ from penstock_dispatcher.journal import interface
 _log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 1.0
-BEHIND_COMMITS_MAX: Final = 4
-"""Commits full of what is not durable yet, before nothing is begun any more that makes records:
-what runs may still end. Enough to keep the journal busy; with more, a long queue and hungry workers
-would keep everybody else's records waiting: who submits, in whatever pool, waits behind them.
+BEHIND_RECORDS_MAX: Final = 4 * interface.COMMIT_RECORDS_MAX
+BEHIND_BYTES_MAX: Final = 16 * interface.COMMIT_BYTES_MAX
+"""Not durable yet, before nothing is begun any more that makes records; what runs may still end.
+Enough to keep the journal busy: with more, a long queue and hungry workers would keep everybody
+else's records waiting, and whoever submits, in whatever pool, waits behind them. A result may have
+four commits' bytes.
 """
-BEHIND_RECORDS_MAX: Final = BEHIND_COMMITS_MAX * interface.COMMIT_RECORDS_MAX
-BEHIND_BYTES_MAX: Final = BEHIND_COMMITS_MAX * interface.COMMIT_BYTES_MAX
 
 
 class _Group:

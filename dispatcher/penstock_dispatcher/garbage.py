@@ -37,12 +37,6 @@ class Collector:
         gc.set_threshold(YOUNG_OBJECTS, NEVER_ROUNDS, NEVER_ROUNDS)
         self._due = now + FULL_SECONDS_MIN
 
-    def settle(self) -> None:
-        """What there is by now stays: it is not looked at again. For a queue that was loaded, the
-        first look would come just when those who waited for the start have come back.
-        """
-        gc.freeze()
-
     def look(self, now: float, *, busy: bool = False) -> float:
         """Look at everything if it is time for that. Monotonic seconds; returns how long it took, 0
         = it was not time.

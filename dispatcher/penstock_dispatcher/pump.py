@@ -332,6 +332,7 @@ class Pump:
         now = self.now()
         self.registry.memory.closed = self.storage_full()
         self._excuse_stall(now)
+        before = self._log.last
         while self._deadlines and self._deadlines[0][0] <= now:
             due, _, pool = heapq.heappop(self._deadlines)
             if self._armed.get(pool) != due:
@@ -340,6 +341,8 @@ class Pump:
             if pool.purge_time <= now:
                 self._purge(pool)
             else:
+                if self._log.last - before > commits.BEHIND_RECORDS_MAX:
+                    pool.held_back = True  # others' deletions are enough for now: its own come next
                 pool.tick(now)
                 self.mark(pool)
         # A pool that is forgotten has given back what it took, and has no turn any more.

@@ -14,7 +14,7 @@ import pytest
 
 from penstock.v1 import pool_service_pb2, task_pb2, task_service_pb2, worker_service_pb2
 from penstock_dispatcher import commits, loading
-from penstock_dispatcher.core import budget
+from penstock_dispatcher.core import budget, units
 from rig import dispatchers, figures, wire
 
 MIB = 1024 * 1024
@@ -115,11 +115,35 @@ async def test_nothing_more_is_begun_while_the_journal_is_far_behind(
         while before < len(ended) or not ended:
             before = len(ended)
             await asyncio.sleep(2)
-        assert 4 <= before <= 4 + 2 * 8, "the bound, and what was under way"
+        assert 16 <= before <= 16 + 2 * 8, "the bound, and what was under way"
         os.kill(journal, signal.SIGCONT)
         await stubs.wait(f"{wire.POOL}/tasks/t{count - 1}")
         assert len(ended) == count
         working.cancel()
+
+
+async def test_what_is_due_in_many_pools_at_once_is_deleted_by_and_by(serve: Any) -> None:
+    names = [f"{wire.POOL}-{number}" for number in range(6)]
+    pools = [wire.pool_config(name, f"uid-{name}", max_pending=1_000) for name in names]
+    async with serve(pools=pools) as served:
+        stubs, pump = served.stubs(), served.dispatcher.pump
+        books = [pump.registry.by_name[name].book for name in names]
+        for name in names:
+            for first in (0, BATCH):
+                requests = [request(first + number, b"", name) for number in range(BATCH)]
+                await stubs.tasks.BatchSubmitTasks(_Batch(parent=name, requests=requests))
+            everything = task_service_pb2.BatchCancelTasksRequest(parent=name, filter="*")
+            await stubs.tasks.BatchCancelTasks(everything)
+        now, log = pump.now, served.dispatcher.pump._log
+        pump.now = lambda: now() + 10 * 3_600 * units.SECOND
+        before = log.last
+        pump._take_time()
+        made = log.last - before
+        assert commits.BEHIND_RECORDS_MAX < made <= commits.BEHIND_RECORDS_MAX + 1_000
+        async with asyncio.timeout(20):
+            while any(book.tasks for book in books):
+                await asyncio.sleep(0.01)
+        assert log.last - before == 6_000
 
 
 async def test_where_tasks_of_all_pools_leave_no_room_new_ones_are_refused_or_wait(

@@ -1,6 +1,6 @@
 """What comes for very many tasks at one moment is done in parts, and nothing starts in between."""
 
-from penstock_dispatcher.core import backlog, units
+from penstock_dispatcher.core import backlog, settings, units
 from penstock_dispatcher.core import task as tasks
 from rig import pool_bench
 
@@ -61,3 +61,18 @@ def test_while_the_journal_is_behind_nothing_that_makes_records_is_begun() -> No
     bench.wait(0)
     assert list(bench.pool.book.tasks) == ["expires"]
     assert bench.task("expires").state is tasks.TaskState.EXPIRED
+
+
+def test_a_journal_that_is_behind_does_not_hide_that_the_rate_is_the_limit() -> None:
+    bench = pool_bench.Bench(rate_limit=settings.RateLimit(tasks=1, period_ns=60 * S, burst=1))
+    bench.worker("w", slots=2)
+    bench.submit("a")
+    bench.submit("b")
+    bench.effects()
+    bench.wait(5)
+    bench.pool.held_back = True
+    bench.wait(5)
+    assert bench.pool.stats(bench.now).rate_limited_ns == 10 * S
+    assert bench.pool.next_deadline() > bench.now, "nobody asks again and again"
+    bench.wait(60)
+    assert bench.pool.next_deadline() > bench.now

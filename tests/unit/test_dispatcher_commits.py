@@ -107,7 +107,7 @@ def record(number: int, *, accepted: bool, size: int = 0) -> records.Record:
     return records.TaskRequeued("u", number, "t", 1, 0, 0, tasks.Failure(2, "E", "", bytes(size)))
 
 
-@pytest.mark.parametrize(("count", "size"), [(2_049, 0), (5, 1024 * 1024)])
+@pytest.mark.parametrize(("count", "size"), [(2_049, 0), (17, 1024 * 1024)])
 async def test_a_journal_is_behind_with_what_tasks_become_and_not_with_new_ones(
     count: int, size: int
 ) -> None:

@@ -282,8 +282,10 @@ class Pool:
         self.book.memory.charge_structures(self.book.backlog.structure_bytes)
         self._expire(now)  # a timer may be late, and a restart may have been long
         # Nothing starts while it is not known who is next, or has expired.
-        if not self.dispatching or self.held_back or self.book.backlog.lags(now):
+        if not self.dispatching:
             self._throttled_since = 0
+            return 0
+        if self.held_back or self.book.backlog.lags(now):
             return 0
         one = turn.Turn(self, now)
         assigned = one.run_plainly() if self.book.backlog.plain else one.run()
@@ -336,8 +338,8 @@ class Pool:
         due = min(self.fleet.next_due(), self.room.next_due())
         if not self.held_back:
             due = min(due, self.book.backlog.next_due(), self.book.next_sweep())
-        if self._throttled_since and self.limits.pool is not None:
-            due = min(due, self.limits.pool.ready_at(self._throttled_since))
+            if self._throttled_since and self.limits.pool is not None:
+                due = min(due, self.limits.pool.ready_at(self._throttled_since))
         return due
 
     # ------------------------------------------------------------ loading
