@@ -22,7 +22,7 @@ from typing import Any, Final
 from penstock.v1 import worker_service_pb2
 from penstock_dispatcher import clock as clocks
 from penstock_dispatcher import commits, errors, outbox, registry, room, waiters, watches
-from penstock_dispatcher.convert import times
+from penstock_dispatcher.convert import times, worker_side
 from penstock_dispatcher.core import admission, effects, records, units
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
@@ -244,17 +244,10 @@ class Pump:
         box = self.outboxes.get((pool.config.uid, effect.session_id))
         if box is None:
             return
-        config = pool.config
-        welcome = worker_service_pb2.Welcome(
-            session_id=effect.session_id,
-            heartbeat_interval=times.duration(config.heartbeat_ns),
-            lease_duration=times.duration(config.lease_ns),
-            revoked_lease_ids=effect.revoked,
-            dispatcher_id=self.dispatcher_id,
-            dispatcher_epoch=self.registry.tokens.epoch,
-            cancel_grace=times.duration(config.cancel_grace_ns),
+        epoch = self.registry.tokens.epoch
+        box.welcome(
+            worker_side.welcome(effect, pool.config, dispatcher_id=self.dispatcher_id, epoch=epoch)
         )
-        box.welcome(worker_service_pb2.WorkResponse(welcome=welcome))
 
     def _send(
         self, pool: pools.Pool, session_id: str, frame: worker_service_pb2.WorkResponse

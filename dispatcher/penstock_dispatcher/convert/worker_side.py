@@ -1,5 +1,5 @@
-"""What workers say: Hello and outcomes, checked, into the core's values; and workers as people see
-them.
+"""What workers say: Hello and outcomes, checked, into the core's values; what a Hello is answered
+with; and workers as people see them.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2
 from penstock.v1 import pool_service_pb2, task_pb2, worker_service_pb2
 from penstock_dispatcher import errors
 from penstock_dispatcher.convert import names, times
-from penstock_dispatcher.core import outcome, settings, workers
+from penstock_dispatcher.core import effects, outcome, settings, workers
 from penstock_dispatcher.core import task as tasks
 
 PROTOCOL_VERSION: Final = 1
@@ -227,6 +227,23 @@ def _failure(failed: worker_service_pb2.TaskOutcome.Failed) -> tasks.Failure:
         reason or "UNKNOWN",
         status.message[:MESSAGE_CHARS_MAX],
         kept,
+    )
+
+
+def welcome(
+    effect: effects.Welcomed, config: settings.PoolSettings, *, dispatcher_id: str, epoch: int
+) -> worker_service_pb2.WorkResponse:
+    """The first frame to a worker."""
+    return worker_service_pb2.WorkResponse(
+        welcome=worker_service_pb2.Welcome(
+            session_id=effect.session_id,
+            heartbeat_interval=times.duration(config.heartbeat_ns),
+            lease_duration=times.duration(config.lease_ns),
+            revoked_lease_ids=effect.revoked,
+            dispatcher_id=dispatcher_id,
+            dispatcher_epoch=epoch,
+            cancel_grace=times.duration(config.cancel_grace_ns),
+        )
     )
 
 
