@@ -32,10 +32,6 @@ from rig import compiled, wire
 
 LATENCY_WARM_UP = 400
 PUSHBACK_MS_MIN = 50
-OTHER_POOL_MS_MAX = 30.0
-"""Of our own: those who hammer take as much of the two cores as the dispatcher does, for some
-milliseconds at a time. What would starve somebody shows as hundreds.
-"""
 
 
 # ------------------------------------------------------------ rows
@@ -198,7 +194,7 @@ def refusals(seconds: int) -> list[Row]:
             meanwhile["p99_ms"],
             "ms",
             "<",
-            OTHER_POOL_MS_MAX,
+            10.0,
             meanwhile,
         ),
     ]

@@ -13,11 +13,11 @@ import uuid
 import grpc
 import grpc.aio
 
+from penstock import _retry
 from penstock.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 from roles import common
 
-JITTER = 0.2
-"""At most so much more, of a pause: the client's own."""
+LONGEST = 1 + _retry.PUSHBACK_JITTER
 
 
 async def main() -> None:
@@ -44,7 +44,7 @@ async def main() -> None:
                         raise
                     refused.append(time.perf_counter() - began)
                 if given.pause:
-                    await asyncio.sleep(given.pause / 1000 * random.uniform(1, 1 + JITTER))
+                    await asyncio.sleep(given.pause / 1000 * random.uniform(1, LONGEST))
 
         await asyncio.gather(*(call(number) for number in range(given.callers)))
     common.say(

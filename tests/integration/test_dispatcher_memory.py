@@ -134,7 +134,7 @@ async def test_what_is_due_in_many_pools_at_once_is_deleted_by_and_by(serve: Any
                 await stubs.tasks.BatchSubmitTasks(_Batch(parent=name, requests=requests))
             everything = task_service_pb2.BatchCancelTasksRequest(parent=name, filter="*")
             await stubs.tasks.BatchCancelTasks(everything)
-        now, log = pump.now, served.dispatcher.pump._log
+        now, log = pump.now, pump._log
         pump.now = lambda: now() + 10 * 3_600 * units.SECOND
         before = log.last
         pump._take_time()

@@ -281,10 +281,10 @@ class Pool:
         self.book.backlog.promote(now)
         self.book.memory.charge_structures(self.book.backlog.structure_bytes)
         self._expire(now)  # a timer may be late, and a restart may have been long
-        # Nothing starts while it is not known who is next, or has expired.
         if not self.dispatching:
             self._throttled_since = 0
             return 0
+        # Nothing starts while it is not known who is next, or has expired.
         if self.held_back or self.book.backlog.lags(now):
             return 0
         one = turn.Turn(self, now)
