@@ -1,19 +1,22 @@
 """What a run's samples say: is there growth, and could this run have shown it? Pure.
 
 A slope is Theil and Sen's: the median over all pairs of samples, so that a single step, as when an
-allocator takes its next megabyte, is hardly one. Its own noise is what a straight line leaves over.
-Growth counts when the line rises over the window by more than that noise, and by more than one such
-step; and the least slope that rises so much is the least that the run could have shown, which is
-said whatever it found. For 1 MiB/h that takes more than two hours.
+allocator takes its next megabyte, is hardly one. Where the true slope may lie beside it follows
+from Kendall's variance of the number of pairs that rise (Sen, 1968: J. Am. Stat. Assoc. 63, 1379).
+Growth counts when the whole of that interval is above zero, and when the line rises over the window
+by more than one such step. That it is within a bound is said only when the whole interval is, and
+when the window is so long that the bound is more than a step: for 1 MiB/h, more than two hours of
+running.
 """
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Sequence
 
 HOUR = 3600.0
-NOISES = 4.0
-"""Growth must be this many times the median deviation from the line."""
+NORMAL_95 = 1.96
+"""Standard deviations either side that hold 95 %."""
 MEMORY_STEP_MIB = 1.5
 """Python takes memory from the system by the megabyte: one more is no growth, two may be."""
 WARM_UP_SHARE = 1 / 3
@@ -22,23 +25,13 @@ BARS = "▁▂▃▄▅▆▇█"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Trend:
-    """Of a series, after warm-up. Slopes in units an hour."""
+    """Of a series, after warm-up: units an hour. `low` to `high` holds the true slope in 95 of 100
+    runs.
+    """
 
-    slope_per_hour: float
-    noise: float
-    seconds: float
-    resolution_per_hour: float
-    """The least slope that this run could have shown."""
-
-    @property
-    def growth(self) -> float:
-        """Over the window, in the series' unit."""
-        return self.slope_per_hour * self.seconds / HOUR
-
-    @property
-    def shown(self) -> bool:
-        """It rises by more than its noise."""
-        return self.slope_per_hour > 0 and self.slope_per_hour >= self.resolution_per_hour
+    per_hour: float
+    low: float
+    high: float
 
 
 def after_warm_up(samples: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
@@ -49,21 +42,19 @@ def after_warm_up(samples: Sequence[tuple[float, float]]) -> Sequence[tuple[floa
     return [one for one in samples if one[0] >= begin + (end - begin) * WARM_UP_SHARE]
 
 
-def trend(samples: Sequence[tuple[float, float]], *, step: float = 0.0) -> Trend:
-    """Of (seconds, value) pairs in order, at least three, all of them after warm-up; a rise of less
-    than `step` is none.
-    """
-    slopes = [
-        (later - earlier) / (end - start)
+def trend(samples: Sequence[tuple[float, float]]) -> Trend:
+    """Of (seconds, value) pairs in order, at least three, all of them after warm-up."""
+    slopes = sorted(
+        (later - earlier) / (end - start) * HOUR
         for at, (start, earlier) in enumerate(samples)
         for end, later in samples[at + 1 :]
         if end > start
-    ]
-    slope = statistics.median(slopes)
-    offset = statistics.median(value - slope * at for at, value in samples)
-    noise = statistics.median(abs(value - slope * at - offset) for at, value in samples)
-    seconds = samples[-1][0] - samples[0][0]
-    return Trend(slope * HOUR, noise, seconds, max(step, NOISES * noise) / seconds * HOUR)
+    )
+    count = len(samples)
+    apart = NORMAL_95 * math.sqrt(count * (count - 1) * (2 * count + 5) / 18)
+    low = max(0, math.floor((len(slopes) - apart) / 2))
+    high = min(len(slopes) - 1, math.ceil((len(slopes) + apart) / 2))
+    return Trend(statistics.median(slopes), slopes[low], slopes[high])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -100,19 +91,21 @@ GROSS_SHARE = 0.25
 def judge_memory(samples: Sequence[tuple[float, float]], *, slope_max: float) -> Verdict:
     """Of resident memory in MiB over seconds; `slope_max` in MiB an hour."""
     kept = after_warm_up(samples)
-    found = trend(floors(kept), step=MEMORY_STEP_MIB)
+    hours = (kept[-1][0] - kept[0][0]) / HOUR
+    found = trend(floors(kept))
+    growth = found.per_hour * hours
+    grows = found.low > 0 and growth >= MEMORY_STEP_MIB
     said = (
-        f"{found.slope_per_hour:+.2f} MiB/h over the last {found.seconds / 60:.1f} min"
-        f" (noise {found.noise:.2f} MiB; less than {found.resolution_per_hour:.2f} MiB/h could"
-        " not have been told from it)"
+        f"{found.per_hour:+.2f} MiB/h over the last {hours * 60:.1f} min"
+        f" (95 %: {found.low:+.2f} to {found.high:+.2f})"
     )
     if samples[-1][0] - samples[0][0] < LONG_SECONDS:
         level = statistics.median(value for _, value in kept)
-        gross = found.shown and found.growth > GROSS_SHARE * level
+        gross = grows and growth > GROSS_SHARE * level
         return Verdict(gross, f"{said}: too short for a slope, looked for gross growth only")
-    if found.shown and found.slope_per_hour >= slope_max:
+    if grows and found.per_hour >= slope_max:
         return Verdict(True, f"{said}: it grows, {slope_max:g} MiB/h is allowed")
-    if found.resolution_per_hour > slope_max:
+    if found.high > slope_max or slope_max * hours < MEMORY_STEP_MIB:
         return Verdict(
             False, f"{said}: no growth to be seen, but a longer run must show {slope_max:g} MiB/h"
         )

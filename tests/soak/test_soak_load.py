@@ -17,7 +17,7 @@ MINUTES = float(os.environ.get("SOAK_MINUTES", "20"))
 PEAK_SECONDS = 15.0
 SHARE_OF_PEAK = 0.5
 SAMPLES = 300
-SAMPLE_SECONDS_MIN = 1.0
+SAMPLE_SECONDS_MIN, SAMPLE_SECONDS_MAX = 1.0, 5.0
 SLOPE_MIB_PER_HOUR_MAX = 1.0
 DESCRIPTORS_SLACK, THREADS_SLACK, CALLS_SLACK = 4, 2, 4
 DRAIN_SECONDS_MAX = 120.0
@@ -58,7 +58,7 @@ async def peak(load: soak_load.Load) -> float:
 async def run(load: soak_load.Load, process: dispatchers.DispatcherProcess) -> Series:
     series: Series = {}
     began, ended = time.monotonic(), load.counts["ended"]
-    every = max(SAMPLE_SECONDS_MIN, MINUTES * 60 / SAMPLES)
+    every = min(max(SAMPLE_SECONDS_MIN, MINUTES * 60 / SAMPLES), SAMPLE_SECONDS_MAX)
     while (at := time.monotonic() - began) < MINUTES * 60:
         load.check()
         found = await sample(process)

@@ -82,3 +82,19 @@ def test_the_plot_goes_from_the_lowest_to_the_highest() -> None:
     assert line.endswith("█ 99.0")
     flat = soak_judge.plot("flat", [(0.0, 5.0), (1.0, 5.0)], width=4)
     assert "▁" in flat
+
+
+def test_the_interval_holds_the_true_slope_in_95_of_100_runs() -> None:
+    held = 0
+    for seed in range(400):
+        samples = series(24 * 60, per_hour=3.0, noise=0.5, seed=seed, every=60)
+        found = soak_judge.trend(samples)
+        assert found.low <= found.per_hour <= found.high
+        held += found.low <= 3.0 <= found.high
+    assert 368 <= held <= 392, held
+
+
+def test_a_window_shorter_than_a_step_takes_never_shows_that_nothing_grows() -> None:
+    quiet = series(MINUTES_20, noise=0.001)
+    assert soak_judge.trend(quiet).high < 1.0
+    assert "a longer run must show" in soak_judge.judge_memory(quiet, slope_max=1.0).text
