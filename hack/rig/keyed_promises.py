@@ -7,9 +7,8 @@ those are is not seen from outside, so each that is wide enough to be one counts
 """
 
 import collections
-from collections.abc import Iterable
 
-from penstock_dispatcher.core import leases, settings, workers
+from penstock_dispatcher.core import settings, workers
 from penstock_dispatcher.core import task as tasks
 from rig import changing, clients, promises, rate_window, simulated, simulated_disk
 
@@ -116,11 +115,13 @@ class KeyedPromises(promises.Promises):
         pool = server.pool
         open_ = [each for each in pool.fleet.workers.all() if each.takes_work and each.free > 0]
         cap, limit = self.config.max_in_flight, pool.limits.pool
-        if not open_ or not pool.dispatching or (cap and len(pool.fleet.leases) >= cap):
+        if not open_ or not pool.dispatching:
             return
         if limit is not None and not limit.available(now):
             return
         moment = _Moment(server, self.config, now)
+        if cap and moment.running >= cap:
+            return
         for task in moment.queued:
             fitting = sum(moment.fits(task, worker) for worker in open_)
             aside = len(moment.wide) - (task in moment.wide)
@@ -139,8 +140,14 @@ class _Moment:
         held = server.pool.fleet.leases.all()
         since = [lease for lease in held if token and lease.token >= token]
         """Given out then, or later in the same turn."""
-        self.running = len(held) - len(since)
-        self.running_of = _count(held) - _count(since)
+        waiting = server.pool.book.tasks.values()
+        may_run = [task for task in waiting if task.place is tasks.Place.HELD]
+        """A worker of before a restart may be at it."""
+        self.running = len(held) - len(since) + len(may_run)
+        running_of = collections.Counter(lease.task.concurrency_key for lease in held)
+        running_of.subtract(lease.task.concurrency_key for lease in since)
+        running_of.update(task.concurrency_key for task in may_run)
+        self.running_of = running_of
         self._since = since
         self.queued = [
             task
@@ -182,7 +189,3 @@ class _Moment:
         kept = sum(other.fairness_key == key for other in others)
         taken = sum(lease.task.fairness_key == key for lease in self._since)
         return rates.available(key, self._now) + taken - kept < 1
-
-
-def _count(held: Iterable[leases.Lease]) -> collections.Counter[str]:
-    return collections.Counter(lease.task.concurrency_key for lease in held)

@@ -1,5 +1,5 @@
 """Methods with a bug in each, of what concerns keys, sizes, terms and checkpoints; see
-`rig.planted` and `rig.slips`.
+`rig.bugs` and `rig.slips`.
 """
 
 import dataclasses

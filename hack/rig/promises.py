@@ -148,8 +148,11 @@ class Promises:
             and (not one.types or other.type in one.types)
         ]
         assert not better, f"the best task first: {better} before {one.task.id}"
-        running = len(server.pool.fleet.leases)
-        assert running <= (self.config.max_in_flight or running), "at most maxInFlight"
+        may_run = sum(task.place is tasks.Place.HELD for task in server.pool.book.tasks.values())
+        running = len(server.pool.fleet.leases) + may_run
+        assert running <= (self.config.max_in_flight or running), (
+            "at most maxInFlight, with what may be running since a restart"
+        )
 
     def saw_outcome(self, lease_id: str, server: simulated.Server) -> None:
         """The dispatcher has taken an outcome, and it counts."""

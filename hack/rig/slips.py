@@ -1,4 +1,4 @@
-"""Methods with a bug in each, of the kind that one makes; see `rig.planted`.
+"""Methods with a bug in each, of the kind that one makes; see `rig.bugs`.
 
 Each function is given the right method and returns the wrong one.
 """
@@ -193,6 +193,13 @@ def one_more_in_flight(right: Any) -> Any:
             self._pool.config = kept
 
     return run_plainly
+
+
+def room_of_what_may_run(right: Any) -> Any:
+    def room(self: turn.Turn) -> int:
+        return int(right(self)) + len(self._pool.book.held)
+
+    return room
 
 
 def too_early(right: Any) -> Any:

@@ -179,3 +179,30 @@ async def test_a_key_never_seen_has_no_burst_after_a_restart(
     fresh = await raw_worker(stubs, pod="pod-2", slots=9).connect()
     await fresh.nothing(1.5)
     await stubs.channel.close()
+
+
+@pytest.mark.parametrize("cap", ["max_in_flight", "max_in_flight_per_key"])
+async def test_what_runs_keeps_its_place_under_the_cap_over_a_restart(
+    dispatcher_process: Any, stubs_for: Any, raw_worker: Any, make_pool: Any, cap: str
+) -> None:
+    dispatcher_process.configure(make_pool(**{cap: 1}, reconnect_grace=60))
+    stubs = stubs_for(dispatcher_process.address)
+    first = await stubs.submit(concurrency_key="account")
+    old = await raw_worker(stubs, pod="old").connect()
+    (running,) = await old.assigned(1)
+    dispatcher_process.kill()
+    await asyncio.to_thread(dispatcher_process.start)
+    await stubs.channel.channel_ready()
+    second = await stubs.submit(concurrency_key="account")
+    other = await raw_worker(stubs, pod="other").connect()
+    waiting = asyncio.create_task(other.assigned(1))
+    await asyncio.sleep(0.5)
+    assert not waiting.done(), "the other may still run"
+    await old.connect(running=[running.lease], credit=0)
+    assert not old.welcome.revoked_lease_ids
+    await asyncio.sleep(0.5)
+    assert not waiting.done(), "the other does"
+    await old.succeed(running, credit=0)
+    (started,) = await waiting
+    assert (running.task.name, started.task.name) == (first.name, second.name)
+    await stubs.channel.close()

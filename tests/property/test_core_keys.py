@@ -343,7 +343,7 @@ class KeysMachine(stateful.RuleBasedStateMachine):
         running = [lease.task for lease in pool.fleet.leases.all()]
         assert pool.fleet.leases.slots == sum(task.slots for task in running)
         by_key = collections.Counter(t.concurrency_key for t in running if t.concurrency_key)
-        assert {key: pool.fleet.leases.by_key.of(key) for key in KEYS[1:]} == {
+        assert {key: pool.book.in_flight_by_key.of(key) for key in KEYS[1:]} == {
             key: by_key[key] for key in KEYS[1:]
         }
         waiting = self.waiting()

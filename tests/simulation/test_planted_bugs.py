@@ -1,16 +1,16 @@
-"""The simulation finds what it is for: each bug of `rig.planted`, one at a time."""
+"""The simulation finds what it is for: each bug of `rig.bugs`, one at a time."""
 
 from pathlib import Path
 
 import pytest
 
-from rig import planted
+from rig import bugs, planted
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "testing.md"
 
 
-@pytest.mark.parametrize("bug", planted.BUGS, ids=[bug.title for bug in planted.BUGS])
-def test_a_planted_bug_breaks_its_promise(bug: planted.Bug) -> None:
+@pytest.mark.parametrize("bug", bugs.BUGS, ids=[bug.title for bug in bugs.BUGS])
+def test_a_planted_bug_breaks_its_promise(bug: bugs.Bug) -> None:
     right = bug.owner.__dict__[bug.name]
     found = planted.hunt(bug)
     assert found is not None, f"{planted.SEEDS_MAX} histories went by, and nothing was noticed"
@@ -22,5 +22,5 @@ def test_a_planted_bug_breaks_its_promise(bug: planted.Bug) -> None:
 
 def test_the_page_names_each_of_them() -> None:
     named = [line.split("|")[1].strip() for line in PAGE.read_text().splitlines() if "|" in line]
-    missing = [bug.title for bug in planted.BUGS if bug.title not in named]
+    missing = [bug.title for bug in bugs.BUGS if bug.title not in named]
     assert not missing

@@ -284,7 +284,7 @@ def test_lanes_without_a_task_are_dropped() -> None:
     assert not lanes._capped
     assert not lanes._tokenless
     assert not lanes._shares._levels
-    assert len(bench.pool.fleet.leases.by_key) == 0
+    assert len(bench.pool.book.in_flight_by_key) == 0
 
 
 def test_what_tasks_leave_behind_needs_no_collector() -> None:

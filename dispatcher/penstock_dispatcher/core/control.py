@@ -60,7 +60,7 @@ def update(book: ledger.Ledger, task: tasks.Task, wanted: Terms, now: int) -> No
     )
     told = effects.TaskChanged(task, previous, task.state)
     if held:
-        book.held_later[task.id] = task
+        book.held.put_off(task)
         book.tell_when_durable(task.lsn, told)
     else:
         book.commit_then_queue(task, told)

@@ -41,7 +41,7 @@ class Fleet:
     ) -> None:
         self._config = config
         self.workers = workers.WorkerTable()
-        self.leases = leases.LeaseTable()
+        self.leases = leases.LeaseTable(book.in_flight_by_key)
         self.expected: dict[str, str] = {}
         """Sessions of before a restart that may still run something: session id → pod UID."""
         self.expected_until = 0

@@ -50,9 +50,11 @@ class KeyRates:
         taken = one.take(now)
         assert taken, "asked before it is taken"
 
-    def ready_at(self, key: str, now: int) -> int | None:
-        """When a key without a token has its next one; None = as soon as nothing is held for it."""
-        return None if key in self._held else self._of(key).ready_at(now)
+    def ready_at(self, key: str, now: int) -> int:
+        """When a key has one more token than is held for it, if nothing is taken meanwhile. With as
+        many held as its burst it never has: then it is asked again at that time.
+        """
+        return self._of(key).ready_at(now, self._held.get(key, 0) + 1)
 
     def hold(self, key: str) -> None:
         """Keep one of its tokens from others."""

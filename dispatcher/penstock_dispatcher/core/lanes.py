@@ -258,9 +258,7 @@ class Lanes:
             if not flow.parked:
                 flow.parked = True
                 self._tokenless.setdefault(flow.key, {})[flow] = None
-            due = rates.ready_at(flow.key, self._now)
-            if due is not None:
-                self._throttled.add(flow.key, due)
+            self._throttled.add(flow.key, rates.ready_at(flow.key, self._now))
             return None
         return self._entry(flow)
 

@@ -149,14 +149,15 @@ def _is_planned(plan: _Plan) -> bool:
 
 
 class LeaseTable:
-    """The leases of one pool."""
+    """The leases of one pool. `by_key` counts their tasks by concurrency key, those that have one;
+    others may be counted with them.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, by_key: key_counts.KeyCounts) -> None:
         self._by_id: dict[str, Lease] = {}
         self.slots = 0
         """What the tasks with a lease take."""
-        self.by_key = key_counts.KeyCounts()
-        """Tasks with a lease by concurrency key; those without one are not counted."""
+        self._by_key = by_key
         self._plans: lazy_heap.LazyHeap[_Plan] = lazy_heap.LazyHeap(_is_planned)
 
     def __len__(self) -> int:
@@ -182,7 +183,7 @@ class LeaseTable:
         self._by_id[lease.id] = lease
         self.slots += lease.task.slots
         if lease.task.concurrency_key:
-            self.by_key.add(lease.task.concurrency_key)
+            self._by_key.add(lease.task.concurrency_key)
         self._plan(lease)
 
     def _plan(self, lease: Lease) -> None:
@@ -217,7 +218,7 @@ class LeaseTable:
         lease.task.lease = None
         self.slots -= lease.task.slots
         if lease.task.concurrency_key:
-            self.by_key.remove(lease.task.concurrency_key)
+            self._by_key.remove(lease.task.concurrency_key)
         if lease.planned:
             lease.planned = 0
             self._plans.died()

@@ -21,6 +21,7 @@ from penstock_dispatcher.core import (
     budget,
     effects,
     forecast,
+    held,
     idempotency,
     key_counts,
     leases,
@@ -63,11 +64,9 @@ class Ledger:
         self.memory.give_up = self._give_up
         self.requests = idempotency.Requests(pool_uid=pool_uid, log=log, share=self.memory)
         self.backlog = backlog.Backlog()
-        self.held: dict[str, tasks.Task] = {}
-        self.held_slots = 0
-        """What those that are held take."""
-        self.held_later: dict[str, tasks.Task] = {}
-        """Of those, the ones that were put off since; few, and some have left."""
+        self.in_flight_by_key = key_counts.KeyCounts()
+        """Tasks that run, or may since a restart, by concurrency key; not those without one."""
+        self.held = held.Held(self.in_flight_by_key)
         self.effects: list[effects.Effect] = []
         self.committing = 0
         self.waiting = 0
@@ -223,8 +222,7 @@ class Ledger:
             self.committing -= 1
         elif task.place is _Place.HELD:
             task.ticket += 1
-            del self.held[task.id]
-            self.held_slots -= task.slots
+            self.held.remove(task)
         self._left(task)
 
     def take_head(self, task: tasks.Task) -> None:
@@ -243,9 +241,7 @@ class Ledger:
         """Nothing of before can still be running: what was held back is ready, or is over if that
         is what somebody waits for.
         """
-        held, self.held, self.held_slots = self.held, {}, 0
-        self.held_later = {}
-        for task in held.values():
+        for task in self.held.take_all():
             if task.cancelling:
                 task.ticket += 1
                 self._left(task)
@@ -383,9 +379,7 @@ class Ledger:
             task.place = _QUEUED
             self.backlog.add(task, now)
             return
-        task.place = _Place.HELD
-        self.held[task.id] = task
-        self.held_slots += task.slots
+        self.held.add(task)
 
     def restore_requests(self, requests: Iterable[tuple[str, idempotency.Request]]) -> None:
         """Take the ids that have outlived their tasks as the journal kept them, in any order: call

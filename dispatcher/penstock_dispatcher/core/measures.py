@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from penstock_dispatcher.core import demand, waiting_keys
-from penstock_dispatcher.core import task as tasks
 
 if TYPE_CHECKING:
     from penstock_dispatcher.core import pool as pools
@@ -51,21 +50,16 @@ def runnable_slots(pool: "pools.Pool", now: int) -> int:
     key applied, the pool's rate not.
 
     What is held back after a restart counts: it is running, or will be runnable; either way it
-    needs a slot.
+    needs a slot, as far as the caps let it run.
     """
     if not pool.dispatching:
         return 0
     book = pool.book
-    put_off = [
-        task
-        for task in book.held_later.values()
-        if task.place is tasks.Place.HELD and task.not_before > now
-    ]
-    held_slots = book.held_slots - sum(task.slots for task in put_off)
-    runnable = book.backlog.startable_slots(now) + held_slots
+    held, held_slots, held_startable = book.held.startable(pool.config, now)
+    runnable = book.backlog.startable_slots(now) + held_startable
     if pool.config.max_in_flight:
         room = max(0, pool.config.max_in_flight - len(pool.fleet.leases))
-        count = book.backlog.ready_count + len(book.held) - len(put_off)
+        count = book.backlog.ready_count + held
         slots = book.backlog.ready_slots + held_slots
         runnable = min(runnable, waiting_keys.part(slots, tasks=count, room=room))
     return runnable

@@ -112,7 +112,7 @@ class Pool:
 
     def _order(self) -> None:
         self.book.backlog.configure(
-            self.config, in_flight=self.fleet.leases.by_key, rates=self.limits.keys
+            self.config, in_flight=self.book.in_flight_by_key, rates=self.limits.keys
         )
 
     def pause(self, paused: bool) -> None:

@@ -93,14 +93,8 @@ class Turn:
         """The same where neither keys nor sizes matter, for far less: the best task fits on every
         worker that knows its type. Returns how many.
         """
-        book, fleet, table, bucket = (
-            self._pool.book,
-            self._pool.fleet,
-            self._table,
-            self._limits.pool,
-        )
-        cap = self._pool.config.max_in_flight
-        room = cap - len(fleet.leases) if cap else book.backlog.ready_count
+        book, table, bucket = self._pool.book, self._table, self._limits.pool
+        room = self._room() if self._pool.config.max_in_flight else book.backlog.ready_count
         assigned = 0
         while assigned < room:
             types = table.open_types()
@@ -119,8 +113,13 @@ class Turn:
         return assigned
 
     def _goes_on(self) -> bool:
-        cap = self._pool.config.max_in_flight
-        return self._table.any_open and not (cap and len(self._pool.fleet.leases) >= cap)
+        capped = self._pool.config.max_in_flight and self._room() <= 0
+        return self._table.any_open and not capped
+
+    def _room(self) -> int:
+        """Places in flight, where there is a cap. What may be running since a restart has one."""
+        pool = self._pool
+        return pool.config.max_in_flight - len(pool.fleet.leases) - len(pool.book.held)
 
     def _start(self, task: tasks.Task, worker: workers.Worker) -> None:
         if self._limits.keys is not None:
@@ -139,7 +138,7 @@ class Turn:
         self._table.set_aside(worker)
         self._backlog.lift(task)
         if task.concurrency_key:
-            self._pool.fleet.leases.by_key.add(task.concurrency_key)
+            self._pool.book.in_flight_by_key.add(task.concurrency_key)
         if self._limits.keys is not None:
             self._limits.keys.hold(task.fairness_key)
         self._aside.append((task, worker))
@@ -149,6 +148,6 @@ class Turn:
             self._backlog.put_back(task)
             self._table.reopen(worker)
             if task.concurrency_key:
-                self._pool.fleet.leases.by_key.remove(task.concurrency_key)
+                self._pool.book.in_flight_by_key.remove(task.concurrency_key)
         if self._limits.keys is not None:
             self._backlog.open(self._limits.keys.release_all())

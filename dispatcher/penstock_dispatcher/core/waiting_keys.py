@@ -38,6 +38,15 @@ class WaitingKeys:
         else:
             del self._of_key[key]
 
+    @property
+    def slots(self) -> int:
+        """What all of them take."""
+        return self._slots
+
+    def count(self, key: str) -> int:
+        """How many tasks of that key wait."""
+        return self._of_key.get(key, (0, 0))[0]
+
     def startable(self, room: Callable[[str], int]) -> int:
         """Slots of what could start; `room` says how many tasks of a key could."""
         found, measured = 0, 0
