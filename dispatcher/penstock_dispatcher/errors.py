@@ -22,6 +22,11 @@ PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
 NO_RETRY_MS: Final = "-1"
 RETRY_AFTER_STORAGE_NS: Final = units.SECOND
 RETRY_AFTER_START_NS: Final = units.SECOND
+FIELDS_TOLD_MAX: Final = 16
+FIELD_CHARS_TOLD_MAX: Final = 1_000
+"""Of bad fields, which are in the trailers three times: gRPC drops trailers of more than 8 KiB at
+random, and those of more than 16 KiB always. One field is told whatever its length.
+"""
 
 
 class Reason(enum.Enum):
@@ -182,9 +187,18 @@ def invalid(field: str, description: str) -> Refusal:
 
 
 def invalid_fields(found: Sequence[settings.Violation]) -> Refusal:
-    """Every bad field, at least one."""
-    text = "; ".join(f"{bad.field} {bad.description}" for bad in found)
-    return Refusal(Reason.INVALID_FIELD, text, Details(fields=tuple(found)))
+    """Every bad field, at least one; of many the first, and how many more there are."""
+    told: list[settings.Violation] = []
+    chars = 0
+    for bad in found:
+        chars += len(bad.field) + len(bad.description)
+        if told and (len(told) == FIELDS_TOLD_MAX or chars > FIELD_CHARS_TOLD_MAX):
+            break
+        told.append(bad)
+    text = "; ".join(f"{bad.field} {bad.description}" for bad in told)
+    if len(told) < len(found):
+        text = f"{text}; and {len(found) - len(told)} more"
+    return Refusal(Reason.INVALID_FIELD, text, Details(fields=tuple(told)))
 
 
 def no_pool(name: str) -> Refusal:

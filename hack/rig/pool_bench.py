@@ -81,7 +81,11 @@ class Bench:
         task = self.task(task_id)
         assert task.lease is not None
         return workers.ClaimedLease(
-            task_id=task_id, lease_id=task.lease.id, token=task.lease.token, attempt=task.attempt
+            task_id=task_id,
+            lease_id=task.lease.id,
+            token=task.lease.token,
+            attempt=task.attempt,
+            start_time=task.lease.start_time,
         )
 
     def submit(self, task_id: str, **fields: Any) -> admission.Admission:

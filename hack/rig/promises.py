@@ -117,7 +117,8 @@ class Promises:
         self._check_checkpoint(task)
         assert task.sequence in self._disk.accepted_ever, "nothing runs before it is durable"
         assert one.time >= task.not_before, "delayed tasks wait for their time"
-        assert task.attempt > 1 or one.time < (task.expire_time or units.NEVER), "in time or never"
+        again = task.attempt > 1 or task.worker_losses
+        assert again or one.time < (task.expire_time or units.NEVER), "in time or never"
         self._rate.started(one.time)
         if not server.loading:
             self._check_order(one, server)

@@ -126,6 +126,17 @@ async def test_with_wait_it_counts_from_the_call(stubs: Any, rich: Any) -> None:
     assert error.reason == "ADMISSION_TIMEOUT"
 
 
+async def test_where_nothing_can_be_told_no_time_is(stubs: Any, rich: Any) -> None:
+    """A full pool without a worker."""
+    for _ in range(3):
+        await stubs.tasks.SubmitTask(request())
+    waits = {"admission": task_service_pb2.SubmitTaskRequest.WAIT, "max_wait": seconds(50)}
+    error = await refused(stubs.tasks.SubmitTask(request(0.2, **waits)), rich)
+    assert (error.reason, error.pushback_ms) == ("DEADLINE_UNREACHABLE", "1000")
+    assert error.message == "no room came free within max_queue_time"
+    assert "estimated_wait" not in error.details["ErrorInfo"].metadata
+
+
 async def test_what_can_start_at_once_needs_no_time(dispatcher: Any, stubs: Any) -> None:
     await dispatcher.worker("pod-1", slots=1)
     made = task_service_pb2.SubmitTaskRequest(parent=POOL, task=task_pb2.Task(type="noop"))

@@ -254,3 +254,18 @@ async def test_requests_of_the_operator_are_checked(stubs: Any, refused: Any) ->
         stubs.fleet.ReleaseWorkers(fleet_service_pb2.ReleaseWorkersRequest(pool=POOL))
     )
     assert error.details["BadRequest"].field_violations[0].field == "reservation_id"
+
+
+async def test_of_many_bad_fields_the_first_are_told(stubs: Any, refused: Any) -> None:
+    task = task_pb2.Task(type="t", slots=-1)
+    batch = task_service_pb2.BatchSubmitTasksRequest(
+        parent=POOL,
+        requests=[task_service_pb2.SubmitTaskRequest(task=task)] * 1000,
+        atomic=True,
+    )
+    for _ in range(5):  # trailers that are too long are dropped at random
+        error = await refused(stubs.tasks.BatchSubmitTasks(batch))
+        assert (error.code, error.reason) == (_Code.INVALID_ARGUMENT, "INVALID_FIELD")
+        told = [bad.field for bad in error.details["BadRequest"].field_violations]
+        assert told[0] == "requests[0].task.slots"
+        assert error.message.endswith(f"; and {1000 - len(told)} more")

@@ -27,10 +27,11 @@ def reasons(bench: Bench, *batch: tasks.Submission) -> list[Reason]:
 
 def test_all_or_none() -> None:
     bench = Bench()
-    assert reasons(bench, *(wanted(name) for name in "abcd")) == [Reason.QUEUE_FULL] * 4
-    assert bench.pool.book.waiting == 0
-    assert bench.pool.stats(bench.now).refused_total == 4
-    assert reasons(bench, *(wanted(name) for name in "abc")) == [Reason.ACCEPTED] * 3
+    bench.submit("there")
+    assert reasons(bench, *(wanted(name) for name in "abc")) == [Reason.QUEUE_FULL] * 3
+    assert bench.pool.book.waiting == 1
+    assert bench.pool.stats(bench.now).refused_total == 3
+    assert reasons(bench, *(wanted(name) for name in "ab")) == [Reason.ACCEPTED] * 2
 
 
 def test_one_request_id_for_two_tasks_refuses_the_batch() -> None:
@@ -65,7 +66,7 @@ def test_a_request_that_is_repeated_counts_once(room: int) -> None:
     bench = Bench(max_pending=room)
     batch = [wanted("a", "r", 1), wanted("b", "r", 1), wanted("c", "s", 1)]
     if room == 1:
-        assert reasons(bench, *batch) == [Reason.QUEUE_FULL] * 3
+        assert reasons(bench, *batch) == [Reason.UNSCHEDULABLE] * 3
     else:
         expected = [Reason.ACCEPTED, Reason.DUPLICATE, Reason.ACCEPTED]
         assert reasons(bench, *batch) == expected
@@ -74,7 +75,7 @@ def test_a_request_that_is_repeated_counts_once(room: int) -> None:
 
 def test_a_request_id_is_not_taken_for_a_task_id() -> None:
     bench = Bench(max_pending=1)
-    assert reasons(bench, wanted("a"), wanted("b", "a")) == [Reason.QUEUE_FULL] * 2
+    assert reasons(bench, wanted("a"), wanted("b", "a")) == [Reason.UNSCHEDULABLE] * 2
     assert not bench.pool.book.tasks
 
 

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+import pytest
+
 from penstock_dispatcher.core import admission, outcome, settings, units
 from penstock_dispatcher.core import task as tasks
 from rig import pool_bench
@@ -125,6 +127,82 @@ def test_a_rate_limit_of_the_key_counts_for_the_delay() -> None:
         bench.submit(f"a{number}", fairness_key="a")
         bench.effects()
     assert bench.submit("late", fairness_key="a").retry_after_ns == 20 * S
+
+
+def test_a_keys_delay_counts_its_callers_in_line_and_knows_a_pause() -> None:
+    limit = settings.RateLimit(tasks=1, period_ns=S, burst=1)
+    bench = bench_of(max_pending_per_key=1, rate_limit_per_key=limit, max_waiters=9)
+    bench.worker("w")
+    for number in range(100):
+        bench.submit(f"x{number}", fairness_key=f"x{number}")
+        bench.effects()
+        bench.end(f"x{number}")
+        bench.effects()
+    for number in range(2):
+        bench.submit(f"a{number}", fairness_key="a")
+        bench.effects()
+    for number in range(4):
+        bench.wait_for_room(f"in line {number}", fairness_key="a")
+    assert bench.submit("late", fairness_key="a").retry_after_ns == 5 * S
+    bench.pool.pause(True)
+    refused = bench.submit("paused", fairness_key="a")
+    assert refused.retry_after_ns == admission.RETRY_AFTER_UNKNOWN_NS
+
+
+# ---------------------------------------------------------------- batches that are all or nothing
+
+
+def batch_of(count: int, **fields: Any) -> list[tasks.Submission]:
+    return [submission(f"new{number}", **fields) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("batch", "said"),
+    [
+        (batch_of(6), "6 tasks, the pool holds at most 5 (max_pending)"),
+        (batch_of(2, size=40), "80 payload bytes, the pool holds at most 70 (max_pending_bytes)"),
+        (
+            batch_of(4, fairness_key="a"),
+            "4 tasks of the fairness key 'a', the pool holds at most 3",
+        ),
+        (batch_of(4), "4 tasks without a fairness key, the pool holds at most 3"),
+    ],
+)
+def test_what_never_fits_together_is_not_to_be_tried_again(
+    batch: list[tasks.Submission], said: str
+) -> None:
+    bench = pool_bench.Bench(
+        max_pending=5, max_pending_bytes=70, max_payload_bytes=60, max_pending_per_key=3
+    )
+    for answer in bench.pool.submit_atomically(batch, bench.now):
+        assert answer.reason is Reason.UNSCHEDULABLE
+        assert said in answer.message
+        assert "send smaller ones" in answer.message
+    assert bench.pool.book.waiting == 0
+
+
+def test_the_delay_is_for_as_many_places_as_are_missing() -> None:
+    bench = pool_bench.Bench(max_pending=5, max_waiters=9)
+    bench.worker("w")
+    bench.submit("first")
+    bench.effects()
+    bench.wait(1)
+    bench.end("first")  # one slot, a second a task
+    for number in range(5):
+        bench.submit(f"t{number}")
+        bench.effects()
+    bench.submit("fifth")
+    bench.effects()
+
+    def delay_s(count: int) -> float:
+        (refused, *_) = bench.pool.submit_atomically(batch_of(count), bench.now)
+        assert refused.reason is Reason.QUEUE_FULL
+        return refused.retry_after_ns / S
+
+    assert (delay_s(1), delay_s(4)) == (1.0, 4.0)
+    for number in range(3):
+        bench.wait_for_room(f"in line {number}")
+    assert (delay_s(1), delay_s(4)) == (4.0, 7.0)
 
 
 # ---------------------------------------------------------------- who waits for room

@@ -114,6 +114,22 @@ def test_what_is_on_its_way_to_the_queue(committed: bool) -> None:
     assert (bench.pool.book.waiting, bench.pool.book.committing) == (0, 0)
 
 
+def test_a_back_off_ends_when_somebody_says_so() -> None:
+    bench = Bench()
+    bench.worker("w")
+    bench.submit("a")
+    assert bench.assigned() == ["a"]
+    bench.end("a", outcome.OutcomeKind.FAILED)
+    bench.effects()
+    assert bench.task("a").state is State.DELAYED
+    update(bench, "a", priority=3)
+    bench.effects()
+    assert bench.task("a").state is State.DELAYED, "its back-off goes on"
+    task = bench.task("a")
+    control.update(bench.pool.book, task, control.terms_of(task), bench.now, rescheduled=True)
+    assert bench.assigned() == ["a"]
+
+
 def test_what_is_held_back_stays_held_back() -> None:
     before = three()
     before.worker("w")

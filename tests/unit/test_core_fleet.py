@@ -1,5 +1,7 @@
 """The workers of one pool, verb by verb: credit, leases, reservations, a restart."""
 
+import dataclasses
+
 import pytest
 
 from penstock_dispatcher.core import admission, effects, outcome, units, workers
@@ -188,3 +190,52 @@ def test_a_delayed_task_is_taken_up_again_by_the_worker_that_runs_it() -> None:
     after.worker("w", running=(claim,), credit=0)
     assert after.task("a").state is State.RUNNING
     assert after.pool.book.waiting == 0
+
+
+def test_an_attempts_time_goes_on_over_a_restart() -> None:
+    before = Bench(execution_timeout_ns=60 * S, lease_ns=6 * S, cancel_grace_ns=2 * S)
+    before.worker("w")
+    before.submit("a")
+    assert before.assigned() == ["a"]
+    claim = before.claim("a")
+    before.now += 50 * S
+    after = before.restarted()
+    after.worker("w", running=(claim,), credit=0)
+    told = [(each.previous, each.state) for each in after.effects(effects.TaskChanged)]
+    assert told == [(State.PENDING, State.RUNNING)]
+    assert after.task("a").start_time == T0
+    for _ in range(4):
+        after.wait(3)
+        after.beat("w")
+        after.pool.tick(after.now)
+    assert after.now - T0 == 62 * S
+    failure = after.task("a").failure
+    assert failure is not None
+    assert failure.reason == "EXECUTION_TIMEOUT"
+
+
+def test_what_was_done_while_nobody_listened_counts() -> None:
+    before = Bench(execution_timeout_ns=60 * S, lease_ns=6 * S)
+    before.worker("w")
+    before.submit("a")
+    assert before.assigned() == ["a"]
+    claim = before.claim("a")
+    before.now += 200 * S
+    after = before.restarted()
+    after.worker("w", running=(claim,), credit=0)
+    after.pool.tick(after.now)
+    after.end("a")
+    assert after.task("a").state is State.SUCCEEDED
+
+
+@pytest.mark.parametrize("start_time", [0, T0 + 1000 * S], ids=["none", "to come"])
+def test_a_start_that_cannot_be_is_not_believed(start_time: int) -> None:
+    before = Bench()
+    before.worker("w")
+    before.submit("a")
+    assert before.assigned() == ["a"]
+    claim = dataclasses.replace(before.claim("a"), start_time=start_time)
+    before.wait(5)
+    after = before.restarted()
+    after.worker("w", running=(claim,), credit=0)
+    assert after.task("a").start_time == after.now

@@ -116,3 +116,19 @@ def test_all_there_can_be_beside_a_payload_is_bounded() -> None:
         retry_policy={"non_retryable_reasons": ["x" * 256] * 64},
     )
     assert len(submitted(task).body) < 56 * 1024
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos"), [(-1, 2**31 - 1), (1, -999_999_999), (1, 10**9), (-(10**9), 5)]
+)
+@pytest.mark.parametrize("field", ["max_wait", "max_queue_time", "task.execution_timeout"])
+def test_what_is_no_duration_is_named(field: str, seconds: int, nanos: int) -> None:
+    request = task_service_pb2.SubmitTaskRequest(
+        admission=task_service_pb2.SubmitTaskRequest.WAIT, task=task_pb2.Task(type="t")
+    )
+    owner, _, name = field.rpartition(".")
+    duration = getattr(request.task if owner else request, name)
+    duration.seconds, duration.nanos = seconds, nanos
+    with pytest.raises(errors.Refusal) as refused:
+        submission.submission(request, CONFIG, submission.TaskIds())
+    assert f"{field} must have nanos below a second" in refused.value.text

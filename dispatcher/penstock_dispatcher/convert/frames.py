@@ -26,6 +26,7 @@ _LEASE: Final = b"\x12"
 _LEASE_ID: Final = b"\x12"
 _LEASE_TOKEN: Final = b"\x18"
 _LEASE_ATTEMPT: Final = b"\x20"
+_LEASE_STARTED: Final = b"\x2a"
 _DEADLINE: Final = b"\x1a"
 _CHECKPOINT: Final = b"\x22"
 _TIME_SECONDS: Final = b"\x08"
@@ -99,6 +100,7 @@ def assignment(pool_prefix: bytes, task: tasks.Task, lease: leases.Lease) -> byt
             _varint_of_token(lease.token),
             _LEASE_ATTEMPT,
             attempt,
+            _time(_LEASE_STARTED, lease.start_time),
         )
     )
     body_size = _varint_again(len(task.body) + len(named) + len(_TASK_ATTEMPT) + len(attempt))

@@ -209,6 +209,7 @@ def _check_labels(task: task_pb2.Task, bad: _Bad) -> None:
 def _check_max_wait(
     request: task_service_pb2.SubmitTaskRequest, config: settings.PoolSettings, bad: _Bad
 ) -> None:
+    times.check_duration(request.max_wait, "max_wait", bad)
     wanted = times.duration_ns(request.max_wait)
     if not waits(request):
         bad("max_wait", "must be unset unless admission is WAIT")

@@ -33,7 +33,10 @@ def duration_ns_within(duration: duration_pb2.Duration) -> int:
 def check_duration(
     duration: duration_pb2.Duration, field: str, bad: Callable[[str, str], None]
 ) -> None:
-    """Tell `bad` (field, description) if the duration is too long."""
+    """Tell `bad` (field, description) if it is no duration, or too long."""
+    seconds, nanos = duration.seconds, duration.nanos
+    if abs(nanos) >= units.SECOND or seconds * nanos < 0:
+        bad(field, "must have nanos below a second, and of the same sign as seconds")
     if duration_ns(duration) > _DURATION_NS_MAX:
         bad(field, f"must be at most {DURATION_SECONDS_MAX} s, is {duration.seconds} s")
 

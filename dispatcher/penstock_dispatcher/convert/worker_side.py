@@ -104,6 +104,7 @@ def introduction(hello: worker_service_pb2.Hello, session_id: str) -> workers.In
                 lease_id=lease.lease_id,
                 token=lease.fencing_token,
                 attempt=lease.attempt,
+                start_time=times.time_ns(lease.start_time),
             )
             for lease in hello.running
         ),

@@ -261,5 +261,5 @@ class Backlog:
 
 
 def _may_expire(task: tasks.Task) -> bool:
-    """Does not change while the task waits."""
-    return bool(task.expire_time) and task.attempt == 0
+    """It has never started, as far as counts tell. Does not change while the task waits."""
+    return bool(task.expire_time) and task.attempt == 0 and task.worker_losses == 0

@@ -21,15 +21,19 @@ def refusals(
     book: ledger.Ledger,
     config: settings.PoolSettings,
     now: int,
+    ahead: int,
 ) -> list[admission.Admission]:
     """Empty = every one will be admitted, one after the other. Otherwise a refusal for each: its
     own, or that of the first which has one. `judged`: what each would be answered by itself, None =
-    it would be accepted.
+    it would be accepted. `ahead`: callers who wait for room already.
     """
     new, found = _apart(batch, judged)
     first = next((answer for answer in found if answer is not None), None)
     if first is None:
-        first = bounds.no_room(new, book=book, config=config, now=now) if new else None
+        if new:
+            first = bounds.never_fit_together(new, config) or bounds.no_room(
+                new, book=book, config=config, now=now, ahead=ahead
+            )
         if first is None:
             return []
     return [
@@ -41,14 +45,16 @@ def refusals(
 def _apart(
     batch: Sequence[tasks.Submission], judged: Sequence[_Judged]
 ) -> tuple[list[tasks.Submission], list[_Judged]]:
-    """The submissions that would make a task each, and for each of the batch its refusal."""
+    """The submissions that would make a task each if there were room, and for each of the batch its
+    refusal. Room is for all of them to find, together.
+    """
     new: list[tasks.Submission] = []
     found: list[_Judged] = []
     requests: dict[str, tasks.Submission] = {}
     ids: set[str] = set()
     for wanted, answer in zip(batch, judged, strict=True):
         refusal: _Judged = None
-        if answer is not None:
+        if answer is not None and answer.reason not in admission.NO_ROOM:
             refusal = None if answer.admitted else answer
         elif (earlier := requests.get(wanted.request_id)) is not None:
             if earlier.fingerprint != wanted.fingerprint:

@@ -5,10 +5,11 @@ fairness key; tasks without a key share the bound of the empty key. All pools to
 of memory (see `budget`). All are exact: nothing is refused while there is room.
 """
 
+import collections
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from penstock_dispatcher.core import admission, budget, estimate, settings, units
+from penstock_dispatcher.core import admission, budget, settings
 from penstock_dispatcher.core import task as tasks
 
 if TYPE_CHECKING:
@@ -34,26 +35,59 @@ def never_fits(
     return None
 
 
+def never_fit_together(
+    new: Sequence[tasks.Submission], config: settings.PoolSettings
+) -> admission.Admission | None:
+    """The refusal of tasks that would come together, and are too many or too large for an empty
+    pool.
+    """
+    text, size = "", sum(wanted.size for wanted in new)
+    if len(new) > config.max_pending:
+        text = f"{len(new)} tasks, the pool holds at most {config.max_pending} (max_pending)"
+    elif size > config.max_pending_bytes:
+        bound = config.max_pending_bytes
+        text = f"{size} payload bytes, the pool holds at most {bound} (max_pending_bytes)"
+    elif config.max_pending_per_key:
+        key, most = collections.Counter(wanted.fairness_key for wanted in new).most_common(1)[0]
+        bound = config.max_pending_per_key
+        if most > bound:
+            whose = f"of the fairness key {key!r}" if key else "without a fairness key"
+            text = f"{most} tasks {whose}, the pool holds at most {bound} (max_pending_per_key)"
+    if not text:
+        return None
+    return admission.Admission(
+        _Reason.UNSCHEDULABLE,
+        new[0].task_id,
+        message=f"the batch, which is all or nothing, has {text}: send smaller ones",
+    )
+
+
 def no_room(
     new: Sequence[tasks.Submission],
     *,
     book: "ledger.Ledger",
     config: settings.PoolSettings,
     now: int,
+    ahead: int = 0,
 ) -> admission.Admission | None:
     """The refusal of these tasks (at least one), which would come together; None = there is room
     for all. It names the task that finds no room, or the first one where the pool has none.
+    `ahead`: callers who wait for room already.
     """
     size, taken = new[0].size, memory_bytes(new[0])
     for wanted in new[1:]:
         size += wanted.size
         taken += memory_bytes(wanted)
-    text = ""
+    text, places = "", 1
     if book.waiting + len(new) > config.max_pending:
         text = f"{book.waiting} tasks are waiting, the bound is {config.max_pending}"
+        places = book.waiting + len(new) - config.max_pending
     elif book.waiting_bytes + size > config.max_pending_bytes:
         bound = config.max_pending_bytes
-        text = f"{book.waiting_bytes} payload bytes are waiting, the bound is {bound}"
+        text = (
+            f"{book.waiting_bytes} payload bytes are waiting, {size} more would be beyond the bound"
+            f" of {bound}"
+        )
     elif not book.memory.budget.has_room(taken):
         return admission.Admission(
             _Reason.QUEUE_FULL,
@@ -63,7 +97,7 @@ def no_room(
             retry_after_ns=max(book.retry_after_ns(now), admission.RETRY_AFTER_UNKNOWN_NS),
         )
     if text:
-        delay = book.retry_after_ns(now)
+        delay = book.retry_after_ns(now, ahead + places)
         return admission.Admission(
             _Reason.QUEUE_FULL, new[0].task_id, message=text, retry_after_ns=delay
         )
@@ -115,19 +149,6 @@ def _key_full(
         wanted.task_id,
         message=f"{waiting} tasks {whose} are waiting,"
         f" the bound for each key is {config.max_pending_per_key}",
-        retry_after_ns=_key_retry_after_ns(waiting, book=book, config=config, now=now),
+        retry_after_ns=book.forecast.key_retry_after_ns(key, now),
         key=key,
     )
-
-
-def _key_retry_after_ns(
-    waiting: int, *, book: "ledger.Ledger", config: settings.PoolSettings, now: int
-) -> int:
-    """When a place of the key should be free: the key's part of the pool's drain rate is taken to
-    be its part of what waits, and never more than its own rate limit.
-    """
-    rate = book.completions.per_second(now) * waiting / max(1, book.waiting)
-    limit = config.rate_limit_per_key
-    if limit is not None:
-        rate = min(rate, limit.tasks * 1e9 / limit.period_ns)
-    return admission.retry_after_ns(int(units.SECOND / rate) if rate > 0 else estimate.UNKNOWN)

@@ -33,31 +33,24 @@ def changeable(task: tasks.Task) -> bool:
     return task.state in tasks.WAITING and not task.cancelling
 
 
-def update(book: ledger.Ledger, task: tasks.Task, wanted: Terms, now: int) -> None:
+def update(
+    book: ledger.Ledger, task: tasks.Task, wanted: Terms, now: int, *, rescheduled: bool = False
+) -> None:
     """Put other terms in force for a task that is changeable. A back-off that it waits out goes on,
-    unless the time from which it may start is another one.
+    unless the time from which it may start is another one, or `rescheduled`: somebody has said it
+    again.
     """
     assert changeable(task), "only what waits is changed"
     previous = task.state
     held = task.place is tasks.Place.HELD
     if not held:
         book.withdraw(task)
-    if wanted.schedule_time != task.schedule_time:
+    if rescheduled or wanted.schedule_time != task.schedule_time:
         task.schedule_time = task.not_before = wanted.schedule_time
     task.priority, task.expire_time = wanted.priority, wanted.expire_time
     task.state = tasks.TaskState.DELAYED if task.not_before > now else tasks.TaskState.PENDING
     task.predicted_wait_ns = -1
-    task.lsn = book.log.append(
-        records.TaskUpdated(
-            book.pool_uid,
-            task.sequence,
-            task.id,
-            task.priority,
-            task.schedule_time,
-            task.expire_time,
-            task.not_before,
-        )
-    )
+    task.lsn = book.log.append(records.updated(book.pool_uid, task))
     told = effects.TaskChanged(task, previous, task.state)
     if held:
         book.held.put_off(task)

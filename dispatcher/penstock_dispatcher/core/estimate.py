@@ -33,7 +33,7 @@ WAIT_NS_MAX: Final = 365 * 86_400 * units.SECOND
 class Conditions:
     """What a wait depends on. `slots`: of workers that take work, and no more than may be in
     flight. `occupancy_ns`: for how long a task keeps its slot, 0 = nothing has run yet.
-    `drained_per_second`: tasks that left the queue or a worker lately.
+    `drained_per_second`: tasks that workers have ended lately.
     """
 
     slots: int

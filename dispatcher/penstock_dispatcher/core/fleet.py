@@ -139,8 +139,10 @@ class Fleet:
             if claim.token < task.fencing_token or claim.attempt != task.attempt + 1:
                 return False  # that attempt's outcome is recorded already
             self._book.withdraw(task)
-        task.attempt = claim.attempt
-        self._grant(worker, task, claim.token, now)
+        previous, task.attempt = task.state, claim.attempt
+        started = claim.start_time if 0 < claim.start_time < now else now
+        self._grant(worker, task, claim.token, now, started=started)
+        self._book.effects.append(effects.TaskChanged(task, previous, task.state))
         return True
 
     def credit(self, session_id: str, slots: int) -> None:
@@ -183,26 +185,30 @@ class Fleet:
         task.attempt += 1
         task.progress = b""
         previous = task.state
-        lease = self._grant(worker, task, self._tokens.take(), now)
+        lease = self._grant(worker, task, self._tokens.take(), now, started=now)
         self._book.effects.append(effects.Assigned(worker.session_id, task, lease))
         self._book.effects.append(effects.TaskChanged(task, previous, task.state))
 
     def _grant(
-        self, worker: workers.Worker, task: tasks.Task, token: int, now: int
+        self, worker: workers.Worker, task: tasks.Task, token: int, now: int, *, started: int
     ) -> leases.Lease:
+        deadline = started + task.execution_timeout_ns + self._config.cancel_grace_ns
+        if started < now:
+            # What was done while nobody listened can still be handed in.
+            deadline = max(deadline, now + self._config.lease_ns)
         lease = leases.Lease(
             token=token,
             task=task,
             session_id=worker.session_id,
-            start_time=now,
+            start_time=started,
             expires=now + self._config.lease_ns,
-            deadline=now + task.execution_timeout_ns + self._config.cancel_grace_ns,
+            deadline=deadline,
         )
         task.state = _RUNNING
         if task.cancelling:
             task.state = tasks.TaskState.CANCELLING
             lease.deadline = min(lease.deadline, now + self._config.cancel_grace_ns)
-        task.start_time = now
+        task.start_time = started
         task.worker = worker.pod_name
         self.leases.add(lease)
         worker.leases[lease.id] = lease

@@ -100,6 +100,22 @@ class Forecast:
         """
         return admission.retry_after_ns(self._wait_ns(place - 1, now))
 
+    def key_retry_after_ns(self, key: str, now: int) -> int:
+        """When a place of that fairness key should be free, after those who wait for one: the key's
+        part of the pool's drain rate is taken to be its part of what waits, and never more than its
+        own rate limit.
+        """
+        pool, book = self._pool, self._pool.book
+        if not pool.dispatching:
+            return admission.RETRY_AFTER_UNKNOWN_NS
+        rate = book.completions.per_second(now) * book.by_key.of(key) / max(1, book.waiting)
+        limit = pool.config.rate_limit_per_key
+        if limit is not None:
+            rate = min(rate, limit.tasks * 1e9 / limit.period_ns)
+        places = pool.room.of_key(key) + 1
+        wait_ns = int(places * units.SECOND / rate) if rate > 0 else estimate.UNKNOWN
+        return admission.retry_after_ns(wait_ns)
+
     # ------------------------------------------------------------ deadlines
 
     def late(
@@ -117,7 +133,16 @@ class Forecast:
 
     def out_of_time(self, wanted: tasks.Submission, now: int) -> admission.Admission:
         """The refusal of a task whose time to start by came while its caller waited for room."""
-        return self._too_late(wanted, max(0, self._of(wanted, now)), now)
+        wait_ns = self._of(wanted, now)
+        if wait_ns >= 0:
+            return self._too_late(wanted, wait_ns, now)
+        return admission.Admission(
+            admission.AdmissionReason.DEADLINE_UNREACHABLE,
+            wanted.task_id,
+            message="no room came free within max_queue_time",
+            retry_after_ns=admission.RETRY_AFTER_UNKNOWN_NS,
+            estimated_wait_ns=wait_ns,
+        )
 
     def _too_late(self, wanted: tasks.Submission, wait_ns: int, now: int) -> admission.Admission:
         excess_ns = max(0, now + wait_ns - wanted.start_by)

@@ -238,9 +238,7 @@ class Ledger:
         self._arrivals.left(task)
 
     def release_held(self, config: settings.PoolSettings, now: int) -> None:
-        """Nothing of before can still be running: what was held back is ready, or is over if that
-        is what somebody waits for.
-        """
+        """Nothing of before still runs: what was held back is ready, or over if cancelled."""
         for task in self.held.take_all():
             if task.cancelling:
                 task.ticket += 1
@@ -262,6 +260,12 @@ class Ledger:
         self.memory.charge(task)
         task.lsn = self.log.append(records.requeued(self.pool_uid, task))
         self.commit_then_queue(task, effects.TaskChanged(task, previous, task.state))
+
+    def started_in_time(self, task: tasks.Task) -> None:
+        """It need not start by a certain time any more; no attempt and no loss may tell of it."""
+        if task.expire_time:
+            task.expire_time = 0
+            self.log.append(records.updated(self.pool_uid, task))
 
     def oldest_create_time(self) -> int:
         """When the oldest waiting task came, 0 = none waits."""
@@ -311,7 +315,8 @@ class Ledger:
             self.succeeded_total += 1
         elif state is not tasks.TaskState.CANCELLED:
             self.failed_total += 1
-        self.completions.add(now)
+        if previous is not _PENDING and previous is not _DELAYED:
+            self.completions.add(now)  # no worker did what was called off while it waited
         self.memory.charge(task)
         task.lsn = self.log.append(records.ended(self.pool_uid, task))
         self._retain(task, config)

@@ -230,7 +230,9 @@ class Pool:
         """
         self._let_in(now)
         judged = [self.judge(wanted, now, after=number) for number, wanted in enumerate(batch)]
-        refused = batches.refusals(batch, judged, book=self.book, config=self.config, now=now)
+        refused = batches.refusals(
+            batch, judged, book=self.book, config=self.config, now=now, ahead=len(self.room)
+        )
         if refused:
             self.book.refused_total += len(refused)
             return refused
@@ -356,11 +358,9 @@ class Pool:
         draining: bool = False,
         now: int,
     ) -> None:
-        """Take what the journal kept. `sessions` are (session id, pod
-        UID).
-
-        Tasks are held back while one of those sessions may still be running them: until each has
-        come back, is reported gone, or the reconnect grace ends.
+        """Take what the journal kept. `sessions` are (session id, pod UID). Tasks are held back
+        while one of those sessions may still be running them: until each has come back, is reported
+        gone, or the reconnect grace ends.
         """
         for task in stored:
             self.book.restore(task, self.config, now)

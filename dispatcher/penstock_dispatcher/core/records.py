@@ -121,6 +121,19 @@ class TaskUpdated(NamedTuple):
     not_before: int
 
 
+def updated(pool_uid: str, task: tasks.Task) -> TaskUpdated:
+    """The task's terms."""
+    return TaskUpdated(
+        pool_uid,
+        task.sequence,
+        task.id,
+        task.priority,
+        task.schedule_time,
+        task.expire_time,
+        task.not_before,
+    )
+
+
 class TaskCancelling(NamedTuple):
     """Somebody wants it to stop while it runs: it never starts again. The other fields are as if it
     had been handed back.

@@ -67,6 +67,11 @@ class WaitingRoom:
     def __len__(self) -> int:
         return len(self._deadlines)
 
+    def of_key(self, key: str) -> int:
+        """Waiters of that fairness key."""
+        line = self._lines.get(key)
+        return 0 if line is None else len(line.waiters)
+
     # ------------------------------------------------------------ coming and leaving
 
     def enter(

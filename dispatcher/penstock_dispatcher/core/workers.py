@@ -48,12 +48,15 @@ class WorkerState(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedLease:
-    """A lease as a worker names it in its Hello: its outcome has not been acknowledged."""
+    """A lease as a worker names it in its Hello: its outcome has not been acknowledged.
+    `start_time` 0 = it does not say (a worker of an earlier version).
+    """
 
     task_id: str
     lease_id: str
     token: int
     attempt: int
+    start_time: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -284,7 +284,7 @@ def refusal_of(decision: admission.Admission, pool: pools.Pool) -> errors.Refusa
             seconds = decision.estimated_wait_ns / units.SECOND
             details = errors.Details(
                 retry_after_ns=decision.retry_after_ns,
-                metadata=(("estimated_wait", f"{seconds:.3f}s"),),
+                metadata=(("estimated_wait", f"{seconds:.3f}s"),) if seconds >= 0 else (),
             )
         case admission.AdmissionReason.PAYLOAD_TOO_LARGE:
             bad = settings.Violation("task.payload", decision.message)

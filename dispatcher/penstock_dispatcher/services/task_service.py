@@ -219,7 +219,8 @@ class TaskService:
             raise _wrong_state(
                 request.task.name, f"is {task.state.name}: only what waits can be changed"
             )
-        control.update(pool.book, task, wanted, now)
+        rescheduled = "schedule_time" in changed
+        control.update(pool.book, task, wanted, now, rescheduled=rescheduled)
         self._pump.mark(pool)
         await self._settled(task)
         return task_view.view_waiting(task, pool, self._pump.now())

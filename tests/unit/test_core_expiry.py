@@ -1,0 +1,59 @@
+"""By when a task must start, and what counts as an end."""
+
+import pytest
+
+from penstock_dispatcher.core import outcome, units
+from penstock_dispatcher.core import task as tasks
+from rig import pool_bench
+
+S = units.SECOND
+T0 = pool_bench.T0
+State = tasks.TaskState
+Bench = pool_bench.Bench
+
+
+@pytest.mark.parametrize("how", ["its worker is lost", "it is handed back"])
+def test_what_has_started_does_not_expire(how: str) -> None:
+    bench = Bench()
+    bench.worker("w1")
+    bench.submit("a", expire_time=T0 + 5 * S)
+    assert bench.assigned() == ["a"]
+    if how == "its worker is lost":
+        bench.pool.fleet.gone("w1", "Error", bench.now)
+    else:
+        bench.end("a", outcome.OutcomeKind.RELEASED)
+        bench.pool.fleet.gone("w1", "Error", bench.now)
+    assert bench.assigned() == []
+    for each in (bench, bench.restarted()):
+        each.wait(20)
+        each.pool.tick(each.now)
+        assert each.task("a").state is State.PENDING
+        each.worker("w2")
+        assert each.assigned() == ["a"]
+
+
+def test_what_never_arrived_may_still_expire() -> None:
+    bench = Bench()
+    bench.worker("w1")
+    bench.submit("a", expire_time=T0 + 5 * S)
+    assert bench.assigned() == ["a"]
+    bench.worker("w1", credit=0)  # it comes back, and knows of nothing
+    assert bench.assigned() == []
+    bench.wait(6)
+    bench.pool.tick(bench.now)
+    assert bench.task("a").state is State.EXPIRED
+
+
+def test_what_is_called_off_while_it_waits_completes_nothing() -> None:
+    bench = Bench(max_pending=1000, max_pending_bytes=1000)
+    for number in range(300):
+        bench.submit(f"c{number}")
+        bench.submit(f"e{number}", expire_time=T0 + S)
+    bench.effects()
+    for number in range(300):
+        bench.pool.cancel(bench.task(f"c{number}"), "not wanted", bench.now)
+    bench.wait(1)
+    bench.pool.tick(bench.now)
+    stats = bench.pool.stats(bench.now)
+    assert stats.pending == 0
+    assert (stats.completion_per_second, stats.estimated_wait_ns) == (0.0, -1)
