@@ -6,9 +6,10 @@ cancelled.
 """
 
 import dataclasses
+import re
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from google.protobuf import empty_pb2, message
 
@@ -21,6 +22,7 @@ TASKS: Final = "/penstock.v1.TaskService/"
 POOLS: Final = "/penstock.v1.PoolService/"
 STREAM_SUBMIT: Final = TASKS + "StreamSubmitTasks"
 WATCH: Final = TASKS + "WatchTasks"
+_PLAIN_KEY: Final = re.compile(r"[-\w./]+", re.ASCII)
 
 Answer = TypeVar("Answer", bound=message.Message)
 Value = TypeVar("Value")
@@ -222,18 +224,26 @@ def task_filter(
     priority: int | None,
     labels: Mapping[str, str] | None,
 ) -> str:
-    """The terms that `ListTasks` knows, joined by AND. Raises ValueError for unsayable values."""
-    terms: list[tuple[str, Any]] = [
-        ("state", None if state is None else state.value),
-        ("type", task_type),
-        ("priority", priority),
-        *((f"label.{key}", value) for key, value in (labels or {}).items()),
-    ]
-    said = [f"{key}={value}" for key, value in terms if value is not None]
-    for term in said:
-        if " AND " in term:
-            raise ValueError(f"a filter cannot say {term!r}")
-    return " AND ".join(said)
+    """The terms that `ListTasks` knows, joined by AND: whatever a type or a label may be, this says
+    exactly that.
+    """
+    terms = []
+    if state is not None:
+        terms.append(f"state={state.value}")
+    if task_type is not None:
+        terms.append(f"type={_quoted(task_type)}")
+    if priority is not None:
+        terms.append(f"priority={priority}")
+    for key, value in (labels or {}).items():
+        # A dispatcher of an older version knows no quoted keys.
+        said = key if _PLAIN_KEY.fullmatch(key) else _quoted(key)
+        terms.append(f"label.{said}={_quoted(value)}")
+    return " AND ".join(terms)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def failure_of(task: _task.Task) -> errors.TaskError | None:
