@@ -1,8 +1,8 @@
 """Each verb as a value: what to send, where, and how to read the answer.
 
-Both clients run these; neither knows a message. A `Call` is built once and may be sent again as it
-is: reads have no effect, a submission carries its `request_id`, and what has been cancelled stays
-cancelled.
+Both clients run these; neither knows a message. A `Call` is built once and may be sent again, as it
+is or for what is left of its wait (`after`): reads have no effect, a submission carries its
+`request_id`, and what has been cancelled stays cancelled.
 """
 
 import dataclasses
@@ -36,6 +36,23 @@ class Call(Generic[Answer, Value]):
     request: message.Message
     answer: type[Answer]
     read: Callable[[Answer], Value]
+    hold_seconds: float = 0.0
+    """How long the dispatcher may hold it, beside the time that answering takes."""
+
+    def after(self, waited_seconds: float) -> "Call[Answer, Value]":
+        """As it is sent when its caller has waited for room so long already: for what is left. When
+        nothing is, the dispatcher is asked all the same: it may have let the task in before.
+        """
+        request = self.request
+        if not waited_seconds or not isinstance(request, task_service_pb2.SubmitTaskRequest):
+            return self
+        if not request.HasField("max_wait"):
+            return self
+        rest = task_service_pb2.SubmitTaskRequest()
+        rest.CopyFrom(request)
+        left = max(0.0, _times.from_duration(request.max_wait) - waited_seconds)
+        rest.max_wait.CopyFrom(_times.to_duration(left, name="max_wait"))
+        return dataclasses.replace(self, request=rest)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,6 +86,7 @@ def submit(
         request,
         task_service_pb2.SubmitTaskResponse,
         lambda answer: _task.from_wire(answer.task),
+        hold_seconds=_submission.hold_seconds(admission, max_wait),
     )
 
 

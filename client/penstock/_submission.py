@@ -18,8 +18,8 @@ from penstock.v1 import task_pb2, task_service_pb2
 PRIORITY_MIN: Final = -(2**31)
 PRIORITY_MAX: Final = 2**31 - 1
 REQUEST_ID_CHARACTERS_MAX: Final = 128
-WAIT_SECONDS_DEFAULT: Final = 30.0
-"""How long a pool that says nothing of it lets a call wait for room."""
+WAIT_SECONDS_MAX: Final = 3600.0
+"""The longest that any pool may let a call wait for room (`queue.maxWaitSeconds`)."""
 REQUEST_BYTES_MAX: Final = 8 * 1024 * 1024
 """Twice what any pool takes as a payload. Past 16 MiB gRPC refuses a message with a status that
 looks like a full pool, and ends the stream."""
@@ -144,7 +144,8 @@ def hold_seconds(admission: Admission, max_wait: _times.Seconds | None) -> float
     """How long a dispatcher may hold the call, beside the time that answering takes."""
     if max_wait is not None:
         return _times.to_seconds(max_wait, name="max_wait")
-    return WAIT_SECONDS_DEFAULT if admission is Admission.WAIT else 0.0
+    # The pool ends the wait, and what it has said of it is not known here.
+    return WAIT_SECONDS_MAX if admission is Admission.WAIT else 0.0
 
 
 def utc_now() -> dt.datetime:

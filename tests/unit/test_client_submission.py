@@ -10,6 +10,9 @@ import pytest
 import penstock
 from penstock import _calls, _submission, errors
 from penstock.v1 import task_service_pb2
+from penstock_dispatcher.core import settings as core_settings
+from penstock_dispatcher.core import units
+from penstock_operator import sections
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 PARENT = "namespaces/a/pools/b"
@@ -150,3 +153,32 @@ def test_options_of_submit_are_the_fields_of_a_submission() -> None:
     fields = {field.name for field in dataclasses.fields(penstock.Submission)}
     options = set(penstock.SubmitOptions.__annotations__)
     assert options == fields - {"type", "payload"}
+
+
+def waiting(max_wait: float | None) -> _calls.Call[typing.Any, penstock.Task]:
+    return _calls.submit(
+        penstock.Submission("t", b"x"),
+        parent=PARENT,
+        admission=penstock.Admission.WAIT,
+        max_wait=max_wait,
+        validate_only=False,
+    )
+
+
+def test_a_call_may_be_held_as_long_as_it_says_or_as_any_pool_allows() -> None:
+    assert waiting(2.5).hold_seconds == 2.5
+    longest = waiting(None).hold_seconds
+    assert longest == core_settings.WAIT_NS_MAX / units.SECOND == sections.WAIT_SECONDS_MAX
+
+
+def test_a_repeated_call_waits_for_what_is_left() -> None:
+    call = waiting(15)
+    assert call.after(0.0) is call
+    for waited, left in ((6.0, 9.0), (15.0, 0.0), (21.5, 0.0)):
+        again: typing.Any = call.after(waited).request
+        assert again.HasField("max_wait")
+        assert (again.max_wait.seconds, again.max_wait.nanos) == (left, 0)
+        again.max_wait.CopyFrom(call.request.max_wait)  # type: ignore[attr-defined]
+        assert again == call.request
+    unsaid = waiting(None)
+    assert unsaid.after(6.0) is unsaid
