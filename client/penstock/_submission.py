@@ -79,7 +79,8 @@ class Submission:
         priority: higher first; None = the pool's default.
         labels: at most 64.
         task_id: the last part of the name; empty = chosen by the dispatcher.
-        request_id: idempotency key: the same key with the same body gives the same task for 24 h;
+        request_id: idempotency key: the same key with the same body gives the same task for 24 h,
+            with the times of the first call (delay, schedule_time and expire_time may differ);
             empty = a new one, so that at least this client's own retries are safe.
         delay, schedule_time: not before; give one of them.
         expire_time: must have started by then.

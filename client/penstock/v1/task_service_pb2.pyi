@@ -64,7 +64,9 @@ class SubmitTaskRequest(_message.Message):
     task_id: _builtins.str
     """Optional (AIP-133): 1 to 63 characters of [a-z0-9-], starting with a letter; chosen by the dispatcher if empty."""
     request_id: _builtins.str
-    """Idempotency key, at most 128 characters, kept 24 h: the same id answers with the same task."""
+    """Idempotency key, at most 128 characters, kept 24 h: the same id answers with the same task. `schedule_time` and `expire_time` may
+    differ, and stay those of the first.
+    """
     admission: Global___SubmitTaskRequest.Admission.ValueType
     validate_only: _builtins.bool
     """Check everything, admit nothing."""
