@@ -42,6 +42,19 @@ So `export PENSTOCK_ADDRESS=… PENSTOCK_POOL=…`, or `PENSTOCK_KUBE=1`, once i
 `kubectl penstock` completes by itself when kubectl does: it asks `kubectl_complete-penstock`,
 which is installed beside it and has to be on `PATH` as well.
 
+## Filters
+
+`--filter` takes terms joined by `AND`: `state=PENDING`, `type=NAME`, `priority=N` and
+`label.KEY=VALUE`. All of them have to hold, and a value is compared as a whole.
+
+A value may be quoted, `label.team="maps"`, and has to be where it has quotes, blanks at an end, or
+` AND ` in it: one that is not quoted and might be meant otherwise is refused (`INVALID_FIELD`).
+Between the quotes `\\"` is a quote, `\\\\` a backslash, and everything else is itself. A key that
+has `=` in it is quoted, too: `label."a=b"="c"`.
+
+`--type` and `--label KEY=VALUE` take values as they are, without quotes of their own; the first `=`
+ends the KEY.
+
 ## Exit status
 
 An error is one line that says what to do next, and one of these:

@@ -1,14 +1,15 @@
 """Each verb as a value: what to send, where, and how to read the answer.
 
-Both clients run these; neither knows a message. A `Call` is built once and may be sent again as it
-is: reads have no effect, a submission carries its `request_id`, and what has been cancelled stays
-cancelled.
+Both clients run these; neither knows a message. A `Call` is built once and may be sent again, as it
+is or for what is left of its wait (`after`): reads have no effect, a submission carries its
+`request_id`, and what has been cancelled stays cancelled.
 """
 
 import dataclasses
+import re
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from google.protobuf import empty_pb2, message
 
@@ -21,6 +22,7 @@ TASKS: Final = "/penstock.v1.TaskService/"
 POOLS: Final = "/penstock.v1.PoolService/"
 STREAM_SUBMIT: Final = TASKS + "StreamSubmitTasks"
 WATCH: Final = TASKS + "WatchTasks"
+_PLAIN_KEY: Final = re.compile(r"[-\w./]+", re.ASCII)
 
 Answer = TypeVar("Answer", bound=message.Message)
 Value = TypeVar("Value")
@@ -34,6 +36,23 @@ class Call(Generic[Answer, Value]):
     request: message.Message
     answer: type[Answer]
     read: Callable[[Answer], Value]
+    hold_seconds: float = 0.0
+    """How long the dispatcher may hold it, beside the time that answering takes."""
+
+    def after(self, waited_seconds: float) -> "Call[Answer, Value]":
+        """As it is sent when its caller has waited for room so long already: for what is left. When
+        nothing is, the dispatcher is asked all the same: it may have let the task in before.
+        """
+        request = self.request
+        if not waited_seconds or not isinstance(request, task_service_pb2.SubmitTaskRequest):
+            return self
+        if not request.HasField("max_wait"):
+            return self
+        rest = task_service_pb2.SubmitTaskRequest()
+        rest.CopyFrom(request)
+        left = max(0.0, _times.from_duration(request.max_wait) - waited_seconds)
+        rest.max_wait.CopyFrom(_times.to_duration(left, name="max_wait"))
+        return dataclasses.replace(self, request=rest)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,6 +86,7 @@ def submit(
         request,
         task_service_pb2.SubmitTaskResponse,
         lambda answer: _task.from_wire(answer.task),
+        hold_seconds=_submission.hold_seconds(admission, max_wait),
     )
 
 
@@ -222,18 +242,26 @@ def task_filter(
     priority: int | None,
     labels: Mapping[str, str] | None,
 ) -> str:
-    """The terms that `ListTasks` knows, joined by AND. Raises ValueError for unsayable values."""
-    terms: list[tuple[str, Any]] = [
-        ("state", None if state is None else state.value),
-        ("type", task_type),
-        ("priority", priority),
-        *((f"label.{key}", value) for key, value in (labels or {}).items()),
-    ]
-    said = [f"{key}={value}" for key, value in terms if value is not None]
-    for term in said:
-        if " AND " in term:
-            raise ValueError(f"a filter cannot say {term!r}")
-    return " AND ".join(said)
+    """The terms that `ListTasks` knows, joined by AND: whatever a type or a label may be, this says
+    exactly that.
+    """
+    terms = []
+    if state is not None:
+        terms.append(f"state={state.value}")
+    if task_type is not None:
+        terms.append(f"type={_quoted(task_type)}")
+    if priority is not None:
+        terms.append(f"priority={priority}")
+    for key, value in (labels or {}).items():
+        # A dispatcher of an older version knows no quoted keys.
+        said = key if _PLAIN_KEY.fullmatch(key) else _quoted(key)
+        terms.append(f"label.{said}={_quoted(value)}")
+    return " AND ".join(terms)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def failure_of(task: _task.Task) -> errors.TaskError | None:

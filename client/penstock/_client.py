@@ -125,8 +125,7 @@ class Client(_operating.Operating):
             max_wait=max_wait,
             validate_only=validate_only,
         )
-        seconds = self._settings.seconds(timeout) + _submission.hold_seconds(admission, max_wait)
-        return await self._run(call, seconds=seconds, retry=retry)
+        return await self._run(call, seconds=self._settings.seconds(timeout), retry=retry)
 
     def submit_many(
         self,
@@ -331,14 +330,17 @@ class Client(_operating.Operating):
         seconds: float,
         retry: _retry.Retry | None = None,
     ) -> _Value:
-        attempts = _retry.Attempts(now=time.monotonic(), seconds=seconds, retry=retry)
+        attempts = _retry.Attempts(
+            now=time.monotonic(), seconds=seconds, retry=retry, hold_seconds=call.hold_seconds
+        )
         while True:
+            now = time.monotonic()
             try:
                 return await _aio.once(
                     self._connected(),
-                    call,
+                    call.after(attempts.begin(now)),
                     token=self._settings.token,
-                    seconds=attempts.remaining(time.monotonic()),
+                    seconds=attempts.remaining(now),
                 )
             except errors.PenstockError as error:
                 delay = attempts.failed(error, now=time.monotonic(), draw=random.random())

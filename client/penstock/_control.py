@@ -97,15 +97,14 @@ def chosen(
     priority: int | None,
     labels: Mapping[str, str] | None,
 ) -> list[Selection]:
-    """What is meant: tasks, or one filter of all terms on the pool. Raises ValueError for both, for
-    neither, and for unsayable values.
+    """What is meant: tasks, or one filter of all terms on the pool. Raises ValueError for both, and
+    for neither.
     """
     by_name = named(settings.task_name(task, pool) for task in tasks)
     terms = _calls.task_filter(state=state, task_type=task_type, priority=priority, labels=labels)
-    said = query.strip()
-    if said == EVERY and terms:
-        said = ""  # every task that they find
-    said = " AND ".join(each for each in (said, terms) if each)
+    # As it is: outer blanks are the dispatcher's to judge, they may be meant as part of a value.
+    said = "" if terms and query.strip() == EVERY else query
+    said = " AND ".join(each for each in (said, terms) if each.strip())
     if bool(by_name) == bool(said):
         raise ValueError(
             f"give tasks, or a filter, and not both: query={EVERY!r} means every task of the pool"

@@ -63,17 +63,33 @@ def delay_seconds(error: errors.PenstockError, *, failures: int, draw: float) ->
 
 class Attempts:
     """The tries of one call, begun `now` (monotonic seconds) and to be over in `seconds`; with
-    `retry`, the time that allows comes on top.
+    `retry`, the time that allows comes on top, and for a call that waits for room `hold_seconds`.
+
+    A dispatcher that is away is tried for `seconds` and the time of `retry`, however long the call
+    might have been held by one that is there.
     """
 
-    __slots__ = ("_deadline", "_failures", "_last", "_retry", "_retry_until")
+    __slots__ = (
+        *("_away_since", "_begun", "_deadline", "_failures", "_last", "_patience", "_retry"),
+        *("_retry_until", "_waits_since"),
+    )
 
-    def __init__(self, *, now: float, seconds: float, retry: Retry | None = None) -> None:
+    def __init__(
+        self, *, now: float, seconds: float, retry: Retry | None = None, hold_seconds: float = 0.0
+    ) -> None:
         self._retry = retry
+        self._patience = (retry.max_elapsed_seconds if retry else 0.0) + seconds
         self._retry_until = now + (retry.max_elapsed_seconds if retry else 0.0)
-        self._deadline = self._retry_until + seconds
+        self._deadline = self._retry_until + seconds + hold_seconds
         self._failures = 0
         self._last: errors.Unavailable | None = None
+        self._begun = self._waits_since = now
+        self._away_since: float | None = None
+
+    def begin(self, now: float) -> float:
+        """A try begins; how long the caller has waited for room in those before."""
+        self._begun = now
+        return max(0.0, now - self._waits_since) if self._failures else 0.0
 
     def remaining(self, now: float) -> float:
         """Seconds until the deadline, never negative."""
@@ -90,10 +106,15 @@ class Attempts:
         delay = delay_seconds(error, failures=self._failures, draw=draw)
         if isinstance(error, errors.Unavailable):
             self._last = error
-            too_late = now + delay >= self._deadline
+            # A try that lasted so long was held by a dispatcher, which has gone since.
+            if self._away_since is None or now - self._begun > self._patience:
+                self._away_since = now
+            too_late = now + delay >= min(self._deadline, self._away_since + self._patience)
         else:
             assert self._retry is not None, "a full pool is retried only with a Retry"
             too_late = now + delay > self._retry_until or self._failures >= self._retry.max_attempts
+            self._away_since = None
+            self._waits_since = now + delay  # that wait is over; the next one is as long again
         if too_late:
             raise error
         return delay

@@ -7,19 +7,17 @@ the same `request_id`, so that the dispatcher knows it again.
 import dataclasses
 import datetime as dt
 import enum
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, TypedDict
 
 import grpc
 
-from penstock import _payload, _task, _times, errors
+from penstock import _mistakes, _payload, _task, _times, errors
 from penstock.v1 import task_pb2, task_service_pb2
 
-PRIORITY_MIN: Final = -(2**31)
-PRIORITY_MAX: Final = 2**31 - 1
 REQUEST_ID_CHARACTERS_MAX: Final = 128
-WAIT_SECONDS_DEFAULT: Final = 30.0
-"""How long a pool that says nothing of it lets a call wait for room."""
+WAIT_SECONDS_MAX: Final = 3600.0
+"""The longest that any pool may let a call wait for room (`queue.maxWaitSeconds`)."""
 REQUEST_BYTES_MAX: Final = 8 * 1024 * 1024
 """Twice what any pool takes as a payload. Past 16 MiB gRPC refuses a message with a status that
 looks like a full pool, and ends the stream."""
@@ -79,7 +77,8 @@ class Submission:
         priority: higher first; None = the pool's default.
         labels: at most 64.
         task_id: the last part of the name; empty = chosen by the dispatcher.
-        request_id: idempotency key: the same key with the same body gives the same task for 24 h;
+        request_id: idempotency key: the same key with the same body gives the same task for 24 h,
+            with the times of the first call (delay, schedule_time and expire_time may differ);
             empty = a new one, so that at least this client's own retries are safe.
         delay, schedule_time: not before; give one of them.
         expire_time: must have started by then.
@@ -144,7 +143,8 @@ def hold_seconds(admission: Admission, max_wait: _times.Seconds | None) -> float
     """How long a dispatcher may hold the call, beside the time that answering takes."""
     if max_wait is not None:
         return _times.to_seconds(max_wait, name="max_wait")
-    return WAIT_SECONDS_DEFAULT if admission is Admission.WAIT else 0.0
+    # The pool ends the wait, and what it has said of it is not known here.
+    return WAIT_SECONDS_MAX if admission is Admission.WAIT else 0.0
 
 
 def utc_now() -> dt.datetime:
@@ -168,39 +168,27 @@ def to_wire(
     Raises ValueError or TypeError for what can never be right, PayloadTooLarge for what no message
     can carry.
     """
-    payload = _payload.of(submission.payload)
-    task = task_pb2.Task(
-        type=submission.type,
-        payload=payload.data,
-        content_type=payload.content_type,
-        fairness_key=submission.fairness_key,
-        concurrency_key=submission.concurrency_key,
-        slots=0 if submission.slots == 1 else submission.slots,
-    )
-    _fill(task.labels, submission.labels, name="labels")
-    _fill(task.trace_context, submission.trace_context, name="trace_context")
-    if submission.slots < 1:
-        raise ValueError(f"slots must be at least 1, is {submission.slots}")
-    if submission.priority is not None:
-        if not PRIORITY_MIN <= submission.priority <= PRIORITY_MAX:
-            raise ValueError(f"priority must fit 32 bits, is {submission.priority}")
-        task.priority = submission.priority
-    _set_times(task, submission, now)
-    if submission.retry_policy is not None:
-        task.retry_policy.CopyFrom(_retry_policy(submission.retry_policy))
-    if len(submission.request_id) > REQUEST_ID_CHARACTERS_MAX:
+    try:
+        request = task_service_pb2.SubmitTaskRequest(
+            parent=parent,
+            task=_task_of(submission, now),
+            task_id=submission.task_id,
+            request_id=submission.request_id or request_id,
+            validate_only=validate_only,
+        )
+    except (TypeError, ValueError, AttributeError):
+        _mistakes.name_field(submission)
+        raise
+    if len(request.request_id) > REQUEST_ID_CHARACTERS_MAX:
         raise ValueError(f"request_id must have at most {REQUEST_ID_CHARACTERS_MAX} characters")
-    request = task_service_pb2.SubmitTaskRequest(
-        parent=parent,
-        task=task,
-        task_id=submission.task_id,
-        request_id=submission.request_id or request_id,
-        validate_only=validate_only,
-    )
     if admission is Admission.WAIT:
         request.admission = task_service_pb2.SubmitTaskRequest.WAIT
         if max_wait is not None:
             request.max_wait.CopyFrom(_times.to_duration(max_wait, name="max_wait"))
+    elif admission is not Admission.REJECT:
+        raise TypeError(
+            f"admission must be Admission.REJECT or Admission.WAIT, is {admission!r:.100}"
+        )
     elif max_wait is not None:
         raise ValueError("max_wait goes with admission=Admission.WAIT")
     if submission.max_queue_time is not None:
@@ -218,12 +206,28 @@ def to_wire(
     return request
 
 
-def _fill(field: MutableMapping[str, str], values: Mapping[str, str], *, name: str) -> None:
-    if values:
-        try:
-            field.update(values)
-        except TypeError:
-            raise TypeError(f"{name} must map strings to strings, are {values!r:.200}") from None
+def _task_of(submission: Submission, now: Callable[[], dt.datetime]) -> task_pb2.Task:
+    payload = _payload.of(submission.payload)
+    task = task_pb2.Task(
+        type=submission.type,
+        payload=payload.data,
+        content_type=payload.content_type,
+        fairness_key=submission.fairness_key,
+        concurrency_key=submission.concurrency_key,
+        slots=0 if submission.slots == 1 else submission.slots,
+    )
+    if submission.labels:
+        task.labels.update(submission.labels)
+    if submission.trace_context:
+        task.trace_context.update(submission.trace_context)
+    if submission.slots < 1:
+        raise ValueError(f"slots must be at least 1, is {submission.slots}")
+    if submission.priority is not None:
+        task.priority = submission.priority
+    _set_times(task, submission, now)
+    if submission.retry_policy is not None:
+        task.retry_policy.CopyFrom(_retry_policy(submission.retry_policy))
+    return task
 
 
 def _set_times(task: task_pb2.Task, submission: Submission, now: Callable[[], dt.datetime]) -> None:
@@ -247,13 +251,24 @@ def _set_times(task: task_pb2.Task, submission: Submission, now: Callable[[], dt
 
 
 def _retry_policy(policy: RetryPolicy) -> task_pb2.RetryPolicy:
-    message = task_pb2.RetryPolicy(non_retryable_reasons=policy.non_retryable_reasons)
+    if not isinstance(policy, RetryPolicy):
+        raise TypeError(f"retry_policy must be a RetryPolicy, is {policy!r:.100}")
+    reasons = policy.non_retryable_reasons
+    if isinstance(reasons, str) or not isinstance(reasons, Iterable):
+        # A str would be taken for a sequence of letters.
+        raise TypeError(f"non_retryable_reasons must be a list of strings, is {reasons!r:.100}")
+    for reason in reasons:
+        _mistakes.text("each of non_retryable_reasons", reason)
+    message = task_pb2.RetryPolicy(non_retryable_reasons=reasons)
     if policy.max_attempts is not None:
+        _mistakes.number("max_attempts", policy.max_attempts)
         message.max_attempts = policy.max_attempts
-    if policy.backoff_multiplier is not None:
-        message.backoff_multiplier = policy.backoff_multiplier
-    if policy.jitter is not None:
-        message.jitter = policy.jitter
+    for field in ("backoff_multiplier", "jitter"):
+        value = getattr(policy, field)
+        if value is not None:
+            if not isinstance(value, (int, float)):
+                raise TypeError(f"{field} must be a number, is {value!r:.100}")
+            setattr(message, field, value)
     if policy.initial_backoff is not None:
         message.initial_backoff.CopyFrom(
             _times.to_duration(policy.initial_backoff, name="initial_backoff")

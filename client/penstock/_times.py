@@ -16,8 +16,13 @@ DURATION_SECONDS_MAX = 315_576_000_000
 
 
 def to_seconds(value: Seconds, *, name: str) -> float:
-    """A span in seconds. Raises ValueError, naming `name`, if it is negative."""
-    seconds = value.total_seconds() if isinstance(value, dt.timedelta) else float(value)
+    """A span in seconds. Raises ValueError, naming `name`, if it is negative, TypeError if it is no
+    span.
+    """
+    try:
+        seconds = value.total_seconds() if isinstance(value, dt.timedelta) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name} must be seconds or a timedelta, is {value!r:.100}") from None
     if not 0 <= seconds < float("inf"):
         raise ValueError(f"{name} must be 0 seconds or more, is {seconds}")
     return seconds
@@ -33,7 +38,11 @@ def to_duration(value: Seconds, *, name: str) -> duration_pb2.Duration:
 
 
 def to_timestamp(value: dt.datetime, *, name: str) -> timestamp_pb2.Timestamp:
-    """A point in time as it travels. Raises ValueError if it has no time zone."""
+    """A point in time as it travels. Raises ValueError if it has no time zone, TypeError if it is
+    no datetime.
+    """
+    if not isinstance(value, dt.datetime):
+        raise TypeError(f"{name} must be a datetime with a time zone, is {value!r:.100}")
     if value.tzinfo is None:
         raise ValueError(f"{name} must have a time zone: use datetime.datetime.now(datetime.UTC)")
     stamp = timestamp_pb2.Timestamp()

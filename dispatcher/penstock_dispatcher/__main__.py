@@ -13,11 +13,13 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from penstock.v1 import fleet_service_pb2
 from penstock_dispatcher import auth, errors, garbage, memory_limit, server
 from penstock_dispatcher.journal import interface
 
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _log = logging.getLogger("penstock_dispatcher")
 
 
@@ -25,12 +27,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="penstock-dispatcher",
         description="The queue of Penstock: admits tasks, keeps them, gives them to workers.",
-        epilog="Each option can be set by the environment variable named in its help.",
+        epilog="Each option can be set by the environment variable named in its help; an empty one"
+        " is as good as none, but for PENSTOCK_HTTP and PENSTOCK_AUTH_FILE.",
     )
     env = os.environ.get
     parser.add_argument(
         "--listen",
-        default=env("PENSTOCK_LISTEN", "0.0.0.0:50051"),
+        default=env("PENSTOCK_LISTEN") or "0.0.0.0:50051",
         metavar="HOST:PORT",
         help="gRPC address (PENSTOCK_LISTEN; default 0.0.0.0:50051)",
     )
@@ -43,8 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     store = parser.add_mutually_exclusive_group()
     store.add_argument(
         "--data",
-        type=pathlib.Path,
-        default=env("PENSTOCK_DATA"),
+        type=_path,
+        default=env("PENSTOCK_DATA") or None,
         metavar="DIR",
         help="folder of the journal, on a local or block volume (PENSTOCK_DATA)",
     )
@@ -59,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--task-memory",
         type=_bytes,
-        default=env("PENSTOCK_TASK_MEMORY"),
+        default=env("PENSTOCK_TASK_MEMORY") or None,
         metavar="BYTES",
         help="what the tasks of all pools may take of the memory, such as 600Mi: beyond it results"
         " are deleted before their time, and new tasks refused (PENSTOCK_TASK_MEMORY; default:"
@@ -67,18 +70,35 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--auth-file",
-        type=pathlib.Path,
+        type=_path,
+        # An empty one is refused: it was meant to close something.
         default=env("PENSTOCK_AUTH_FILE"),
         metavar="FILE",
         help="tokens and roles as JSON; without it everything is open (PENSTOCK_AUTH_FILE)",
     )
     parser.add_argument(
         "--log-level",
-        default=env("PENSTOCK_LOG_LEVEL", "info"),
-        choices=("debug", "info", "warning", "error"),
+        type=_log_level,
+        default=env("PENSTOCK_LOG_LEVEL") or "info",
+        metavar=f"{{{','.join(LOG_LEVELS)}}}",
         help="(PENSTOCK_LOG_LEVEL; default info)",
     )
     return parser
+
+
+def _path(text: str) -> pathlib.Path:
+    if not text:
+        raise argparse.ArgumentTypeError(
+            "is empty: say a path, or leave out the option and its environment variable"
+        )
+    return pathlib.Path(text)
+
+
+def _log_level(text: str) -> str:
+    # Not `choices`: argparse does not hold a default against them.
+    if text.lower() not in LOG_LEVELS:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(LOG_LEVELS)}, is {text!r}")
+    return text.lower()
 
 
 def _bytes(text: str) -> int:
@@ -99,10 +119,10 @@ def settings_from(arguments: Sequence[str] | None = None) -> tuple[server.Settin
     settings = server.Settings(
         listen=given.listen,
         http=given.http,
-        data=None if given.memory else pathlib.Path(given.data),
+        data=None if given.memory else given.data,
         journal_salvage=given.salvage,
         task_memory_bytes=given.task_memory or memory_limit.for_tasks(memory_limit.available()),
-        auth_file=None if given.auth_file is None else pathlib.Path(given.auth_file),
+        auth_file=given.auth_file,
     )
     return settings, given.log_level
 

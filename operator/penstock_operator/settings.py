@@ -44,13 +44,17 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     parser = argparse.ArgumentParser(
         prog="penstock-operator",
         description="Watches WorkerPools, scales their workers on demand, and reports.",
-        epilog="Every flag has an environment variable, named in brackets.",
+        epilog="Every flag has an environment variable, named in brackets; an empty one is as good"
+        " as none, where the flag's help does not say what empty means.",
     )
 
-    def flag(name: str, variable: str, default: str, text: str) -> None:
+    def flag(name: str, variable: str, default: str, text: str, *, empty: bool = False) -> None:
+        """`empty` says something, other than `default`."""
+        found = environment.get(variable, default)
         parser.add_argument(
             f"--{name}",
-            default=environment.get(variable, default),
+            default=found if empty else found or default,
+            type=str if empty or not default else _filled,
             help=f"{text} [{variable}; {default or 'empty'}]",
         )
 
@@ -78,6 +82,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         "PENSTOCK_WORKER_TOKEN_SECRET",
         "penstock-worker",
         "Secret with the workers' token (key token); empty = workers need none",
+        empty=True,
     )
     flag(
         "template-allow",
@@ -89,7 +94,8 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         "template-service-accounts",
         "PENSTOCK_TEMPLATE_SERVICE_ACCOUNTS",
         "default",
-        "service accounts that pod templates may name, by commas",
+        "service accounts that pod templates may name, by commas; empty = none",
+        empty=True,
     )
     flag(
         "protected-secrets",
@@ -138,6 +144,12 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         http_port=http_port,
         log_level=given.log_level,
     )
+
+
+def _filled(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
 
 
 def _list(text: str) -> frozenset[str]:

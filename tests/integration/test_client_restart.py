@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import penstock
+from penstock import errors
 
 COUNT = 20_000
 DIE_AT = (2_000, 9_000, 15_000)
@@ -104,3 +105,32 @@ async def test_single_calls_outlast_a_restart(
         assert not waiting.done()
         await client.cancel(waited_for)
         assert (await waiting).state is penstock.TaskState.CANCELLED
+
+
+async def test_a_wait_for_room_is_no_longer_over_a_restart(
+    dispatcher_process: Any, make_pool: Callable[..., Any]
+) -> None:
+    dispatcher_process.configure(make_pool(max_pending=1, max_wait=60))
+    wait, until = penstock.Admission.WAIT, 6.0
+
+    def blocking() -> float:
+        started = time.monotonic()
+        with (
+            penstock.SyncClient(dispatcher_process.address, pool="demo", timeout=30) as client,
+            pytest.raises(errors.AdmissionTimeout),
+        ):
+            client.submit("echo", admission=wait, max_wait=until)
+        return time.monotonic() - started
+
+    async with penstock.Client(dispatcher_process.address, pool="demo", timeout=30) as client:
+        await client.submit("echo")
+        other = asyncio.create_task(asyncio.to_thread(blocking))
+        started = time.monotonic()
+        waiting = asyncio.create_task(client.submit("echo", admission=wait, max_wait=until))
+        await asyncio.sleep(4)
+        await asyncio.to_thread(kill, dispatcher_process)
+        back = time.monotonic() - started
+        with pytest.raises(errors.AdmissionTimeout):
+            await waiting
+        for took in (time.monotonic() - started, await other):
+            assert until - 0.1 < took < max(until, back) + 3

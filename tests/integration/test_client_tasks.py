@@ -241,6 +241,17 @@ async def test_the_same_request_id_is_the_same_task(client: penstock.Client) -> 
     assert (await client.pool()).accepted_total == 1
 
 
+async def test_the_same_request_id_with_a_delay_is_the_same_task(client: penstock.Client) -> None:
+    nightly = penstock.Submission("echo", b"x", request_id="nightly-1", delay=60)
+    first, again = [outcome async for outcome in client.submit_many([nightly, nightly])]
+    assert (first.ok, again.ok, again.name) == (True, True, first.name)
+    assert again.deduplicated
+    late = await client.submit("echo", b"x", request_id="nightly-1", delay=90)
+    assert (late.name, late.schedule_time) == (first.name, first.task.schedule_time)
+    with pytest.raises(errors.RequestIdReused):
+        await client.submit("echo", b"y", request_id="nightly-1", delay=60)
+
+
 async def test_refusals_are_told_apart(client: penstock.Client) -> None:
     await client.submit("echo", task_id="mine")
     with pytest.raises(errors.TaskExists):

@@ -198,6 +198,9 @@ async def test_bad_names_and_pages_are_named(stubs: Any, refused: Any) -> None:
     ("fields", "named"),
     [
         ({"pod_name": ""}, "hello.pod_name"),
+        ({"pod_name": "a/b"}, "hello.pod_name"),
+        ({"pod_name": "a\nb"}, "hello.pod_name"),
+        ({"pod_name": "a" * 254}, "hello.pod_name"),
         ({"pod_uid": ""}, "hello.pod_uid"),
         ({"slots": 0}, "hello.slots"),
         ({"slots": 10_001}, "hello.slots"),

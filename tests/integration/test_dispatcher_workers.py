@@ -245,9 +245,10 @@ async def test_an_execution_time_out_is_an_attempt(dispatcher: Any, stubs: Any) 
     beating.cancel()
 
 
-async def test_drain_by_hand_and_back(dispatcher: Any, stubs: Any) -> None:
-    worker = await dispatcher.worker("pod-1")
-    name = f"{POOL}/workers/pod-1"
+@pytest.mark.parametrize("pod", ["pod-1", "Host_1-4711", "Büro 2.local-1", "x" * 249])
+async def test_drain_by_hand_and_back(dispatcher: Any, stubs: Any, pod: str) -> None:
+    worker = await dispatcher.worker(pod)
+    name = f"{POOL}/workers/{pod}"
     shown = await stubs.pools.DrainWorker(pool_service_pb2.DrainWorkerRequest(name=name))
     assert shown.state == pool_service_pb2.Worker.DRAINING
     frame = await worker.read()

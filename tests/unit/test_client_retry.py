@@ -97,3 +97,41 @@ def test_retry_leaves_a_refusal_without_a_delay_alone() -> None:
 def test_a_retry_that_makes_no_sense_is_refused(arguments: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         penstock.Retry(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_call_that_waits_for_room_has_that_time_on_top() -> None:
+    attempts = _retry.Attempts(now=100.0, seconds=10.0, hold_seconds=3600.0)
+    assert attempts.begin(100.0) == 0.0
+    assert attempts.remaining(100.0) == 3610.0
+
+
+def test_who_is_away_is_not_tried_for_as_long_as_a_call_may_be_held() -> None:
+    attempts = _retry.Attempts(now=0.0, seconds=10.0, hold_seconds=3600.0)
+    attempts.begin(0.0)
+    attempts.failed(DOWN, now=0.0, draw=0.0)
+    attempts.begin(9.0)
+    attempts.failed(DOWN, now=9.0, draw=0.0)
+    attempts.begin(9.9)
+    with pytest.raises(errors.Unavailable):
+        attempts.failed(DOWN, now=9.9, draw=1.0)
+
+
+def test_a_dispatcher_that_held_the_call_and_goes_away_is_tried_anew() -> None:
+    attempts = _retry.Attempts(now=0.0, seconds=10.0, hold_seconds=3600.0)
+    attempts.begin(0.0)
+    attempts.failed(DOWN, now=500.0, draw=0.0)
+    attempts.begin(501.0)
+    attempts.failed(DOWN, now=1000.0, draw=0.0)
+    attempts.begin(1009.0)
+    with pytest.raises(errors.Unavailable):
+        attempts.failed(DOWN, now=1009.9, draw=1.0)
+
+
+def test_what_was_waited_counts_until_a_dispatcher_has_refused() -> None:
+    attempts = _retry.Attempts(now=0.0, seconds=10.0, retry=penstock.Retry(), hold_seconds=15.0)
+    assert attempts.begin(0.1) == 0.0
+    attempts.failed(DOWN, now=6.0, draw=0.0)
+    assert attempts.begin(7.0) == 7.0
+    attempts.failed(FULL, now=15.0, draw=0.0)
+    assert attempts.begin(17.0) == 0.0
+    assert attempts.begin(18.0) == 1.0

@@ -10,6 +10,9 @@ import pytest
 import penstock
 from penstock import _calls, _submission, errors
 from penstock.v1 import task_service_pb2
+from penstock_dispatcher.core import settings as core_settings
+from penstock_dispatcher.core import units
+from penstock_operator import sections
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 PARENT = "namespaces/a/pools/b"
@@ -122,6 +125,63 @@ def test_what_can_never_be_right_is_refused_before_it_is_sent(
         sent(submission)
 
 
+LONE = "\ud800"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"type": 5}, "type must be a str, is 5"),
+        ({"type": LONE}, "type must be text that UTF-8 can say"),
+        ({"task_id": 5}, "task_id must be a str"),
+        ({"request_id": 5}, "request_id must be a str"),
+        ({"fairness_key": ["a"]}, "fairness_key must be a str"),
+        ({"concurrency_key": 1.5}, "concurrency_key must be a str"),
+        ({"priority": "3"}, "priority must be an int, is '3'"),
+        ({"priority": 1.5}, "priority must be an int"),
+        ({"priority": -(2**31) - 1}, "priority must fit 32 bits"),
+        ({"slots": "2"}, "slots must be an int, is '2'"),
+        ({"slots": None}, "slots must be an int"),
+        ({"slots": 2**31}, "slots must fit 32 bits, is 2147483648"),
+        ({"slots": 0}, "slots must be at least 1"),
+        ({"labels": ["a"]}, "labels must map strings to strings"),
+        ({"labels": {"a": None}}, "labels must map strings to strings"),
+        ({"labels": {"a": LONE}}, r"labels\['a'\] must be text"),
+        ({"labels": {LONE: "a"}}, "a key of labels must be text"),
+        ({"trace_context": 5}, "trace_context must map strings to strings"),
+        ({"delay": "soon"}, "delay must be seconds or a timedelta, is 'soon'"),
+        ({"execution_timeout": [1]}, "execution_timeout must be seconds"),
+        ({"max_queue_time": NOW}, "max_queue_time must be seconds"),
+        ({"schedule_time": "2030-01-31"}, "schedule_time must be a datetime"),
+        ({"expire_time": 1.5}, "expire_time must be a datetime"),
+        ({"payload": 5}, "a payload is bytes, str or penstock.Payload"),
+        ({"retry_policy": {"max_attempts": 3}}, "retry_policy must be a RetryPolicy"),
+        ({"retry_policy": penstock.RetryPolicy(max_attempts=2**31)}, "max_attempts must fit"),
+        ({"retry_policy": penstock.RetryPolicy(jitter="x")}, "jitter must be a number"),  # type: ignore[arg-type]
+        (
+            {"retry_policy": penstock.RetryPolicy(non_retryable_reasons="ValueError")},
+            "non_retryable_reasons must be a list",
+        ),
+    ],
+)
+def test_what_no_message_can_carry_is_told_by_its_field(
+    wrong: dict[str, typing.Any], said: str
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=said):
+        sent(penstock.Submission(**{"type": "t", **wrong}))
+
+
+def test_an_admission_is_one_of_two() -> None:
+    wrong: typing.Any
+    for wrong in ("WAIT", "REJECT", None, True):
+        with pytest.raises(
+            TypeError, match=r"admission must be Admission.REJECT or Admission.WAIT"
+        ):
+            sent(penstock.Submission("t"), admission=wrong)
+    with pytest.raises(TypeError, match="max_wait must be seconds"):
+        sent(penstock.Submission("t"), admission=penstock.Admission.WAIT, max_wait="long")
+
+
 @pytest.mark.parametrize("name", ["labels", "trace_context"])
 def test_only_strings_go_into_maps(name: str) -> None:
     wrong: dict[str, typing.Any] = {name: {"a": 1}}
@@ -150,3 +210,32 @@ def test_options_of_submit_are_the_fields_of_a_submission() -> None:
     fields = {field.name for field in dataclasses.fields(penstock.Submission)}
     options = set(penstock.SubmitOptions.__annotations__)
     assert options == fields - {"type", "payload"}
+
+
+def waiting(max_wait: float | None) -> _calls.Call[typing.Any, penstock.Task]:
+    return _calls.submit(
+        penstock.Submission("t", b"x"),
+        parent=PARENT,
+        admission=penstock.Admission.WAIT,
+        max_wait=max_wait,
+        validate_only=False,
+    )
+
+
+def test_a_call_may_be_held_as_long_as_it_says_or_as_any_pool_allows() -> None:
+    assert waiting(2.5).hold_seconds == 2.5
+    longest = waiting(None).hold_seconds
+    assert longest == core_settings.WAIT_NS_MAX / units.SECOND == sections.WAIT_SECONDS_MAX
+
+
+def test_a_repeated_call_waits_for_what_is_left() -> None:
+    call = waiting(15)
+    assert call.after(0.0) is call
+    for waited, left in ((6.0, 9.0), (15.0, 0.0), (21.5, 0.0)):
+        again: typing.Any = call.after(waited).request
+        assert again.HasField("max_wait")
+        assert (again.max_wait.seconds, again.max_wait.nanos) == (left, 0)
+        again.max_wait.CopyFrom(call.request.max_wait)  # type: ignore[attr-defined]
+        assert again == call.request
+    unsaid = waiting(None)
+    assert unsaid.after(6.0) is unsaid

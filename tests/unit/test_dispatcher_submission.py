@@ -76,6 +76,25 @@ def test_a_fingerprint_depends_on_body_and_id_and_nothing_else() -> None:
     assert of("x", payload=b"x") == 13_554_940_391_177_059
 
 
+def test_a_fingerprint_does_not_depend_on_times() -> None:
+    def of(**fields: Any) -> int:
+        request = task_service_pb2.SubmitTaskRequest(
+            task=task_pb2.Task(type="t", payload=b"x", **fields), request_id="r"
+        )
+        found = submission.submission(request, CONFIG, submission.TaskIds())
+        assert (found.not_before != 0) == ("schedule_time" in fields)
+        assert found.body == request.task.SerializeToString(deterministic=True)
+        return found.fingerprint
+
+    soon, late = {"seconds": 2_000_000_000}, {"seconds": 2_000_000_060}
+    same = {of(), of(schedule_time=soon), of(schedule_time=late), of(expire_time=late)}
+    assert same == {30_070_648_125_248_877}
+    labels = {"a": "1", "b": "2"}
+    other = {of(labels=labels), of(labels=labels, schedule_time=soon, expire_time=late)}
+    assert len(other) == 1
+    assert not other & same
+
+
 def test_ids_are_unique_and_short() -> None:
     ids = submission.TaskIds()
     made = [ids.next() for _ in range(70_000)]

@@ -64,7 +64,9 @@ class SubmitTaskRequest(_message.Message):
     task_id: _builtins.str
     """Optional (AIP-133): 1 to 63 characters of [a-z0-9-], starting with a letter; chosen by the dispatcher if empty."""
     request_id: _builtins.str
-    """Idempotency key, at most 128 characters, kept 24 h: the same id answers with the same task."""
+    """Idempotency key, at most 128 characters, kept 24 h: the same id answers with the same task. `schedule_time` and `expire_time` may
+    differ, and stay those of the first.
+    """
     admission: Global___SubmitTaskRequest.Admission.ValueType
     validate_only: _builtins.bool
     """Check everything, admit nothing."""
@@ -238,7 +240,9 @@ class ListTasksRequest(_message.Message):
     """0 = 100; at most 1000."""
     page_token: _builtins.str
     filter: _builtins.str
-    """Terms joined by AND: state=PENDING, type=NAME, priority=N, label.KEY=VALUE."""
+    """Terms joined by AND: state=PENDING, type=NAME, priority=N, label.KEY=VALUE. A value may be quoted, with \\" for a quote and \\\\ for a
+    backslash, and has to be where it has quotes, outer blanks or ` AND `; so has a KEY with `=`. Programs quote always.
+    """
     order_by: _builtins.str
     """`create_time` or empty: there is no other order than that of admission."""
     def __init__(

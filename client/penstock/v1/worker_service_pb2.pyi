@@ -110,6 +110,7 @@ class Hello(_message.Message):
     pool: _builtins.str
     """namespaces/{namespace}/pools/{pool}"""
     pod_name: _builtins.str
+    """The last part of the worker's name: 1 to 253 characters, without `/` and control characters."""
     pod_uid: _builtins.str
     session_id: _builtins.str
     """Empty on the first connect; resumes the session's leases after a reconnect."""

@@ -8,7 +8,10 @@ from penstock_dispatcher import errors
 _LABEL: Final = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
 _POOL: Final = re.compile(rf"namespaces/({_LABEL})/pools/({_LABEL})")
 _TASK: Final = re.compile(rf"(namespaces/{_LABEL}/pools/{_LABEL})/tasks/([A-Za-z0-9_-]{{1,64}})")
-_WORKER: Final = re.compile(rf"(namespaces/{_LABEL}/pools/{_LABEL})/workers/([-.a-z0-9]{{1,253}})")
+# Not only what Kubernetes allows: outside of it a worker is called after its host.
+_POD: Final = r"[^/\x00-\x1f\x7f]{1,253}"
+_WORKER: Final = re.compile(rf"(namespaces/{_LABEL}/pools/{_LABEL})/workers/({_POD})")
+POD: Final = re.compile(_POD)
 _NAMESPACE: Final = re.compile(rf"namespaces/({_LABEL}|-)")
 TASK_ID: Final = re.compile(r"[a-z](?:[-a-z0-9]{0,62})")
 

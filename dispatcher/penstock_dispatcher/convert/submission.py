@@ -32,6 +32,7 @@ _UNCHECKED: Final = frozenset({"type", "payload", "priority"})
 """Fields that need no look of their own, or have had it."""
 _SUBMITTED: Final = range(4, 17)
 """Numbers of the fields that a caller may set; everything else is the dispatcher's."""
+_MOMENTS: Final = ("schedule_time", "expire_time")
 _DIGEST: Final = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)
 _WAIT: Final = task_service_pb2.SubmitTaskRequest.WAIT
 _Bad = Callable[[str, str], None]
@@ -94,7 +95,7 @@ def submission(
         else 0,
         retry=retry,
         request_id=request_id,
-        fingerprint=fingerprint(body, task_id) if request_id else 0,
+        fingerprint=fingerprint(_without_moments(body, present), task_id) if request_id else 0,
         fairness_key=sys.intern(task.fairness_key) if "fairness_key" in present else "",
         concurrency_key=sys.intern(task.concurrency_key) if "concurrency_key" in present else "",
         slots=(task.slots or 1) if "slots" in present else 1,
@@ -114,8 +115,20 @@ def _drop_what_is_not_submitted(task: task_pb2.Task) -> set[str]:
     return found
 
 
+def _without_moments(body: bytes, present: set[str]) -> bytes:
+    """What a body asks for, whenever it is asked: a delay is another moment in each call."""
+    if present.isdisjoint(_MOMENTS):
+        return body
+    task = task_pb2.Task.FromString(body)
+    for field in _MOMENTS:
+        task.ClearField(field)
+    return task.SerializeToString(deterministic=True)
+
+
 def fingerprint(body: bytes, task_id: str = "") -> int:
-    """Of what is asked under a request id: a body, and an id if the caller chose one."""
+    """Of what is asked under a request id: a body without its moments, and an id if the caller
+    chose one.
+    """
     if task_id:
         digest = hashlib.blake2b(body, digest_size=FINGERPRINT_BYTES, key=task_id.encode())
     else:

@@ -51,12 +51,16 @@ def check_hello(hello: worker_service_pb2.Hello) -> None:
         "protocol_version",
         f"must be {PROTOCOL_VERSION}, is {hello.protocol_version}",
     )
-    for field in ("pod_name", "pod_uid"):
-        want(
-            1 <= len(getattr(hello, field)) <= ID_CHARS_MAX,
-            field,
-            f"must have 1 to {ID_CHARS_MAX} characters",
-        )
+    want(
+        names.POD.fullmatch(hello.pod_name) is not None,
+        "pod_name",
+        f"must have 1 to {ID_CHARS_MAX} characters, no '/' and no control character among them",
+    )
+    want(
+        1 <= len(hello.pod_uid) <= ID_CHARS_MAX,
+        "pod_uid",
+        f"must have 1 to {ID_CHARS_MAX} characters",
+    )
     for field in ("session_id", "revision", "sdk_version", "pool_uid"):
         want(
             len(getattr(hello, field)) <= ID_CHARS_MAX,

@@ -1,8 +1,10 @@
 """Is this a file system on which SQLite's promises hold? Network file systems are refused: their
-locks and syncs may lie.
+locks and syncs may lie. So is what cannot be written, of which SQLite only says "disk I/O error".
 """
 
+import os
 import pathlib
+from collections.abc import Iterable
 from typing import Final
 
 MOUNTS: Final = pathlib.Path("/proc/self/mountinfo")
@@ -47,3 +49,11 @@ def network_type(path: pathlib.Path) -> str:
         return ""  # not Linux: nothing is known, so nothing is refused
     found = type_of(path.resolve(), mountinfo)
     return found if found in NETWORK_TYPES else ""
+
+
+def read_only(folder: pathlib.Path, names: Iterable[str]) -> pathlib.Path | None:
+    """The folder, or the first file of these in it, if this process may not write to it."""
+    for path in (folder, *(folder / name for name in names)):
+        if path.exists() and not os.access(path, os.W_OK):
+            return path
+    return None

@@ -175,6 +175,12 @@ class SqliteJournal:
                 f"{self._folder} lies on {network}, a network file system, where locks and syncs "
                 "cannot be relied on: use a local or block volume"
             )
+        closed = filesystem.read_only(self._folder, (FILE_NAME, LOG_NAME, MARK_NAME))
+        if closed:
+            raise interface.JournalFailed(
+                f"{closed} is read-only for this process (user {os.getuid()}): mount its volume "
+                "for writing, or give the folder and all in it to that user"
+            )
         try:
             connection = self._with_reserve(self._connect_in_time)
         except interface.StorageFull as error:

@@ -19,6 +19,7 @@ from penstock_dispatcher import errors
 from penstock_dispatcher.convert import names
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
+from penstock_dispatcher.services import filters
 
 PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1_000
@@ -34,7 +35,6 @@ STALE_MAX: Final = 1_024
 PAGE_BYTES_MAX: Final = 2 * 1024 * 1024
 """An entry that passes it begins the next page, unless it is the only one."""
 ORDER: Final = "create_time"
-FILTER_TERMS_MAX: Final = 16
 
 _T = TypeVar("_T")
 _M = TypeVar("_M", bound=message.Message)
@@ -205,36 +205,28 @@ def check_order(order_by: str) -> None:
 
 
 def task_filter(text: str) -> _Test:
-    """`state=PENDING AND type=NAME AND priority=N AND label.KEY=VALUE`; empty = all."""
-    if not text.strip():
-        return lambda _: True
-    terms = [term.strip() for term in text.split(" AND ")]
-    if len(terms) > FILTER_TERMS_MAX:
-        raise errors.invalid("filter", f"must have at most {FILTER_TERMS_MAX} terms")
-    tests = [_test(term) for term in terms]
+    """`state=PENDING AND type=NAME AND priority=N AND label.KEY="VALUE"`; empty = all. The grammar
+    is that of `filters`. Raises Refusal.
+    """
+    tests = [_test(term) for term in filters.terms(text)]
     return lambda task: all(test(task) for test in tests)
 
 
-def _test(term: str) -> _Test:
-    key, equals, value = term.partition("=")
-    key, value = key.strip(), value.strip().strip('"')
-    if not equals:
-        raise errors.invalid("filter", f"has a term without '=': {term[:100]!r}")
-    if key == "state":
+def _test(term: filters.Term) -> _Test:
+    field, value = term
+    if field == "state":
         try:
             state = tasks.TaskState[value]
         except KeyError:
             raise errors.invalid("filter", f"names no state: {value[:40]!r}") from None
         return lambda task: task.state is state
-    if key == "type":
+    if field == "type":
         return lambda task: task.type == value
-    if key == "priority":
+    if field == "priority":
         try:
             priority = int(value)
         except ValueError:
             raise errors.invalid("filter", f"priority must be a number: {value[:40]!r}") from None
         return lambda task: task.priority == priority
-    if key.startswith("label."):
-        label = key.removeprefix("label.")
-        return lambda task: task_pb2.Task.FromString(task.body).labels.get(label) == value
-    raise errors.invalid("filter", f"knows state, type, priority and label.KEY, not {key[:40]!r}")
+    label = field.removeprefix(filters.LABEL)
+    return lambda task: task_pb2.Task.FromString(task.body).labels.get(label) == value
