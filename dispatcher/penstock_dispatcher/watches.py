@@ -11,7 +11,7 @@ task: some are shown again, steps in between are not.
 import asyncio
 import collections
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from penstock.v1 import task_service_pb2
 from penstock_dispatcher import errors
@@ -28,11 +28,20 @@ _RETRY_AFTER_NS: Final = units.SECOND
 Event = task_service_pb2.TaskEvent
 
 
+class Moment(NamedTuple):
+    """What a filter looks at, in the state that is shown: the task may have left it."""
+
+    state: tasks.TaskState
+    type: str
+    priority: int
+    body: bytes
+
+
 class Watch:
     """One stream. `ids` empty = every task of the pool."""
 
     def __init__(
-        self, pool: pools.Pool, ids: frozenset[str], matches: Callable[[tasks.Task], bool]
+        self, pool: pools.Pool, ids: frozenset[str], matches: Callable[[Moment], bool]
     ) -> None:
         self.pool = pool
         self._ids = ids
@@ -43,9 +52,11 @@ class Watch:
         self._filled = asyncio.Event()
         self._ended: asyncio.Future[errors.Refusal] = asyncio.get_running_loop().create_future()
 
-    def wants(self, task: tasks.Task) -> bool:
-        """It is one of those that are watched."""
-        return (not self._ids or task.id in self._ids) and self._matches(task)
+    def wants(self, task: tasks.Task, state: tasks.TaskState) -> bool:
+        """It is one of those that are watched, in that state."""
+        if self._ids and task.id not in self._ids:
+            return False
+        return self._matches(Moment(state, task.type, task.priority, task.body))
 
     def offer(self, event: Event, size_bytes: int) -> None:
         """Send the event when the stream has room; cut off whoever is behind by too much."""
@@ -127,9 +138,10 @@ class Watches:
 
     def changed(self, pool: pools.Pool, effect: effects.TaskChanged, now: int) -> None:
         """Tell those who watch the task."""
-        wanted = [watch for watch in self._of.get(pool, ()) if watch.wants(effect.task)]
+        task, state = effect.task, effect.state
+        wanted = [watch for watch in self._of.get(pool, ()) if watch.wants(task, state)]
         if wanted:
-            event = self.event(pool, effect.task, effect.state, now)
+            event = self.event(pool, task, state, now)
             if effect.previous is not None:
                 event.previous_state = effect.previous.value  # type: ignore[assignment]
             size_bytes = event.ByteSize()

@@ -102,6 +102,20 @@ async def test_a_filter_is_tested_at_each_change(stubs: Any) -> None:
     assert await watcher.steps(1) == [("high", _S.STATE_UNSPECIFIED, _S.PENDING)]
 
 
+async def test_a_filter_goes_by_the_state_that_is_shown(dispatcher: Any, stubs: Any) -> None:
+    worker = await dispatcher.worker("pod-1", slots=20)
+    waits = await Watcher(stubs, filter="state=PENDING").open()
+    runs = await Watcher(stubs, filter="state=RUNNING").open()
+    for number in range(20):
+        await stubs.submit(task_id=f"t{number}")
+    await worker.succeed(*await worker.assigned(20))
+    for watcher, before, state in (
+        (waits, _S.STATE_UNSPECIFIED, _S.PENDING),
+        (runs, _S.PENDING, _S.RUNNING),
+    ):
+        assert await watcher.steps(20) == [(f"t{number}", before, state) for number in range(20)]
+
+
 async def test_who_does_not_read_is_cut_off_and_holds_up_nobody(
     dispatcher: Any, stubs: Any, rich: Any
 ) -> None:

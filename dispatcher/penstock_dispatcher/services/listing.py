@@ -10,7 +10,7 @@ import asyncio
 import bisect
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from google.protobuf import message
 
@@ -36,9 +36,30 @@ PAGE_BYTES_MAX: Final = 2 * 1024 * 1024
 ORDER: Final = "create_time"
 FILTER_TERMS_MAX: Final = 16
 
+
+class Filtered(Protocol):
+    """What a filter looks at: a task, or what it was in another moment."""
+
+    @property
+    def state(self) -> tasks.TaskState:
+        """Its own, or the one that is shown."""
+
+    @property
+    def type(self) -> str:
+        """Its handler's name."""
+
+    @property
+    def priority(self) -> int:
+        """The one in force."""
+
+    @property
+    def body(self) -> bytes:
+        """What was submitted, serialized."""
+
+
 _T = TypeVar("_T")
 _M = TypeVar("_M", bound=message.Message)
-_Test = Callable[[tasks.Task], bool]
+_Test = Callable[[Filtered], bool]
 
 
 def page_size(wanted: int) -> int:

@@ -71,7 +71,7 @@ async def _news(
     if since is not None:
         async for task in there:
             # What is under way will be a change.
-            if since < task.lsn <= pump_.commits.durable_lsn and made.wants(task):
+            if since < task.lsn <= pump_.commits.durable_lsn and made.wants(task, task.state):
                 shown = pump_.watches.event(made.pool, task, task.state, pump_.now())
                 shown.resume_token = resume_token
                 yield shown
