@@ -156,6 +156,26 @@ async def test_it_is_resumed_from_the_last_event(dispatcher: Any, stubs: Any) ->
     assert everything == {"old", "seen", "first", "second", "missed", "live"}
 
 
+async def test_it_catches_up_while_the_pool_goes_on(dispatcher: Any, stubs: Any) -> None:
+    start = Watcher(stubs)
+    start.token = (await start.call.read()).resume_token
+    labels = {f"key-{number}": "v" * 200 for number in range(20)}
+    single = task_service_pb2.SubmitTaskRequest(task=task_pb2.Task(type="noop", labels=labels))
+    for _ in range(4):
+        batch = task_service_pb2.BatchSubmitTasksRequest(parent=POOL, requests=[single] * 500)
+        await stubs.tasks.BatchSubmitTasks(batch)
+    again = await Watcher(dispatcher.stubs(), resume_token=start.token).open()
+    start.call.cancel()
+    everything = task_service_pb2.BatchCancelTasksRequest(parent=POOL, filter="*")
+    assert (await stubs.tasks.BatchCancelTasks(everything)).cancelled_count == 2_000
+    shown: dict[str, int] = {}
+    while sum(state == _S.CANCELLED for state in shown.values()) < 2_000:
+        event = await again.event()
+        shown[event.task.name] = event.task.state
+    async with asyncio.timeout(10):
+        assert not (await again.call.read()).HasField("task")
+
+
 async def test_bounds_and_ends(
     dispatcher: Any, stubs: Any, rich: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,12 +129,14 @@ class Order:
             await asyncio.sleep(0)
         return found, next(iter(self._part(by_id, start)), None)
 
-    async def walk(self, by_id: dict[str, tasks.Task], *, last: int) -> AsyncIterator[tasks.Task]:
-        """The tasks up to sequence `last` that are still there when their turn comes. Holds a part
-        of their ids, and no task; between two parts others have their turn.
+    async def walk(
+        self, by_id: dict[str, tasks.Task], *, after: int = -1, last: int
+    ) -> AsyncIterator[tasks.Task]:
+        """The tasks after sequence `after` up to `last` that are still there when their turn comes.
+        Holds a part of their ids, and no task; between two parts others have their turn.
         """
         await self._catch_up(by_id)
-        sequence = -1
+        sequence = after
         while True:
             index = bisect.bisect_right(self._sequences, sequence)
             part = self._entries(index)
