@@ -156,6 +156,17 @@ async def test_it_is_resumed_from_the_last_event(dispatcher: Any, stubs: Any) ->
     assert everything == {"old", "seen", "first", "second", "missed", "live"}
 
 
+async def test_what_started_meanwhile_is_shown(dispatcher: Any, stubs: Any) -> None:
+    await stubs.submit(task_id="a")
+    start = Watcher(stubs)
+    start.token = (await start.call.read()).resume_token
+    start.call.cancel()
+    worker = await dispatcher.worker("pod-1")
+    await worker.assigned(1)
+    again = await Watcher(stubs, resume_token=start.token).open()
+    assert await again.steps(1) == [("a", _S.STATE_UNSPECIFIED, _S.RUNNING)]
+
+
 async def test_it_catches_up_while_the_pool_goes_on(dispatcher: Any, stubs: Any) -> None:
     start = Watcher(stubs)
     start.token = (await start.call.read()).resume_token

@@ -142,6 +142,7 @@ async def test_nothing_is_missed(
     monkeypatch.setattr(listing, "STEP_TASKS", 7)
     chance = random.Random(seed)
     served = Pool()
+    served.worker()
     client = Client(served, tuple(f"t{number}" for number in range(0, TASKS, 3)) if named else ())
     client.open()
     await client.reads(1)

@@ -1,10 +1,11 @@
 """WatchTasks: what is shown first, a mark that this was all, then every change.
 
 A resumed watch walks through the tasks in the order of admission and shows each that has changed
-since its token, as it is when its turn comes. Meanwhile the pool goes on. What changes before the
-walk gets there is dropped: the walk shows it. What changes behind the walk is kept in the outbox,
-and is sent before the walk goes on. So every task is shown in its last state, nothing is kept for
-tasks to come, and whoever reads faster than changes come reaches the end.
+since its token, as it is when its turn comes; and each that is in flight, because a start has no
+record that a token could name. Meanwhile the pool goes on. What changes before the walk gets there
+is dropped: the walk shows it. What changes behind the walk is kept in the outbox, and is sent
+before the walk goes on. So every task is shown in its last state, nothing is kept for tasks to
+come, and whoever reads faster than changes come reaches the end.
 
 Whoever does not is cut off, and a stream may break at any time; then the next one goes on from its
 last token. It says how far the walk was (`reached`), up to which record everything behind it has
@@ -113,7 +114,7 @@ class CatchUp:
             # What is under way will be a change.
             if task.lsn > pump_.commits.durable_lsn:
                 continue
-            if task.lsn > floor and made.wants(task, task.state):
+            if (task.lsn > floor or task.lease is not None) and made.wants(task, task.state):
                 shown = pump_.watches.event(made.pool, task, task.state, pump_.now())
                 shown.resume_token = (begun or shown.resume_token) + suffix
                 yield shown
