@@ -187,6 +187,22 @@ async def test_it_catches_up_while_the_pool_goes_on(dispatcher: Any, stubs: Any)
         assert not (await again.call.read()).HasField("task")
 
 
+async def test_it_is_resumed_while_one_of_its_tasks_is_there(stubs: Any, rich: Any) -> None:
+    names = [(await stubs.submit(task_id=each)).name for each in ("a", "b")]
+    watcher = await Watcher(stubs, names=names).open()
+    await watcher.steps(2)
+    for name in names:
+        await stubs.tasks.CancelTask(task_service_pb2.CancelTaskRequest(name=name))
+    await stubs.tasks.DeleteTask(task_service_pb2.DeleteTaskRequest(name=names[0]))
+    again = await Watcher(stubs, names=names, resume_token=watcher.token).open()
+    assert await again.steps(1) == [("b", _S.STATE_UNSPECIFIED, _S.CANCELLED)]
+    await stubs.submit(task_id="other")
+    await again.nothing()
+    await stubs.tasks.DeleteTask(task_service_pb2.DeleteTaskRequest(name=names[1]))
+    last = Watcher(stubs, names=names, resume_token=watcher.token)
+    assert await refusal(last, rich) == "TASK_NOT_FOUND"
+
+
 async def test_bounds_and_ends(
     dispatcher: Any, stubs: Any, rich: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,20 +79,22 @@ def position(page_token: str) -> int:
         raise errors.invalid("page_token", "must come from the page before") from None
 
 
-def named(pool: pools.Pool, task_names: Sequence[str]) -> dict[str, tasks.Task]:
-    """The pool's tasks of those names, each once, by id. Raises Refusal."""
+def ids(pool: pools.Pool, task_names: Sequence[str], *, some_gone: bool = False) -> list[str]:
+    """Ids of the pool's tasks of those names, each once. All must be there, with `some_gone` at
+    least one. Raises Refusal.
+    """
     if len(task_names) > NAMES_MAX:
         raise errors.invalid("names", f"must be at most {NAMES_MAX}")
-    found = {}
+    found: dict[str, str] = {}
     for name in task_names:
         child = names.task(name, "names")
         if child.pool != pool.name:
             raise errors.invalid("names", f"must be tasks of {pool.name}, {name[:256]!r} is not")
-        task = pool.book.tasks.get(child.id)
-        if task is None:
-            raise errors.no_task(name)
-        found[task.id] = task
-    return found
+        found[child.id] = name
+    gone = [name for id_, name in found.items() if id_ not in pool.book.tasks]
+    if gone and not (some_gone and len(gone) < len(found)):
+        raise errors.no_task(gone[0])
+    return list(found)
 
 
 class Order:

@@ -39,7 +39,7 @@ async def watch(
     """One stream, until its caller has enough or it is cut off. Raises Refusal."""
     pool = pump_.registry.named(request.parent)
     auth.check_namespace(names.namespace_of(request.parent))
-    ids = list(listing.named(pool, request.names))
+    ids = listing.ids(pool, request.names, some_gone=bool(request.resume_token))
     made = watches.Watch(pool, frozenset(ids), listing.task_filter(request.filter))
     seen = None
     if request.resume_token:
