@@ -187,10 +187,11 @@ class PoolService:
     def _worker(self, name: str) -> tuple[pools.Pool, workers.Worker]:
         child = names.worker(name)
         pool = self._pool(child.pool, "name")
-        for worker in pool.fleet.workers.all():
-            if worker.pod_name == child.id:
-                return pool, worker
-        raise errors.no_worker(name)
+        found = [each for each in pool.fleet.workers.all() if each.pod_name == child.id]
+        if not found:
+            raise errors.no_worker(name)
+        # A pod that was created anew may have the name of one that is not forgotten yet.
+        return pool, max(found, key=lambda worker: (worker.connected, worker.connect_time))
 
     @answering.answered
     async def DrainWorker(  # noqa: N802
