@@ -25,6 +25,10 @@ PAGE_SIZE_MAX: Final = 1_000
 NAMES_MAX: Final = 1_000
 """Tasks that one call may name."""
 LOOKED_AT_MAX: Final = 20_000
+POSITION_MAX: Final = 2**63 - 1
+"""No task has a higher sequence."""
+KEY_CHARS_MAX: Final = 253
+"""Of a pool's name, and of a pod's uid: a page token has no longer one."""
 STEP_TASKS: Final = 500
 """Tasks looked at in one go; then others have their turn."""
 CAUGHT_UP_TASKS: Final = 10_000
@@ -74,9 +78,32 @@ def position(page_token: str) -> int:
     if not page_token:
         return 0
     try:
-        return int(page_token, 16)
+        found = int(page_token, 16)
     except ValueError:
-        raise errors.invalid("page_token", "must come from the page before") from None
+        raise _no_token() from None
+    if not 0 < found <= POSITION_MAX or f"{found:x}" != page_token:
+        raise _no_token()
+    return found
+
+
+def key_token(key: str) -> str:
+    """The token of a page that begins with the entry of that key."""
+    return key.encode().hex()
+
+
+def key_position(page_token: str) -> str:
+    """The key that `key_token` made it of; empty = the first page. Raises Refusal."""
+    try:
+        found = bytes.fromhex(page_token).decode()
+    except ValueError:
+        raise _no_token() from None
+    if len(found) > KEY_CHARS_MAX or key_token(found) != page_token:
+        raise _no_token()
+    return found
+
+
+def _no_token() -> errors.Refusal:
+    return errors.invalid("page_token", "must come from the page before")
 
 
 def ids(pool: pools.Pool, task_names: Sequence[str], *, some_gone: bool = False) -> list[str]:

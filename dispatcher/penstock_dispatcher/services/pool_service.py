@@ -49,7 +49,7 @@ class PoolService:
         """Pools by name, of one namespace or of all that the caller may see."""
         self._pump.check_open()
         namespace = names.namespace(request.parent)
-        start = request.page_token
+        start = listing.key_position(request.page_token)
 
         def matches(pool: pools.Pool) -> bool:
             own = names.namespace_of(pool.name)
@@ -66,7 +66,7 @@ class PoolService:
             following = found[len(shown)]
         return pool_service_pb2.ListPoolsResponse(
             pools=shown,
-            next_page_token="" if following is None else following.name,
+            next_page_token="" if following is None else listing.key_token(following.name),
         )
 
     # ------------------------------------------------------------ the API's latches
@@ -164,7 +164,7 @@ class PoolService:
         """Workers of one pool; filter: `state=READY`."""
         pool = self._pool(request.parent, "parent")
         wanted = _state_filter(request.filter)
-        start = request.page_token
+        start = listing.key_position(request.page_token)
         # By pod, and never by session: who knows a session's id can speak for it.
         ordered = sorted(pool.fleet.workers.all(), key=lambda worker: worker.pod_uid)
         found, following = listing.page(
@@ -181,7 +181,7 @@ class PoolService:
             following = found[len(shown)]
         return pool_service_pb2.ListWorkersResponse(
             workers=shown,
-            next_page_token="" if following is None else following.pod_uid,
+            next_page_token="" if following is None else listing.key_token(following.pod_uid),
         )
 
     def _worker(self, name: str) -> tuple[pools.Pool, workers.Worker]:
