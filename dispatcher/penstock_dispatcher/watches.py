@@ -3,18 +3,18 @@
 Nothing is built for changes that nobody watches. A watcher that does not read is cut off when its
 outbox is full, and told so: it never holds up the pool or another watcher.
 
-A resume token says up to which record its pool's changes were handed out, in this run of the
-dispatcher. Resuming shows every task that has changed since as it is now, and after a restart every
-task: some are shown again, steps in between are not.
+How a resumed watch catches up is in `services.watching`. Meanwhile its outbox takes only changes of
+tasks that it has shown already (`reached`), or that came later (`last`): the others are shown as
+they are when their turn comes, so that nothing is kept for them.
 """
 
 import asyncio
 import collections
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from penstock.v1 import task_service_pb2
-from penstock_dispatcher import errors
+from penstock_dispatcher import errors, resuming
 from penstock_dispatcher.convert import task_view, times
 from penstock_dispatcher.core import effects, units
 from penstock_dispatcher.core import pool as pools
@@ -26,13 +26,23 @@ EVENT_BYTES_MAX: Final = 4 * 1024 * 1024
 """The same in bytes: a task may carry 32 KiB of labels and 64 KiB of its error."""
 _RETRY_AFTER_NS: Final = units.SECOND
 Event = task_service_pb2.TaskEvent
+_Write = Callable[[Event], Awaitable[None]]
+
+
+class Moment(NamedTuple):
+    """What a filter looks at, in the state that is shown: the task may have left it."""
+
+    state: tasks.TaskState
+    type: str
+    priority: int
+    body: bytes
 
 
 class Watch:
     """One stream. `ids` empty = every task of the pool."""
 
     def __init__(
-        self, pool: pools.Pool, ids: frozenset[str], matches: Callable[[tasks.Task], bool]
+        self, pool: pools.Pool, ids: frozenset[str], matches: Callable[[Moment], bool]
     ) -> None:
         self.pool = pool
         self._ids = ids
@@ -42,10 +52,34 @@ class Watch:
         self._outbox_bytes = 0
         self._filled = asyncio.Event()
         self._ended: asyncio.Future[errors.Refusal] = asyncio.get_running_loop().create_future()
+        self._reached = self._last = resuming.EVERY
+        self._suffix = ""
+        """Of the tokens of what is sent."""
 
-    def wants(self, task: tasks.Task) -> bool:
-        """It is one of those that are watched."""
-        return (not self._ids or task.id in self._ids) and self._matches(task)
+    def wants(self, task: tasks.Task, state: tasks.TaskState) -> bool:
+        """It is one of those that are watched, in that state."""
+        if self._ids and task.id not in self._ids:
+            return False
+        return self._matches(Moment(state, task.type, task.priority, task.body))
+
+    def hears(self, task: tasks.Task) -> bool:
+        """A change of the task is to be offered; else it is still shown as it will be then."""
+        return task.sequence <= self._reached or task.sequence > self._last
+
+    def mute(self) -> None:
+        """Nothing is to be offered: every change is shown later."""
+        self._reached, self._last = -1, resuming.EVERY
+
+    def reach(self, sequence: int, *, last: int, suffix: str) -> None:
+        """Tasks up to that sequence have been shown, and those up to `last` will be; until the next
+        call, tokens have that suffix.
+        """
+        self._reached, self._last, self._suffix = sequence, last, suffix
+
+    @property
+    def behind(self) -> bool:
+        """Something that was offered is not sent yet."""
+        return bool(self._outbox)
 
     def offer(self, event: Event, size_bytes: int) -> None:
         """Send the event when the stream has room; cut off whoever is behind by too much."""
@@ -68,10 +102,10 @@ class Watch:
         if not self._ended.done():
             self._ended.set_result(refusal)
 
-    async def run(
-        self, write: Callable[[Event], Awaitable[None]], *, first: AsyncIterator[Event]
-    ) -> None:
-        """Send `first`, then what is offered, until the end. Raises the Refusal that ends it."""
+    async def run(self, write: _Write, *, first: AsyncIterator[Event | None]) -> None:
+        """Send `first`, then what is offered, until the end; where `first` has None, what has been
+        offered goes before the rest of it. Raises the Refusal that ends it.
+        """
         sending = asyncio.ensure_future(self._send(write, first))
         try:
             await asyncio.wait((sending, self._ended), return_when=asyncio.FIRST_COMPLETED)
@@ -83,18 +117,26 @@ class Watch:
             # Its caller may be gone in the middle of a write: there is nobody to tell.
             await asyncio.gather(sending, return_exceptions=True)
 
-    async def _send(
-        self, write: Callable[[Event], Awaitable[None]], first: AsyncIterator[Event]
-    ) -> None:
+    async def _send(self, write: _Write, first: AsyncIterator[Event | None]) -> None:
         async for event in first:
-            await write(event)
-        while True:
-            while self._outbox:
-                event, size_bytes = self._outbox.popleft()
-                self._outbox_bytes -= size_bytes
+            if event is None:
+                await self._flush(write)
+            else:
                 await write(event)
+        while True:
+            await self._flush(write)
             self._filled.clear()
             await self._filled.wait()
+
+    async def _flush(self, write: _Write) -> None:
+        while self._outbox:
+            event, size_bytes = self._outbox.popleft()
+            self._outbox_bytes -= size_bytes
+            if self._suffix:
+                shared, event = event, Event()
+                event.CopyFrom(shared)
+                event.resume_token += self._suffix
+            await write(event)
 
 
 class Watches:
@@ -110,8 +152,10 @@ class Watches:
 
     def add(self, watch: Watch, durable_lsn: int) -> None:
         """From now on."""
-        self._of.setdefault(watch.pool, set()).add(watch)
-        self._seen.setdefault(watch.pool, durable_lsn)
+        pool = watch.pool
+        self._of.setdefault(pool, set()).add(watch)
+        # What has just become durable is handed out in the pool's next turn.
+        self._seen.setdefault(pool, pool.book.awaiting.told(durable_lsn))
 
     def remove(self, watch: Watch) -> None:
         """Its call is over. Idempotent."""
@@ -123,13 +167,18 @@ class Watches:
 
     def token(self, pool: pools.Pool) -> str:
         """To resume from what was handed out before this turn."""
-        return f"{pool.book.tokens.epoch:x}.{self._seen.get(pool, 0):x}"
+        return resuming.token(pool.book.tokens.epoch, self._seen.get(pool, 0))
 
     def changed(self, pool: pools.Pool, effect: effects.TaskChanged, now: int) -> None:
         """Tell those who watch the task."""
-        wanted = [watch for watch in self._of.get(pool, ()) if watch.wants(effect.task)]
+        task, state = effect.task, effect.state
+        wanted = [
+            watch
+            for watch in self._of.get(pool, ())
+            if watch.hears(task) and watch.wants(task, state)
+        ]
         if wanted:
-            event = self.event(pool, effect.task, effect.state, now)
+            event = self.event(pool, task, state, now)
             if effect.previous is not None:
                 event.previous_state = effect.previous.value  # type: ignore[assignment]
             size_bytes = event.ByteSize()
@@ -155,15 +204,3 @@ class Watches:
             if of is None or pool is of:
                 for watch in watching:
                     watch.end(refusal)
-
-
-def since(token: str, epoch: int) -> int:
-    """The record after which a change is news; -1 = everything is. Raises Refusal."""
-    run, dot, lsn = token.partition(".")
-    try:
-        found = int(run, 16), int(lsn, 16)
-    except ValueError:
-        dot = ""
-    if not dot:
-        raise errors.invalid("resume_token", "must come from an event of WatchTasks")
-    return found[1] if found[0] == epoch else -1

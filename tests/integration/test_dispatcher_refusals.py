@@ -195,6 +195,40 @@ async def test_bad_names_and_pages_are_named(stubs: Any, refused: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "token", ["-5", "0x2", " 2 ", "+2", "022", "1_0", "A", "zz", POOL, "7" * 999]
+)
+async def test_a_page_token_is_one_that_was_given(stubs: Any, refused: Any, token: str) -> None:
+    listed = [
+        stubs.pools.ListPools(pool_service_pb2.ListPoolsRequest(page_token=token)),
+        stubs.pools.ListWorkers(pool_service_pb2.ListWorkersRequest(parent=POOL, page_token=token)),
+        stubs.tasks.ListTasks(task_service_pb2.ListTasksRequest(parent=POOL, page_token=token)),
+    ]
+    for each in listed:
+        error = await refused(each)
+        assert error.reason == "INVALID_FIELD"
+        assert error.details["BadRequest"].field_violations[0].field == "page_token"
+
+
+@pytest.mark.parametrize("uid", ["", "u" * 254])
+async def test_a_uid_is_bounded(
+    stubs: Any, refused: Any, rich: Any, make_pool: Any, uid: str
+) -> None:
+    request = fleet_service_pb2.ReserveWorkersRequest(pool=POOL, absent_pod_uids=["u", uid])
+    error = await refused(stubs.fleet.ReserveWorkers(request))
+    assert error.details["BadRequest"].field_violations[0].field == "absent_pod_uids"
+    if not uid:
+        return  # that of a pool is told as any other bad field
+    call = stubs.fleet.SyncPools()
+    config = make_pool("namespaces/default/pools/other", uid)
+    await call.write(fleet_service_pb2.SyncPoolsRequest(upsert=config, epoch=1))
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await call.read()
+    error = rich(ended.value)
+    assert error.details["BadRequest"].field_violations[0].field == "upsert.uid"
+    assert len(str(ended.value)) < 1_000
+
+
+@pytest.mark.parametrize(
     ("fields", "named"),
     [
         ({"pod_name": ""}, "hello.pod_name"),

@@ -1,5 +1,8 @@
-"""Whose stream is it: sessions of different pools never meet, and nobody is told another's id."""
+"""Whose stream is it: sessions of different pools never meet, and nobody is told another's id; of
+several whose pods have one name, the one that is there is meant.
+"""
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -64,3 +67,23 @@ async def test_lists_and_drains_tell_no_session_id(dispatcher: Any, stubs: Any) 
     )
     assert drained.reservation_id
     assert not any(secret in str(drained) for secret in secrets)
+
+
+async def test_a_drained_worker_is_the_one_that_is_there(dispatcher: Any, stubs: Any) -> None:
+    gone = await dispatcher.worker("pod-1", pool=OURS, pod_uid="uid-1")
+    gone.vanish()
+    await dispatcher.worker("pod-1", pool=OURS, pod_uid="uid-2")
+    last = await dispatcher.worker("pod-1", pool=OURS, pod_uid="uid-3")
+    name = f"{OURS}/workers/pod-1"
+    request = pool_service_pb2.DrainWorkerRequest(name=name)
+    assert (await stubs.pools.DrainWorker(request)).pod_uid == "uid-3"
+    assert (await last.read()).drain.reservation_id
+    back = pool_service_pb2.UndrainWorkerRequest(name=name)
+    assert (await stubs.pools.UndrainWorker(back)).pod_uid == "uid-3"
+    assert (await last.read()).undrain.reservation_id
+    last.vanish()
+    workers = dispatcher.dispatcher.pump.registry.by_name[OURS].fleet.workers
+    async with asyncio.timeout(10):
+        while workers.of_pod("uid-3").connected:
+            await asyncio.sleep(0.01)
+    assert (await stubs.pools.DrainWorker(request)).pod_uid == "uid-2"

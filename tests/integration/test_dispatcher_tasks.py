@@ -10,6 +10,7 @@ import grpc.aio
 import pytest
 
 from penstock.v1 import pool_service_pb2, task_pb2, task_service_pb2, worker_service_pb2
+from penstock_dispatcher.core import control
 
 POOL = "namespaces/default/pools/demo"
 _State = task_pb2.Task
@@ -224,6 +225,27 @@ async def test_cancel_heeds_the_etag(stubs: Any, rich: Any) -> None:
     assert (error.code, error.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
     request.etag = (await stubs.get(task.name)).etag
     assert (await stubs.tasks.CancelTask(request)).state == _State.CANCELLED
+
+
+async def test_a_list_goes_by_the_states_that_it_shows(dispatcher: Any, stubs: Any) -> None:
+    for name in ("a", "b", "c"):
+        await stubs.submit(task_id=name)
+    pump = dispatcher.dispatcher.pump
+    pool = pump.registry.by_name[POOL]
+    first = pool.book.tasks["a"]
+    control.update(pool.book, first, control.terms_of(first), pump.now())
+    # It cannot be shown before that is durable, which begins with the pool's next turn.
+    request = task_service_pb2.ListTasksRequest(parent=POOL, filter="state=PENDING", page_size=2)
+    listing = asyncio.ensure_future(stubs.tasks.ListTasks(request))
+    await asyncio.sleep(0.2)
+    assert not listing.done()
+    pool.cancel(first, "", pump.now())
+    pump.mark(pool)
+    page = await listing
+    assert [task.name for task in page.tasks] == [f"{POOL}/tasks/b"]
+    request.page_token = page.next_page_token
+    page = await stubs.tasks.ListTasks(request)
+    assert [task.name for task in page.tasks] == [f"{POOL}/tasks/c"]
 
 
 async def test_lists_are_filtered_and_paged(stubs: Any, rich: Any) -> None:

@@ -102,6 +102,20 @@ async def test_a_filter_is_tested_at_each_change(stubs: Any) -> None:
     assert await watcher.steps(1) == [("high", _S.STATE_UNSPECIFIED, _S.PENDING)]
 
 
+async def test_a_filter_goes_by_the_state_that_is_shown(dispatcher: Any, stubs: Any) -> None:
+    worker = await dispatcher.worker("pod-1", slots=20)
+    waits = await Watcher(stubs, filter="state=PENDING").open()
+    runs = await Watcher(stubs, filter="state=RUNNING").open()
+    for number in range(20):
+        await stubs.submit(task_id=f"t{number}")
+    await worker.succeed(*await worker.assigned(20))
+    for watcher, before, state in (
+        (waits, _S.STATE_UNSPECIFIED, _S.PENDING),
+        (runs, _S.PENDING, _S.RUNNING),
+    ):
+        assert await watcher.steps(20) == [(f"t{number}", before, state) for number in range(20)]
+
+
 async def test_who_does_not_read_is_cut_off_and_holds_up_nobody(
     dispatcher: Any, stubs: Any, rich: Any
 ) -> None:
@@ -140,6 +154,53 @@ async def test_it_is_resumed_from_the_last_event(dispatcher: Any, stubs: Any) ->
     last = await Watcher(dispatcher.stubs(), resume_token=again.token).open()
     everything = {each[0] for each in await last.steps(6)}
     assert everything == {"old", "seen", "first", "second", "missed", "live"}
+
+
+async def test_what_started_meanwhile_is_shown(dispatcher: Any, stubs: Any) -> None:
+    await stubs.submit(task_id="a")
+    start = Watcher(stubs)
+    start.token = (await start.call.read()).resume_token
+    start.call.cancel()
+    worker = await dispatcher.worker("pod-1")
+    await worker.assigned(1)
+    again = await Watcher(stubs, resume_token=start.token).open()
+    assert await again.steps(1) == [("a", _S.STATE_UNSPECIFIED, _S.RUNNING)]
+
+
+async def test_it_catches_up_while_the_pool_goes_on(dispatcher: Any, stubs: Any) -> None:
+    start = Watcher(stubs)
+    start.token = (await start.call.read()).resume_token
+    labels = {f"key-{number}": "v" * 200 for number in range(20)}
+    single = task_service_pb2.SubmitTaskRequest(task=task_pb2.Task(type="noop", labels=labels))
+    for _ in range(4):
+        batch = task_service_pb2.BatchSubmitTasksRequest(parent=POOL, requests=[single] * 500)
+        await stubs.tasks.BatchSubmitTasks(batch)
+    again = await Watcher(dispatcher.stubs(), resume_token=start.token).open()
+    start.call.cancel()
+    everything = task_service_pb2.BatchCancelTasksRequest(parent=POOL, filter="*")
+    assert (await stubs.tasks.BatchCancelTasks(everything)).cancelled_count == 2_000
+    shown: dict[str, int] = {}
+    while sum(state == _S.CANCELLED for state in shown.values()) < 2_000:
+        event = await again.event()
+        shown[event.task.name] = event.task.state
+    async with asyncio.timeout(10):
+        assert not (await again.call.read()).HasField("task")
+
+
+async def test_it_is_resumed_while_one_of_its_tasks_is_there(stubs: Any, rich: Any) -> None:
+    names = [(await stubs.submit(task_id=each)).name for each in ("a", "b")]
+    watcher = await Watcher(stubs, names=names).open()
+    await watcher.steps(2)
+    for name in names:
+        await stubs.tasks.CancelTask(task_service_pb2.CancelTaskRequest(name=name))
+    await stubs.tasks.DeleteTask(task_service_pb2.DeleteTaskRequest(name=names[0]))
+    again = await Watcher(stubs, names=names, resume_token=watcher.token).open()
+    assert await again.steps(1) == [("b", _S.STATE_UNSPECIFIED, _S.CANCELLED)]
+    await stubs.submit(task_id="other")
+    await again.nothing()
+    await stubs.tasks.DeleteTask(task_service_pb2.DeleteTaskRequest(name=names[1]))
+    last = Watcher(stubs, names=names, resume_token=watcher.token)
+    assert await refusal(last, rich) == "TASK_NOT_FOUND"
 
 
 async def test_bounds_and_ends(

@@ -4,10 +4,12 @@ import asyncio
 import gc
 from typing import Any
 
+from penstock_dispatcher import resuming
 from penstock_dispatcher.services import listing, watching
 from rig import pool_bench
 
 TASKS = 5 * listing.STEP_TASKS
+EVERY = {"after": -1, "last": resuming.EVERY}
 
 
 class Book(dict[str, Any]):
@@ -40,9 +42,9 @@ def no_order(_: object) -> listing.Order:
 async def test_named_tasks_are_looked_up() -> None:
     made, book = bench()
     names = ["t7", "gone", "t9"]
-    seen = [task.id async for task in watching.looked_at(made.pool, names, no_order)]
+    seen = [task.id async for task in watching.looked_at(made.pool, names, no_order, **EVERY)]
     assert seen == ["t7", "t9"]
-    assert (book.looked, book.walks) == (3, 0)
+    assert (book.looked, book.walks) == (2, 0)
 
 
 async def test_a_pool_is_walked_in_parts_and_others_have_their_turn() -> None:
@@ -59,7 +61,7 @@ async def test_a_pool_is_walked_in_parts_and_others_have_their_turn() -> None:
 
     turns = asyncio.ensure_future(others())
     await asyncio.sleep(0)
-    seen = [task.id async for task in watching.looked_at(made.pool, [], lambda _: order)]
+    seen = [task.id async for task in watching.looked_at(made.pool, [], lambda _: order, **EVERY)]
     done.set()
     await turns
     assert seen == [f"t{number}" for number in range(TASKS)]
@@ -70,7 +72,7 @@ async def test_a_pool_is_walked_in_parts_and_others_have_their_turn() -> None:
 async def test_what_comes_and_goes_meanwhile_is_not_looked_at() -> None:
     made, book = bench()
     order = listing.Order()
-    walk = watching.looked_at(made.pool, [], lambda _: order)
+    walk = watching.looked_at(made.pool, [], lambda _: order, after=-1, last=TASKS)
     assert (await anext(walk)).id == "t0"
     made.pool.cancel(book["t1"], "", made.now)
     deleted = book.pop("t1")

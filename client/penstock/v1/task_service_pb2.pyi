@@ -327,10 +327,12 @@ class WatchTasksRequest(_message.Message):
     filter: _builtins.str
     """As that of ListTasks, tested when the task changes."""
     resume_token: _builtins.str
-    """Of the last event that was read: what has changed since is shown first, as it is now; some of it again."""
+    """Of the last event that was read: what has changed since, and what is in flight, is shown first, as it is now; some of it again."""
     @_builtins.property
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """All of that pool, at most 1000; empty = every task of the pool."""
+        """All of that pool, at most 1000; empty = every task of the pool. All must be there; with a resume_token those that are gone are
+        passed over, but for the last one.
+        """
 
     def __init__(
         self,

@@ -187,6 +187,12 @@ def span_of(message: bytes, wanted: int) -> tuple[int, int]:
     return 0, 0
 
 
+def without(message: bytes, unwanted: int) -> bytes:
+    """A serialized message without that field, which nobody has read."""
+    start, end = span_of(message, unwanted)
+    return message[:start] + message[end:]
+
+
 def _field(message: bytes, at: int) -> tuple[int, int]:
     """The number of the field at `at`, and where the next one begins."""
     tag, at = number_at(message, at)

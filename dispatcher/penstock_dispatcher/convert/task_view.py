@@ -1,13 +1,16 @@
 """A task of the core as the wire shows it."""
 
+from typing import Final
+
 from google.rpc import error_details_pb2, status_pb2
 
 from penstock.v1 import task_pb2
 from penstock_dispatcher import errors
-from penstock_dispatcher.convert import times
+from penstock_dispatcher.convert import frames, times
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
 
+PAYLOAD: Final = task_pb2.Task.DESCRIPTOR.fields_by_name["payload"].number
 POSITION_UNKNOWN = -1
 
 
@@ -22,9 +25,7 @@ def view(
     task: tasks.Task, pool_name: str, *, payload: bool = True, result: bool = True
 ) -> task_pb2.Task:
     """The whole task, or without its two large parts."""
-    shown = task_pb2.Task.FromString(task.body)
-    if not payload:
-        shown.ClearField("payload")
+    shown = task_pb2.Task.FromString(task.body if payload else frames.without(task.body, PAYLOAD))
     shown.name = f"{pool_name}/tasks/{task.id}"
     shown.uid = task.uid
     shown.state = task.state.value  # type: ignore[assignment]
@@ -75,8 +76,7 @@ def moment(task: tasks.Task, pool_name: str, state: tasks.TaskState) -> task_pb2
     """
     if state is task.state:
         return view(task, pool_name, payload=False, result=False)
-    shown = task_pb2.Task.FromString(task.body)
-    shown.ClearField("payload")
+    shown = task_pb2.Task.FromString(frames.without(task.body, PAYLOAD))
     shown.name = f"{pool_name}/tasks/{task.id}"
     shown.uid = task.uid
     shown.state = state.value  # type: ignore[assignment]

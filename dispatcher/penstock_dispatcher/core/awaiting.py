@@ -29,6 +29,10 @@ class Awaiting:
         ticket = 0 if task is None else task.ticket
         self._entries.append((self._last, effect, task, ticket))
 
+    def told(self, lsn: int) -> int:
+        """Up to which record, at most `lsn`, nobody waits any more."""
+        return min(lsn, self._entries[0][0] - 1) if self._entries else lsn
+
     def release(self, lsn: int) -> list[Entry]:
         """What waited for records up to `lsn`."""
         entries, count = self._entries, 0

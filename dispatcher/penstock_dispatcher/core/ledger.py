@@ -87,7 +87,7 @@ class Ledger:
         self.tokens = tokens
         self.forecast = outlook
         self.sequence = 0
-        self._awaiting = awaiting.Awaiting()
+        self.awaiting = awaiting.Awaiting()
         self._arrivals = arrivals.Arrivals()
 
     # ------------------------------------------------------------ admission
@@ -184,7 +184,7 @@ class Ledger:
         """Queue the task, and tell of it, when its last record is durable."""
         task.place = _COMMITTING
         self.committing += 1
-        self._awaiting.hold(task.lsn, told, task)
+        self.awaiting.hold(task.lsn, told, task)
         self._came(task)
 
     def _came(self, task: tasks.Task) -> None:
@@ -197,11 +197,11 @@ class Ledger:
         """Hold the effect back until record `lsn`, and everything that others wait for already, is
         durable.
         """
-        self._awaiting.hold(lsn, effect)
+        self.awaiting.hold(lsn, effect)
 
     def durable(self, lsn: int, now: int) -> None:
         """Every record up to `lsn` is durable: queue what waited for it, tell who waited for it."""
-        for _, effect, task, ticket in self._awaiting.release(lsn):
+        for _, effect, task, ticket in self.awaiting.release(lsn):
             if task is not None and task.ticket == ticket:
                 self.committing -= 1
                 task.place = _QUEUED
@@ -211,7 +211,7 @@ class Ledger:
     @property
     def awaits_journal(self) -> bool:
         """Somebody or something waits for a record to become durable."""
-        return bool(self._awaiting)
+        return bool(self.awaiting)
 
     def withdraw(self, task: tasks.Task) -> None:
         """Take a waiting task out, wherever it lies; the caller sets its next state."""

@@ -20,6 +20,8 @@ MULTIPLIER_MAX: Final = 100.0
 WEIGHT_MAX: Final = 1_000
 WEIGHTS_MAX: Final = 1_000
 KEY_BYTES_MAX: Final = 64
+UID_CHARS_MAX: Final = 253
+"""Of a pool's uid, which every record of it names."""
 SLOTS_MAX: Final = 10_000
 """Of a worker."""
 INT32_MAX: Final = 2**31 - 1
@@ -115,7 +117,11 @@ class PoolSettings:
             if not condition:
                 found.append(Violation(field, description))
 
-        want(bool(self.uid), "uid", "must not be empty")
+        want(
+            1 <= len(self.uid) <= UID_CHARS_MAX,
+            "uid",
+            f"must have 1 to {UID_CHARS_MAX} characters",
+        )
         want(
             1 <= self.max_pending <= PENDING_MAX,
             "max_pending",

@@ -52,7 +52,8 @@ def selected(
     if not task_names:
         matches = listing.task_filter("" if query.strip() == EVERY else query)
         return list(pool.book.tasks.values()), matches
-    return list(listing.named(pool, task_names).values()), lambda _: True
+    by_id = pool.book.tasks
+    return [by_id[id_] for id_ in listing.ids(pool, task_names)], lambda _: True
 
 
 async def run(

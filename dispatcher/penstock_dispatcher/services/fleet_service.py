@@ -17,11 +17,12 @@ from penstock.v1 import fleet_service_pb2
 from penstock_dispatcher import demand_feed, errors, pump
 from penstock_dispatcher.convert import times, worker_side
 from penstock_dispatcher.core import pool as pools
-from penstock_dispatcher.core import restoring, workers
+from penstock_dispatcher.core import restoring, settings, workers
 from penstock_dispatcher.services import answering
 
 _log = logging.getLogger(__name__)
 POD_UIDS_MAX: Final = workers.SESSIONS_MAX
+POD_UID_CHARS_MAX: Final = worker_side.ID_CHARS_MAX
 
 
 class FleetService:
@@ -99,6 +100,9 @@ class FleetService:
         pool = self._pump.registry.named(request.pool, "pool")
         if len(request.absent_pod_uids) > POD_UIDS_MAX:
             raise errors.invalid("absent_pod_uids", f"must be at most {POD_UIDS_MAX}")
+        if not all(1 <= len(uid) <= POD_UID_CHARS_MAX for uid in request.absent_pod_uids):
+            bound = f"must have 1 to {POD_UID_CHARS_MAX} characters each"
+            raise errors.invalid("absent_pod_uids", bound)
         fewest = 0 if request.absent_pod_uids else 1
         if not fewest <= request.count <= workers.SESSIONS_MAX:
             raise errors.invalid("count", f"must be {fewest} to {workers.SESSIONS_MAX}")
@@ -187,6 +191,11 @@ class _Sync:
                     raise errors.invalid("message", "must be set")
 
     def _upsert(self, config: fleet_service_pb2.PoolConfig) -> None:
+        if len(config.uid) > settings.UID_CHARS_MAX:
+            # Not even why it is refused can be kept by that.
+            raise errors.invalid(
+                "upsert.uid", f"must have 1 to {settings.UID_CHARS_MAX} characters"
+            )
         if config.uid not in self._listed:
             # What was said of the pool so far meant nothing to the operator: it starts anew.
             self.feed.introduce(config.uid)

@@ -9,14 +9,14 @@ import array
 import asyncio
 import bisect
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, Protocol, TypeVar
 
 from google.protobuf import message
 
 from penstock.v1 import task_pb2
 from penstock_dispatcher import errors
-from penstock_dispatcher.convert import names
+from penstock_dispatcher.convert import frames, names, task_view
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.services import filters
@@ -26,6 +26,10 @@ PAGE_SIZE_MAX: Final = 1_000
 NAMES_MAX: Final = 1_000
 """Tasks that one call may name."""
 LOOKED_AT_MAX: Final = 20_000
+POSITION_MAX: Final = 2**63 - 1
+"""No task has a higher sequence."""
+KEY_CHARS_MAX: Final = 253
+"""Of a pool's name, and of a pod's uid: a page token has no longer one."""
 STEP_TASKS: Final = 500
 """Tasks looked at in one go; then others have their turn."""
 CAUGHT_UP_TASKS: Final = 10_000
@@ -36,9 +40,30 @@ PAGE_BYTES_MAX: Final = 2 * 1024 * 1024
 """An entry that passes it begins the next page, unless it is the only one."""
 ORDER: Final = "create_time"
 
+
+class Filtered(Protocol):
+    """What a filter looks at: a task, or what it was in another moment."""
+
+    @property
+    def state(self) -> tasks.TaskState:
+        """Its own, or the one that is shown."""
+
+    @property
+    def type(self) -> str:
+        """Its handler's name."""
+
+    @property
+    def priority(self) -> int:
+        """The one in force."""
+
+    @property
+    def body(self) -> bytes:
+        """What was submitted, serialized."""
+
+
 _T = TypeVar("_T")
 _M = TypeVar("_M", bound=message.Message)
-_Test = Callable[[tasks.Task], bool]
+_Test = Callable[[Filtered], bool]
 
 
 def page_size(wanted: int) -> int:
@@ -53,25 +78,50 @@ def position(page_token: str) -> int:
     if not page_token:
         return 0
     try:
-        return int(page_token, 16)
+        found = int(page_token, 16)
     except ValueError:
-        raise errors.invalid("page_token", "must come from the page before") from None
+        raise _no_token() from None
+    if not 0 < found <= POSITION_MAX or f"{found:x}" != page_token:
+        raise _no_token()
+    return found
 
 
-def named(pool: pools.Pool, task_names: Sequence[str]) -> dict[str, tasks.Task]:
-    """The pool's tasks of those names, each once, by id. Raises Refusal."""
+def key_token(key: str) -> str:
+    """The token of a page that begins with the entry of that key."""
+    return key.encode().hex()
+
+
+def key_position(page_token: str) -> str:
+    """The key that `key_token` made it of; empty = the first page. Raises Refusal."""
+    try:
+        found = bytes.fromhex(page_token).decode()
+    except ValueError:
+        raise _no_token() from None
+    if len(found) > KEY_CHARS_MAX or key_token(found) != page_token:
+        raise _no_token()
+    return found
+
+
+def _no_token() -> errors.Refusal:
+    return errors.invalid("page_token", "must come from the page before")
+
+
+def ids(pool: pools.Pool, task_names: Sequence[str], *, some_gone: bool = False) -> list[str]:
+    """Ids of the pool's tasks of those names, each once. All must be there, with `some_gone` at
+    least one. Raises Refusal.
+    """
     if len(task_names) > NAMES_MAX:
         raise errors.invalid("names", f"must be at most {NAMES_MAX}")
-    found = {}
+    found: dict[str, str] = {}
     for name in task_names:
         child = names.task(name, "names")
         if child.pool != pool.name:
             raise errors.invalid("names", f"must be tasks of {pool.name}, {name[:256]!r} is not")
-        task = pool.book.tasks.get(child.id)
-        if task is None:
-            raise errors.no_task(name)
-        found[task.id] = task
-    return found
+        found[child.id] = name
+    gone = [name for id_, name in found.items() if id_ not in pool.book.tasks]
+    if gone and not (some_gone and len(gone) < len(found)):
+        raise errors.no_task(gone[0])
+    return list(found)
 
 
 class Order:
@@ -108,12 +158,14 @@ class Order:
             await asyncio.sleep(0)
         return found, next(iter(self._part(by_id, start)), None)
 
-    async def walk(self, by_id: dict[str, tasks.Task], *, last: int) -> AsyncIterator[tasks.Task]:
-        """The tasks up to sequence `last` that are still there when their turn comes. Holds a part
-        of their ids, and no task; between two parts others have their turn.
+    async def walk(
+        self, by_id: dict[str, tasks.Task], *, after: int = -1, last: int
+    ) -> AsyncIterator[tasks.Task]:
+        """The tasks after sequence `after` up to `last` that are still there when their turn comes.
+        Holds a part of their ids, and no task; between two parts others have their turn.
         """
         await self._catch_up(by_id)
-        sequence = -1
+        sequence = after
         while True:
             index = bisect.bisect_right(self._sequences, sequence)
             part = self._entries(index)
@@ -229,4 +281,8 @@ def _test(term: filters.Term) -> _Test:
             raise errors.invalid("filter", f"priority must be a number: {value[:40]!r}") from None
         return lambda task: task.priority == priority
     label = field.removeprefix(filters.LABEL)
-    return lambda task: task_pb2.Task.FromString(task.body).labels.get(label) == value
+    return lambda task: _labels(task).get(label) == value
+
+
+def _labels(task: Filtered) -> Mapping[str, str]:
+    return task_pb2.Task.FromString(frames.without(task.body, task_view.PAYLOAD)).labels

@@ -49,7 +49,7 @@ class PoolService:
         """Pools by name, of one namespace or of all that the caller may see."""
         self._pump.check_open()
         namespace = names.namespace(request.parent)
-        start = request.page_token
+        start = listing.key_position(request.page_token)
 
         def matches(pool: pools.Pool) -> bool:
             own = names.namespace_of(pool.name)
@@ -66,7 +66,7 @@ class PoolService:
             following = found[len(shown)]
         return pool_service_pb2.ListPoolsResponse(
             pools=shown,
-            next_page_token="" if following is None else following.name,
+            next_page_token="" if following is None else listing.key_token(following.name),
         )
 
     # ------------------------------------------------------------ the API's latches
@@ -164,7 +164,7 @@ class PoolService:
         """Workers of one pool; filter: `state=READY`."""
         pool = self._pool(request.parent, "parent")
         wanted = _state_filter(request.filter)
-        start = request.page_token
+        start = listing.key_position(request.page_token)
         # By pod, and never by session: who knows a session's id can speak for it.
         ordered = sorted(pool.fleet.workers.all(), key=lambda worker: worker.pod_uid)
         found, following = listing.page(
@@ -181,16 +181,17 @@ class PoolService:
             following = found[len(shown)]
         return pool_service_pb2.ListWorkersResponse(
             workers=shown,
-            next_page_token="" if following is None else following.pod_uid,
+            next_page_token="" if following is None else listing.key_token(following.pod_uid),
         )
 
     def _worker(self, name: str) -> tuple[pools.Pool, workers.Worker]:
         child = names.worker(name)
         pool = self._pool(child.pool, "name")
-        for worker in pool.fleet.workers.all():
-            if worker.pod_name == child.id:
-                return pool, worker
-        raise errors.no_worker(name)
+        found = [each for each in pool.fleet.workers.all() if each.pod_name == child.id]
+        if not found:
+            raise errors.no_worker(name)
+        # A pod that was created anew may have the name of one that is not forgotten yet.
+        return pool, max(found, key=lambda worker: (worker.connected, worker.connect_time))
 
     @answering.answered
     async def DrainWorker(  # noqa: N802

@@ -23,7 +23,6 @@ not be made unknown by an answer that cannot be sent."""
 _REQUEST_ID_MAX: Final = submission.REQUEST_ID_CHARS_MAX
 # By name in an Enum they are found anew each time.
 _DUPLICATE: Final = admission.AdmissionReason.DUPLICATE
-_PAYLOAD: Final[int] = task_pb2.Task.DESCRIPTOR.fields_by_name["payload"].number
 _Decision = admission.Admission | errors.Refusal
 _Batch = task_service_pb2.BatchSubmitTasksRequest
 
@@ -218,8 +217,7 @@ def _answer(
 
 def _shown(task: tasks.Task) -> bytes:
     """What its caller said of it, without the payload."""
-    start, end = frames.span_of(task.body, _PAYLOAD)
-    return task.body[:start] + task.body[end:]
+    return frames.without(task.body, task_view.PAYLOAD)
 
 
 def _duplicate(

@@ -166,14 +166,16 @@ class TaskService:
         pool = self._submitting.pool_of(request.parent)
         listing.check_order(request.order_by)
         start = listing.position(request.page_token)
+        matches = listing.task_filter(request.filter)
         found, following = await self._order_of(pool).page(
-            pool.book.tasks,
-            start,
-            matches=listing.task_filter(request.filter),
-            size=listing.page_size(request.page_size),
+            pool.book.tasks, start, matches=matches, size=listing.page_size(request.page_size)
         )
-        for task in found:
-            await self._settled(task)
+        # As they are when they are shown: what was waited for may have changed them.
+        while found := [task for task in found if matches(task)]:
+            newest = max(task.lsn for task in found)
+            if newest <= self._pump.commits.durable_lsn:
+                break
+            await self._pump.durable(newest)
 
         def view(task: tasks.Task) -> task_pb2.Task:
             return task_view.view(task, pool.name, payload=False, result=False)

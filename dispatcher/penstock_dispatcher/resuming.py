@@ -1,0 +1,45 @@
+"""Resume tokens: what somebody who watches has seen of a pool, in this run of the dispatcher.
+
+A token of two numbers: of every task, all changes up to a record. One of four comes from a watch
+that was catching up: that is so for tasks up to a place in the order of admission; of those behind
+it, changes are seen up to an earlier record only. After a restart nothing counts as seen: records
+are numbered anew.
+"""
+
+from typing import Final, NamedTuple
+
+from penstock_dispatcher import errors
+
+EVERY: Final = 2**63 - 1
+"""No task has a higher sequence."""
+
+
+class Seen(NamedTuple):
+    """Changes up to record `lsn` of tasks up to sequence `reached`, of later ones up to `floor`;
+    -1 = nothing, not even what there was before the first record.
+    """
+
+    lsn: int = -1
+    floor: int = -1
+    reached: int = EVERY
+
+
+def token(epoch: int, lsn: int) -> str:
+    """Every task is seen up to that record."""
+    return f"{epoch:x}.{lsn:x}"
+
+
+def suffix(floor: int, reached: int) -> str:
+    """What makes a token one of a watch that is catching up."""
+    return f".{floor:x}.{reached:x}"
+
+
+def seen(text: str, epoch: int) -> Seen:
+    """What a token says to the run of that epoch. Raises Refusal."""
+    try:
+        run, *numbers = (int(part, 16) for part in text.split("."))
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 3):
+        raise errors.invalid("resume_token", "must come from an event of WatchTasks")
+    return Seen(*numbers) if run == epoch else Seen()
