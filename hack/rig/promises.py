@@ -38,6 +38,8 @@ class Promises:
         """By lease id: task uid and token."""
         self._heard: dict[str, int] = {}
         """By lease id: when its worker named it last."""
+        self._claimed: dict[str, int] = {}
+        """By lease id: when its worker named it last as it came back."""
         self._silent: set[str] = set()
         """Sessions that lost a lease because nothing was heard of it, and said nothing since."""
         self._shut_out: set[str] = set()
@@ -79,6 +81,10 @@ class Promises:
     def saw_heard(self, lease_id: str, now: int) -> None:
         """A worker has named a lease."""
         self._heard[lease_id] = now
+
+    def saw_claimed(self, lease_id: str, now: int) -> None:
+        """A worker that comes back has named a lease."""
+        self._heard[lease_id] = self._claimed[lease_id] = now
 
     def saw_frame(self, session_id: str) -> None:
         """A session has said something."""
@@ -270,8 +276,11 @@ class Promises:
         for lease in server.pool.fleet.leases.all():
             heard = self._heard[lease.id] + self.config.lease_ns
             assert now < heard, "a lease ends when nothing is heard of it"
-            longest = lease.task.execution_timeout_ns + self.config.cancel_grace_ns
-            assert now < lease.start_time + longest, "a lease ends with its execution time-out"
+            end = lease.start_time + lease.task.execution_timeout_ns + self.config.cancel_grace_ns
+            if lease.id in self._claimed:
+                # What was done while nobody listened can still be handed in.
+                end = max(end, self._claimed[lease.id] + self.config.lease_ns)
+            assert now < end, "a lease ends with its execution time-out"
 
     # ------------------------------------------------------------ when everything is synced
 

@@ -63,6 +63,9 @@ class Eyes(Protocol):
     def saw_heard(self, lease_id: str, now: int) -> None:
         """A worker has named a lease."""
 
+    def saw_claimed(self, lease_id: str, now: int) -> None:
+        """A worker that comes back has named a lease."""
+
     def saw_checkpoint(self, lease_id: str, checkpoint: bytes) -> None:
         """An attempt's checkpoint has arrived, and counts."""
 
@@ -241,7 +244,7 @@ class Server:
             earlier.served = False
         self._links[link.session_id] = link
         for lease in hello.running:
-            self._eyes.saw_heard(lease.lease_id, self._now())
+            self._eyes.saw_claimed(lease.lease_id, self._now())
         introduction = worker_side.introduction(hello, link.session_id)
         assert self.pool.fleet.hello(introduction, self._now())
 
