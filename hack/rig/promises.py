@@ -279,7 +279,7 @@ class Promises:
             end = lease.start_time + lease.task.execution_timeout_ns + self.config.cancel_grace_ns
             if lease.id in self._claimed:
                 # What was done while nobody listened can still be handed in.
-                end = max(end, self._claimed[lease.id] + self.config.lease_ns)
+                end = max(end, self._claimed[lease.id] + self.config.heartbeat_ns)
             assert now < end, "a lease ends with its execution time-out"
 
     # ------------------------------------------------------------ when everything is synced

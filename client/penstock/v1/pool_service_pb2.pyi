@@ -639,6 +639,8 @@ Global___ListWorkersResponse: _TypeAlias = ListWorkersResponse  # noqa: Y015
 
 @_typing.final
 class DrainWorkerRequest(_message.Message):
+    """What a worker confirmed outlives a restart of the dispatcher; a drain that it has not confirmed yet does not: ask again."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int

@@ -195,7 +195,7 @@ class Fleet:
         deadline = started + task.execution_timeout_ns + self._config.cancel_grace_ns
         if started < now:
             # What was done while nobody listened can still be handed in.
-            deadline = max(deadline, now + self._config.lease_ns)
+            deadline = max(deadline, now + self._config.heartbeat_ns)
         lease = leases.Lease(
             token=token,
             task=task,
