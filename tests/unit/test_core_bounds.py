@@ -149,6 +149,18 @@ def test_a_keys_delay_counts_its_callers_in_line_and_knows_a_pause() -> None:
     assert refused.retry_after_ns == admission.RETRY_AFTER_UNKNOWN_NS
 
 
+def test_a_key_that_waits_for_tokens_only_is_told_by_its_rate() -> None:
+    limit = settings.RateLimit(tasks=1, period_ns=S, burst=1)
+    bench = bench_of(max_pending_per_key=5, rate_limit_per_key=limit, max_waiters=99)
+    bench.worker("w", slots=50)
+    for number in range(6):
+        bench.submit(f"a{number}", fairness_key="a")
+        bench.effects()
+    for number in range(10):
+        bench.wait_for_room(f"in line {number}", fairness_key="a")
+    assert bench.submit("late", fairness_key="a").retry_after_ns == 11 * S
+
+
 # ---------------------------------------------------------------- batches that are all or nothing
 
 

@@ -111,7 +111,10 @@ class Forecast:
         rate = book.completions.per_second(now) * book.by_key.of(key) / max(1, book.waiting)
         limit = pool.config.rate_limit_per_key
         if limit is not None:
-            rate = min(rate, limit.tasks * 1e9 / limit.period_ns)
+            own = limit.tasks * 1e9 / limit.period_ns
+            # With free slots nothing but tokens can be what its tasks wait for.
+            free = pool.fleet.workers.slots > pool.fleet.leases.slots
+            rate = own if free else min(rate, own)
         places = pool.room.of_key(key) + 1
         wait_ns = int(places * units.SECOND / rate) if rate > 0 else estimate.UNKNOWN
         return admission.retry_after_ns(wait_ns)
