@@ -57,3 +57,18 @@ def test_what_is_called_off_while_it_waits_completes_nothing() -> None:
     stats = bench.pool.stats(bench.now)
     assert stats.pending == 0
     assert (stats.completion_per_second, stats.estimated_wait_ns) == (0.0, -1)
+
+
+def test_the_pools_time_to_live_begins_when_a_task_may_start() -> None:
+    bench = Bench(ttl_ns=2 * S)
+    bench.submit("now")
+    bench.submit("later", not_before=T0 + 10 * S)
+    bench.effects()
+    assert bench.task("now").expire_time == T0 + 2 * S
+    assert bench.task("later").expire_time == T0 + 12 * S
+    bench.wait(3)
+    bench.pool.tick(bench.now)
+    assert (bench.task("now").state, bench.task("later").state) == (State.EXPIRED, State.DELAYED)
+    bench.wait(8)
+    bench.worker("w")
+    assert bench.assigned() == ["later"]

@@ -64,8 +64,11 @@ def wanted(
     if "schedule_time" in changed:
         terms = dataclasses.replace(terms, schedule_time=time("schedule_time", 0))
     if "expire_time" in changed:
-        unset = now + config.ttl_ns if config.ttl_ns else 0
+        unset = config.expire_time(now, terms.schedule_time)
         terms = dataclasses.replace(terms, expire_time=time("expire_time", unset))
+    if not found and terms != before and 0 < terms.expire_time <= terms.schedule_time:
+        said = "expire_time" if task.HasField("expire_time") else "schedule_time"
+        bad(f"task.{said}", times.NEVER_IN_TIME)
     if found:
         raise errors.invalid_fields(found)
     return terms

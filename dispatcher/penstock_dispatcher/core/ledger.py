@@ -146,7 +146,7 @@ class Ledger:
         self, wanted: tasks.Submission, config: settings.PoolSettings, now: int
     ) -> admission.Admission:
         self.sequence += 1
-        expire_time = wanted.expire_time or (now + config.ttl_ns if config.ttl_ns else 0)
+        expire_time = wanted.expire_time or config.expire_time(now, wanted.not_before)
         task = tasks.Task(
             id=wanted.task_id,
             uid=wanted.uid,

@@ -109,6 +109,12 @@ class PoolSettings:
             self.rate_limit_per_key,
         )
 
+    def expire_time(self, now: int, schedule_time: int) -> int:
+        """When a task that says nothing of it expires, 0 = never: its time begins when it may
+        start.
+        """
+        return max(now, schedule_time) + self.ttl_ns if self.ttl_ns else 0
+
     def violations(self) -> list[Violation]:
         """Every field that cannot be used, in the wire's names. Empty = usable."""
         found: list[Violation] = []
