@@ -65,21 +65,23 @@ class Verdict:
     text: str
 
 
-FLOORS = 24
-"""Stretches of the window whose lowest values are judged."""
+STRETCHES = 24
+"""Of the window: what is judged is the level of each."""
 
 
-def floors(samples: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
-    """The lowest sample of each stretch: what is alive at the moment comes and goes on top of what
-    stays.
+def levels(samples: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """The median of each stretch, at its middle: what is alive at the moment comes and goes from
+    one sample to the next. The lowest of each wander more.
     """
     begin, end = samples[0][0], samples[-1][0]
-    stretches: dict[int, tuple[float, float]] = {}
+    stretches: dict[int, list[tuple[float, float]]] = {}
     for one in samples:
-        at = min(FLOORS - 1, int((one[0] - begin) / max(1e-9, end - begin) * FLOORS))
-        if at not in stretches or one[1] < stretches[at][1]:
-            stretches[at] = one
-    return list(stretches.values())
+        at = min(STRETCHES - 1, int((one[0] - begin) / max(1e-9, end - begin) * STRETCHES))
+        stretches.setdefault(at, []).append(one)
+    return [
+        (statistics.mean(at for at, _ in each), statistics.median(value for _, value in each))
+        for each in stretches.values()
+    ]
 
 
 LONG_SECONDS = 15 * 60.0
@@ -92,7 +94,7 @@ def judge_memory(samples: Sequence[tuple[float, float]], *, slope_max: float) ->
     """Of resident memory in MiB over seconds; `slope_max` in MiB an hour."""
     kept = after_warm_up(samples)
     hours = (kept[-1][0] - kept[0][0]) / HOUR
-    found = trend(floors(kept))
+    found = trend(levels(kept))
     growth = found.per_hour * hours
     grows = found.low > 0 and growth >= MEMORY_STEP_MIB
     said = (
