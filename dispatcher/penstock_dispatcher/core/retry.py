@@ -62,8 +62,6 @@ def after_failure(
     A handler's own wish for a delay (`wanted_delay_ns`) wins over the back-off, up to the policy's
     maximum.
     """
-    if policy.max_attempts == 1:
-        return RetryDecision(RetryAction.FAIL, 0, "its only attempt failed")
     if not retryable:
         return RetryDecision(
             RetryAction.DEAD_LETTER, 0, "the handler said that it must not be retried"
@@ -71,6 +69,8 @@ def after_failure(
     if reason in policy.non_retryable_reasons:
         return RetryDecision(RetryAction.DEAD_LETTER, 0, f"{reason} is not retried in this pool")
     if attempt >= policy.max_attempts:
+        if policy.max_attempts == 1:
+            return RetryDecision(RetryAction.FAIL, 0, "its only attempt failed")
         return RetryDecision(
             RetryAction.DEAD_LETTER, 0, f"all {policy.max_attempts} attempts failed"
         )
