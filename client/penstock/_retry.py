@@ -61,6 +61,12 @@ def delay_seconds(error: errors.PenstockError, *, failures: int, draw: float) ->
     return min(BACKOFF_SECONDS_MAX, ceiling) * (0.5 + draw / 2)
 
 
+HELD_SECONDS_MIN: Final = 10.0
+"""A try that ends without an answer after longer than this was held by a dispatcher that has gone:
+to find out that there is none takes 5 s (`CONNECT_MS_MAX`) and 2 s of back-off.
+"""
+
+
 class Attempts:
     """The tries of one call, begun `now` (monotonic seconds) and to be over in `seconds`; with
     `retry`, the time that allows comes on top, and for a call that waits for room `hold_seconds`.
@@ -106,8 +112,8 @@ class Attempts:
         delay = delay_seconds(error, failures=self._failures, draw=draw)
         if isinstance(error, errors.Unavailable):
             self._last = error
-            # A try that lasted so long was held by a dispatcher, which has gone since.
-            if self._away_since is None or now - self._begun > self._patience:
+            held = now - self._begun > min(self._patience, HELD_SECONDS_MIN)
+            if self._away_since is None or held:
                 self._away_since = now
             too_late = now + delay >= min(self._deadline, self._away_since + self._patience)
         else:

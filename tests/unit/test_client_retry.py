@@ -127,6 +127,16 @@ def test_a_dispatcher_that_held_the_call_and_goes_away_is_tried_anew() -> None:
         attempts.failed(DOWN, now=1009.9, draw=1.0)
 
 
+def test_one_that_restarts_again_and_again_is_tried_as_long_as_the_call_may_wait() -> None:
+    attempts = _retry.Attempts(now=0.0, seconds=30.0, hold_seconds=600.0)
+    now = 0.0
+    for _ in range(20):
+        attempts.begin(now)
+        now += 17.0  # held, and then broken off
+        attempts.failed(DOWN, now=now, draw=0.0)
+        now += 1.0
+
+
 def test_what_was_waited_counts_until_a_dispatcher_has_refused() -> None:
     attempts = _retry.Attempts(now=0.0, seconds=10.0, retry=penstock.Retry(), hold_seconds=15.0)
     assert attempts.begin(0.1) == 0.0

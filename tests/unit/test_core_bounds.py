@@ -149,6 +149,25 @@ def test_a_keys_delay_counts_its_callers_in_line_and_knows_a_pause() -> None:
     assert refused.retry_after_ns == admission.RETRY_AFTER_UNKNOWN_NS
 
 
+def test_the_delay_of_a_key_long_after_the_last_completion() -> None:
+    bench = bench_of(max_pending_per_key=1)
+    bench.worker("w")
+    for number in range(100):
+        bench.submit(f"x{number}", fairness_key="x")
+        bench.effects()
+        bench.end(f"x{number}")
+    bench.pool.fleet.goodbye("w", bench.now)
+    bench.submit("there", fairness_key="x")
+    for _ in range(7 * 3600):
+        bench.now += S
+        refused = bench.submit("again", fairness_key="x")
+        assert refused.reason is Reason.KEY_QUEUE_FULL
+    assert refused.retry_after_ns in (
+        admission.RETRY_AFTER_MAX_NS,
+        admission.RETRY_AFTER_UNKNOWN_NS,
+    )
+
+
 def test_a_key_that_waits_for_tokens_only_is_told_by_its_rate() -> None:
     limit = settings.RateLimit(tasks=1, period_ns=S, burst=1)
     bench = bench_of(max_pending_per_key=5, rate_limit_per_key=limit, max_waiters=99)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock_dispatcher.core import outcome, units
+from penstock_dispatcher.core import admission, outcome, units
 from penstock_dispatcher.core import task as tasks
 from rig import pool_bench
 
@@ -72,3 +72,29 @@ def test_the_pools_time_to_live_begins_when_a_task_may_start() -> None:
     bench.wait(8)
     bench.worker("w")
     assert bench.assigned() == ["later"]
+
+
+def test_what_would_expire_before_it_may_start_is_refused() -> None:
+    bench = Bench()
+    end = T0 + 9 * S
+    for start in (end, end + S):
+        refused = bench.submit("never", not_before=start, expire_time=end)
+        assert refused.reason is admission.AdmissionReason.UNSCHEDULABLE
+        assert refused.message.startswith("expire_time leaves no time to start")
+    fields = {"expire_time": end, "request_id": "nightly", "fingerprint": 1}
+    assert bench.submit("a", not_before=end - 1, **fields).admitted
+    # Sent again a moment later, with the same delay: it is the same task.
+    again = bench.submit("b", not_before=end + S, **fields)
+    assert again.reason is admission.AdmissionReason.DUPLICATE
+
+
+def test_what_a_worker_leaves_behind_has_started() -> None:
+    bench = Bench()
+    bench.worker("w")
+    bench.submit("a", expire_time=T0 + 5 * S)
+    assert bench.assigned() == ["a"]
+    bench.pool.fleet.goodbye("w", bench.now)
+    bench.effects()
+    bench.wait(20)
+    bench.pool.tick(bench.now)
+    assert bench.task("a").state is State.PENDING

@@ -214,6 +214,21 @@ def test_an_attempts_time_goes_on_over_a_restart() -> None:
     assert failure.reason == "EXECUTION_TIMEOUT"
 
 
+def test_what_is_taken_up_again_is_told_in_order() -> None:
+    """Its lease is over, and before that is durable its worker names it again."""
+    bench = Bench(lease_ns=6 * S)
+    bench.worker("w")
+    bench.submit("a")
+    assert bench.assigned() == ["a"]
+    claim = bench.claim("a")
+    bench.pool.fleet.disconnected("w", bench.now)
+    bench.now += 7 * S
+    bench.pool.tick(bench.now)
+    bench.worker("w", running=(claim,), credit=0)
+    told = [(each.previous, each.state) for each in bench.effects(effects.TaskChanged)]
+    assert told == [(State.RUNNING, State.PENDING), (State.PENDING, State.RUNNING)]
+
+
 def test_what_was_done_while_nobody_listened_counts() -> None:
     before = Bench(execution_timeout_ns=60 * S, lease_ns=6 * S)
     before.worker("w")

@@ -300,3 +300,18 @@ def test_what_tasks_leave_behind_needs_no_collector() -> None:
         assert gc.collect() < 300, "less than one object for each"
     finally:
         gc.enable()
+
+
+def test_a_key_whose_burst_is_held_is_not_asked_again_and_again() -> None:
+    fast = settings.RateLimit(tasks=1000, period_ns=S, burst=1)
+    bench = Bench(max_pending=9, rate_limit_per_key=fast, lease_ns=1000 * S)
+    for name in ("w1", "w2"):
+        bench.worker(name, slots=4)
+    for number in range(4):
+        bench.submit(f"small{number}", fairness_key="other")
+        bench.wait(1)
+        bench.effects()
+    bench.submit("large", fairness_key="k", slots=4)
+    bench.submit("next", fairness_key="k")
+    assert bench.assigned() == []
+    assert bench.pool.next_deadline() >= bench.now + 10 * S

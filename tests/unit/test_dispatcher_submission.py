@@ -151,13 +151,3 @@ def test_what_is_no_duration_is_named(field: str, seconds: int, nanos: int) -> N
     with pytest.raises(errors.Refusal) as refused:
         submission.submission(request, CONFIG, submission.TaskIds())
     assert f"{field} must have nanos below a second" in refused.value.text
-
-
-@pytest.mark.parametrize("expires", [99, 100])
-def test_what_would_expire_before_it_may_start_is_refused(expires: int) -> None:
-    task = task_pb2.Task(type="t", schedule_time={"seconds": 100}, expire_time={"seconds": expires})
-    with pytest.raises(errors.Refusal) as refused:
-        submitted(task)
-    assert refused.value.text.startswith("task.expire_time leaves no time to start")
-    task.expire_time.nanos, task.expire_time.seconds = 1, 100
-    assert submitted(task).expire_time == 100 * 10**9 + 1

@@ -47,7 +47,7 @@ class Task(_message.Message):
         """Running, and asked to stop."""
         SUCCEEDED: Task._State.ValueType  # 5
         FAILED: Task._State.ValueType  # 6
-        """Its only attempt failed: a policy of one attempt leaves no dead letter, but of what must not be retried."""
+        """Its only attempt failed: a policy of one attempt leaves no dead letter, but of what must not be retried, or has lost too many workers."""
         CANCELLED: Task._State.ValueType  # 7
         EXPIRED: Task._State.ValueType  # 8
         """`expire_time` passed before the first dispatch."""
@@ -68,7 +68,7 @@ class Task(_message.Message):
     """Running, and asked to stop."""
     SUCCEEDED: Task.State.ValueType  # 5
     FAILED: Task.State.ValueType  # 6
-    """Its only attempt failed: a policy of one attempt leaves no dead letter, but of what must not be retried."""
+    """Its only attempt failed: a policy of one attempt leaves no dead letter, but of what must not be retried, or has lost too many workers."""
     CANCELLED: Task.State.ValueType  # 7
     EXPIRED: Task.State.ValueType  # 8
     """`expire_time` passed before the first dispatch."""

@@ -249,9 +249,6 @@ def _check_times(task: task_pb2.Task, bad: _Bad) -> None:
     for field in ("schedule_time", "expire_time"):
         if task.HasField(field):
             times.check_time(getattr(task, field), f"task.{field}", bad)
-    ordered = times.time_ns(task.schedule_time) < times.time_ns(task.expire_time)
-    if task.HasField("schedule_time") and task.HasField("expire_time") and not ordered:
-        bad("task.expire_time", times.NEVER_IN_TIME)
     if task.HasField("execution_timeout"):
         times.check_duration(task.execution_timeout, "task.execution_timeout", bad)
         if times.duration_ns(task.execution_timeout) <= 0:

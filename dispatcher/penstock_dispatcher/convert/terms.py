@@ -40,6 +40,7 @@ def wanted(
     changed: frozenset[str],
     *,
     before: control.Terms,
+    create_time: int,
     config: settings.PoolSettings,
     now: int,
 ) -> control.Terms:
@@ -66,6 +67,10 @@ def wanted(
     if "expire_time" in changed:
         unset = config.expire_time(now, terms.schedule_time)
         terms = dataclasses.replace(terms, expire_time=time("expire_time", unset))
+    elif before.expire_time == config.expire_time(create_time, before.schedule_time):
+        # The pool's time to live, which begins when the task may start.
+        unset = config.expire_time(create_time, terms.schedule_time)
+        terms = dataclasses.replace(terms, expire_time=unset)
     if not found and terms != before and 0 < terms.expire_time <= terms.schedule_time:
         said = "expire_time" if task.HasField("expire_time") else "schedule_time"
         bad(f"task.{said}", times.NEVER_IN_TIME)

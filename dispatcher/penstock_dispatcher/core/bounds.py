@@ -32,6 +32,9 @@ def never_fits(
             f" {config.slots_per_worker}: ask for fewer, or give the workers more"
         )
         return admission.Admission(_Reason.UNSCHEDULABLE, wanted.task_id, message=text)
+    if 0 < wanted.expire_time <= wanted.not_before:
+        text = "expire_time leaves no time to start: schedule_time must come before it"
+        return admission.Admission(_Reason.UNSCHEDULABLE, wanted.task_id, message=text)
     return None
 
 

@@ -142,7 +142,9 @@ class Fleet:
         previous, task.attempt = task.state, claim.attempt
         started = claim.start_time if 0 < claim.start_time < now else now
         self._grant(worker, task, claim.token, now, started=started)
-        self._book.effects.append(effects.TaskChanged(task, previous, task.state))
+        # After what is still to be told of it, if its last change is not durable yet.
+        told = effects.TaskChanged(task, previous, task.state)
+        self._book.tell_when_durable(task.lsn, told)
         return True
 
     def credit(self, session_id: str, slots: int) -> None:
@@ -308,6 +310,7 @@ class Fleet:
             return
         for lease in list(worker.leases.values()):
             self._end_lease(lease, now)
+            self._book.started_in_time(lease.task)
             self._judge.hand_back(lease.task, now)
         self._forget(worker)
 

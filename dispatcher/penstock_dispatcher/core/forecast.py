@@ -116,8 +116,11 @@ class Forecast:
             free = pool.fleet.workers.slots > pool.fleet.leases.slots
             rate = own if free else min(rate, own)
         places = pool.room.of_key(key) + 1
-        wait_ns = int(places * units.SECOND / rate) if rate > 0 else estimate.UNKNOWN
-        return admission.retry_after_ns(wait_ns)
+        if rate <= 0:
+            return admission.RETRY_AFTER_UNKNOWN_NS
+        # Long after the last completion the rate is so small that its inverse is infinite.
+        wait_ns = min(places * units.SECOND / rate, estimate.WAIT_NS_MAX)
+        return admission.retry_after_ns(int(wait_ns))
 
     # ------------------------------------------------------------ deadlines
 

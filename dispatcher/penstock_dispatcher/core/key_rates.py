@@ -50,11 +50,12 @@ class KeyRates:
         taken = one.take(now)
         assert taken, "asked before it is taken"
 
-    def ready_at(self, key: str, now: int) -> int:
-        """When a key has one more token than is held for it, if nothing is taken meanwhile. With as
-        many held as its burst it never has: then it is asked again at that time.
+    def ready_at(self, key: str, now: int) -> int | None:
+        """When a key has one more token than is held for it, if nothing is taken meanwhile; None =
+        never, as long as that many are held.
         """
-        return self._of(key).ready_at(now, self._held.get(key, 0) + 1)
+        held = self._held.get(key, 0)
+        return None if held >= self.rate.burst else self._of(key).ready_at(now, held + 1)
 
     def hold(self, key: str) -> None:
         """Keep one of its tokens from others."""

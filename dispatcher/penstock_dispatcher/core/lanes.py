@@ -258,7 +258,9 @@ class Lanes:
             if not flow.parked:
                 flow.parked = True
                 self._tokenless.setdefault(flow.key, {})[flow] = None
-            self._throttled.add(flow.key, rates.ready_at(flow.key, self._now))
+            due = rates.ready_at(flow.key, self._now)
+            if due is not None:
+                self._throttled.add(flow.key, due)
             return None
         return self._entry(flow)
 

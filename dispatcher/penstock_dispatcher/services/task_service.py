@@ -216,7 +216,14 @@ class TaskService:
         _check_etag(request.task, task)
         now = self._pump.now()
         before = control.terms_of(task)
-        wanted = terms.wanted(request.task, changed, before=before, config=pool.config, now=now)
+        wanted = terms.wanted(
+            request.task,
+            changed,
+            before=before,
+            create_time=task.create_time,
+            config=pool.config,
+            now=now,
+        )
         if not control.changeable(task):
             raise _wrong_state(
                 request.task.name, f"is {task.state.name}: only what waits can be changed"
