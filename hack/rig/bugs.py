@@ -229,7 +229,7 @@ BUGS: Final = (
     Bug(
         "a late outcome is recorded",
         "harsh",
-        ("an attempt's outcome is recorded once", "who waits is counted", "may go is counted"),
+        ("outcome is recorded once", "who waits is counted", "may go is counted"),
         leases.LeaseTable,
         "end",
         slips.late_outcomes_count,

@@ -97,7 +97,7 @@ class Clients:
             task_id=one.wanted.task_id or f"t{self._names}",
             uid=f"u{self._names}",
             not_before=now + one.delay_ns if one.delay_ns else 0,
-            expire_time=now + one.patience_ns if one.patience_ns else 0,
+            expire_time=now + one.delay_ns + one.patience_ns if one.patience_ns else 0,
         )
 
     def submit(self, server: simulated.Server, now: int) -> None:
