@@ -1,5 +1,5 @@
-"""Which field of a submission is at fault. Asked only when building its message has failed, with an
-error of protobuf's that names none: a good submission pays nothing for it.
+"""Which field of a submission is at fault. Asked when building its message has failed, with an
+error of protobuf's that names none: a good submission without a retry policy pays nothing for it.
 """
 
 from collections.abc import Mapping

@@ -16,6 +16,10 @@ from penstock import errors
 
 BACKOFF_SECONDS_MIN: Final = 0.1
 BACKOFF_SECONDS_MAX: Final = 5.0
+HELD_SECONDS_MIN: Final = 10.0
+"""A try that ends without an answer after longer than this was held by a dispatcher that has gone:
+to find out that there is none takes 5 s (`CONNECT_MS_MAX`) and 2 s of back-off.
+"""
 PUSHBACK_JITTER: Final = 0.2
 """At most this share is added to the delay that the dispatcher asked for: it decides how long, the
 share keeps its callers from coming back all at once."""
@@ -61,12 +65,6 @@ def delay_seconds(error: errors.PenstockError, *, failures: int, draw: float) ->
     return min(BACKOFF_SECONDS_MAX, ceiling) * (0.5 + draw / 2)
 
 
-HELD_SECONDS_MIN: Final = 10.0
-"""A try that ends without an answer after longer than this was held by a dispatcher that has gone:
-to find out that there is none takes 5 s (`CONNECT_MS_MAX`) and 2 s of back-off.
-"""
-
-
 class Attempts:
     """The tries of one call, begun `now` (monotonic seconds) and to be over in `seconds`; with
     `retry`, the time that allows comes on top, and for a call that waits for room `hold_seconds`.
@@ -76,8 +74,15 @@ class Attempts:
     """
 
     __slots__ = (
-        *("_away_since", "_begun", "_deadline", "_failures", "_last", "_patience", "_retry"),
-        *("_retry_until", "_waits_since"),
+        "_away_since",
+        "_begun",
+        "_deadline",
+        "_failures",
+        "_last",
+        "_patience",
+        "_retry",
+        "_retry_until",
+        "_waits_since",
     )
 
     def __init__(

@@ -229,7 +229,12 @@ BUGS: Final = (
     Bug(
         "a late outcome is recorded",
         "harsh",
-        ("outcome is recorded once", "who waits is counted", "may go is counted"),
+        (
+            "an attempt's outcome is recorded once",
+            "an outcome is recorded once",
+            "who waits is counted",
+            "may go is counted",
+        ),
         leases.LeaseTable,
         "end",
         slips.late_outcomes_count,

@@ -114,10 +114,8 @@ def test_the_delay_follows_the_keys_part_of_the_drain_rate() -> None:
     assert abs(refused.retry_after_ns - wanted) < S
 
 
-def test_a_rate_limit_of_the_key_counts_for_the_delay() -> None:
-    slow = settings.RateLimit(tasks=1, period_ns=20 * S, burst=1)
-    bench = bench_of(max_pending_per_key=1, rate_limit_per_key=slow)
-    bench.worker("w")
+def one_runs_and_one_waits(bench: pool_bench.Bench) -> None:
+    """Of key a, in a pool that has drained fast."""
     for number in range(100):
         bench.submit(f"x{number}", fairness_key=f"x{number}")
         bench.effects()
@@ -126,6 +124,13 @@ def test_a_rate_limit_of_the_key_counts_for_the_delay() -> None:
     for number in range(2):
         bench.submit(f"a{number}", fairness_key="a")
         bench.effects()
+
+
+def test_a_rate_limit_of_the_key_counts_for_the_delay() -> None:
+    slow = settings.RateLimit(tasks=1, period_ns=20 * S, burst=1)
+    bench = bench_of(max_pending_per_key=1, rate_limit_per_key=slow)
+    bench.worker("w")
+    one_runs_and_one_waits(bench)
     assert bench.submit("late", fairness_key="a").retry_after_ns == 20 * S
 
 
@@ -133,14 +138,7 @@ def test_a_keys_delay_counts_its_callers_in_line_and_knows_a_pause() -> None:
     limit = settings.RateLimit(tasks=1, period_ns=S, burst=1)
     bench = bench_of(max_pending_per_key=1, rate_limit_per_key=limit, max_waiters=9)
     bench.worker("w")
-    for number in range(100):
-        bench.submit(f"x{number}", fairness_key=f"x{number}")
-        bench.effects()
-        bench.end(f"x{number}")
-        bench.effects()
-    for number in range(2):
-        bench.submit(f"a{number}", fairness_key="a")
-        bench.effects()
+    one_runs_and_one_waits(bench)
     for number in range(4):
         bench.wait_for_room(f"in line {number}", fairness_key="a")
     assert bench.submit("late", fairness_key="a").retry_after_ns == 5 * S

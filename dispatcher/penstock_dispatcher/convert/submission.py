@@ -13,7 +13,7 @@ from typing import Final
 
 from penstock.v1 import task_pb2, task_service_pb2
 from penstock_dispatcher import errors
-from penstock_dispatcher.convert import names, pool_config, times
+from penstock_dispatcher.convert import frames, names, pool_config, times
 from penstock_dispatcher.core import settings, units
 from penstock_dispatcher.core import task as tasks
 
@@ -32,7 +32,11 @@ _UNCHECKED: Final = frozenset({"type", "payload", "priority"})
 """Fields that need no look of their own, or have had it."""
 _SUBMITTED: Final = range(4, 17)
 """Numbers of the fields that a caller may set; everything else is the dispatcher's."""
-_MOMENTS: Final = ("schedule_time", "expire_time")
+_MOMENTS: Final = {
+    name: task_pb2.Task.DESCRIPTOR.fields_by_name[name].number
+    for name in ("schedule_time", "expire_time")
+}
+"""Numbers by name."""
 _DIGEST: Final = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)
 _WAIT: Final = task_service_pb2.SubmitTaskRequest.WAIT
 _Bad = Callable[[str, str], None]
@@ -117,12 +121,9 @@ def _drop_what_is_not_submitted(task: task_pb2.Task) -> set[str]:
 
 def _without_moments(body: bytes, present: set[str]) -> bytes:
     """What a body asks for, whenever it is asked: a delay is another moment in each call."""
-    if present.isdisjoint(_MOMENTS):
-        return body
-    task = task_pb2.Task.FromString(body)
-    for field in _MOMENTS:
-        task.ClearField(field)
-    return task.SerializeToString(deterministic=True)
+    for name in present.intersection(_MOMENTS):
+        body = frames.without(body, _MOMENTS[name])
+    return body
 
 
 def fingerprint(body: bytes, task_id: str = "") -> int:

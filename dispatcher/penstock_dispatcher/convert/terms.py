@@ -6,7 +6,7 @@ from typing import Final
 from penstock.v1 import task_pb2, task_service_pb2
 from penstock_dispatcher import errors
 from penstock_dispatcher.convert import times
-from penstock_dispatcher.core import control, settings
+from penstock_dispatcher.core import bounds, control, settings
 
 CHANGEABLE: Final = ("priority", "schedule_time", "expire_time")
 PATH_CHARS_SHOWN_MAX: Final = 100
@@ -73,7 +73,7 @@ def wanted(
         terms = dataclasses.replace(terms, expire_time=unset)
     if not found and terms != before and 0 < terms.expire_time <= terms.schedule_time:
         said = "expire_time" if task.HasField("expire_time") else "schedule_time"
-        bad(f"task.{said}", times.NEVER_IN_TIME)
+        bad(f"task.{said}", bounds.NEVER_IN_TIME)
     if found:
         raise errors.invalid_fields(found)
     return terms

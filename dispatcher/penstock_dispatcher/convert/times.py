@@ -17,7 +17,6 @@ DURATION_SECONDS_MAX: Final = 315_360_000
 """Ten years."""
 TIME_SECONDS_MAX: Final = 4_102_444_799
 """The last second of the year 2099."""
-NEVER_IN_TIME: Final = "leaves no time to start: schedule_time must come before expire_time"
 _DURATION_NS_MAX: Final = DURATION_SECONDS_MAX * units.SECOND
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from penstock_dispatcher.core import ledger
 
 _Reason = admission.AdmissionReason
+NEVER_IN_TIME: Final = "leaves no time to start: schedule_time must come before expire_time"
 _MIB: Final = 1024 * 1024
 
 
@@ -33,7 +34,7 @@ def never_fits(
         )
         return admission.Admission(_Reason.UNSCHEDULABLE, wanted.task_id, message=text)
     if 0 < wanted.expire_time <= wanted.not_before:
-        text = "expire_time leaves no time to start: schedule_time must come before it"
+        text = f"expire_time {NEVER_IN_TIME}"
         return admission.Admission(_Reason.UNSCHEDULABLE, wanted.task_id, message=text)
     return None
 
@@ -54,8 +55,9 @@ def never_fit_together(
         key, most = collections.Counter(wanted.fairness_key for wanted in new).most_common(1)[0]
         bound = config.max_pending_per_key
         if most > bound:
-            whose = f"of the fairness key {key!r}" if key else "without a fairness key"
-            text = f"{most} tasks {whose}, the pool holds at most {bound} (max_pending_per_key)"
+            text = (
+                f"{most} tasks {_whose(key)}, the pool holds at most {bound} (max_pending_per_key)"
+            )
     if not text:
         return None
     return admission.Admission(
@@ -137,6 +139,10 @@ def key_has_room(key: str, *, book: "ledger.Ledger", config: settings.PoolSettin
     return not config.max_pending_per_key or book.by_key.of(key) < config.max_pending_per_key
 
 
+def _whose(key: str) -> str:
+    return f"of the fairness key {key!r}" if key else "without a fairness key"
+
+
 def _key_full(
     wanted: tasks.Submission,
     *,
@@ -146,11 +152,10 @@ def _key_full(
 ) -> admission.Admission:
     key = wanted.fairness_key
     waiting = book.by_key.of(key)
-    whose = f"of the fairness key {key!r}" if key else "without a fairness key"
     return admission.Admission(
         _Reason.KEY_QUEUE_FULL,
         wanted.task_id,
-        message=f"{waiting} tasks {whose} are waiting,"
+        message=f"{waiting} tasks {_whose(key)} are waiting,"
         f" the bound for each key is {config.max_pending_per_key}",
         retry_after_ns=book.forecast.key_retry_after_ns(key, now),
         key=key,

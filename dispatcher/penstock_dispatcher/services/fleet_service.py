@@ -22,7 +22,6 @@ from penstock_dispatcher.services import answering
 
 _log = logging.getLogger(__name__)
 POD_UIDS_MAX: Final = workers.SESSIONS_MAX
-POD_UID_CHARS_MAX: Final = worker_side.ID_CHARS_MAX
 
 
 class FleetService:
@@ -100,8 +99,9 @@ class FleetService:
         pool = self._pump.registry.named(request.pool, "pool")
         if len(request.absent_pod_uids) > POD_UIDS_MAX:
             raise errors.invalid("absent_pod_uids", f"must be at most {POD_UIDS_MAX}")
-        if not all(1 <= len(uid) <= POD_UID_CHARS_MAX for uid in request.absent_pod_uids):
-            bound = f"must have 1 to {POD_UID_CHARS_MAX} characters each"
+        longest = worker_side.ID_CHARS_MAX
+        if not all(1 <= len(uid) <= longest for uid in request.absent_pod_uids):
+            bound = f"must have 1 to {longest} characters each"
             raise errors.invalid("absent_pod_uids", bound)
         fewest = 0 if request.absent_pod_uids else 1
         if not fewest <= request.count <= workers.SESSIONS_MAX:

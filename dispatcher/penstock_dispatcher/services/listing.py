@@ -15,8 +15,8 @@ from typing import Final, Protocol, TypeVar
 from google.protobuf import message
 
 from penstock.v1 import task_pb2
-from penstock_dispatcher import errors
-from penstock_dispatcher.convert import frames, names, task_view
+from penstock_dispatcher import errors, resuming
+from penstock_dispatcher.convert import frames, names, task_view, worker_side
 from penstock_dispatcher.core import pool as pools
 from penstock_dispatcher.core import task as tasks
 from penstock_dispatcher.services import filters
@@ -26,9 +26,7 @@ PAGE_SIZE_MAX: Final = 1_000
 NAMES_MAX: Final = 1_000
 """Tasks that one call may name."""
 LOOKED_AT_MAX: Final = 20_000
-POSITION_MAX: Final = 2**63 - 1
-"""No task has a higher sequence."""
-KEY_CHARS_MAX: Final = 253
+KEY_CHARS_MAX: Final = worker_side.ID_CHARS_MAX
 """Of a pool's name, and of a pod's uid: a page token has no longer one."""
 STEP_TASKS: Final = 500
 """Tasks looked at in one go; then others have their turn."""
@@ -81,7 +79,7 @@ def position(page_token: str) -> int:
         found = int(page_token, 16)
     except ValueError:
         raise _no_token() from None
-    if not 0 < found <= POSITION_MAX or f"{found:x}" != page_token:
+    if not 0 < found <= resuming.EVERY or f"{found:x}" != page_token:
         raise _no_token()
     return found
 
