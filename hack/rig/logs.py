@@ -5,11 +5,12 @@ pod is followed from its creation, each life of its container too, and every lin
 time at which the container wrote it.
 """
 
+import contextlib
 import http.client
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -21,14 +22,35 @@ RETRY_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of one container's life."""
+    """One line of one pod's container."""
 
     pod: str
     pod_uid: str
-    container_id: str
     #: RFC 3339, as the node wrote it.
     time: str
     text: str
+
+
+class Lives:
+    """How much was read of each life of one container.
+
+    A log is opened by the pod's name and read from its start, and what is opened may be the next
+    life already: a killed container is back before the API says so. So a life is told by its first
+    line, and what was read of it by number. Times would not do for that: standard output and
+    standard error are stamped apart, out of order.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[Line, int] = {}
+
+    def unread(self, lines: Iterable[Line]) -> Iterator[Line]:
+        """Those of `lines`, a log from its start, that were not given out before."""
+        first = None
+        for number, line in enumerate(lines, start=1):
+            first = first or line
+            if number > self._read.get(first, 0):
+                self._read[first] = number
+                yield line
 
 
 class Collector:
@@ -126,63 +148,37 @@ class Collector:
 
     def _follow(self, uid: str) -> None:
         """Read one life of the container after the other until the pod has gone."""
-        read = ""
+        lives = Lives()
         while not self._closed.is_set():
             with self._lock:
                 pod = self._pods[uid]
-            container = self._running(pod)
-            if container and container != read:
-                self._read(pod, container)
-                read = container
-            elif pod["gone"]:
-                return
-            else:
-                self._closed.wait(RETRY_SECONDS)
-
-    def _running(self, pod: kube.Object) -> str:
-        """The id of the container's life that has a log now; empty while there is none."""
-        for status in pod.get("status", {}).get("containerStatuses", []):
-            if status["name"] == self._container and "waiting" not in status["state"]:
-                return str(status.get("containerID", ""))
-        return ""
-
-    def _read(self, pod: kube.Object, container: str) -> None:
-        """Read until the container has ended; a broken stream goes on after its last line.
-
-        A log is read from its start each time, so what was read before is told by its number. Its
-        time would not do: standard output and standard error are stamped apart, out of order.
-        """
-        uid = pod["metadata"]["uid"]
-        read = 0
-        while not self._closed.is_set():
-            try:
-                for number, line in enumerate(self._stream_lines(pod, container), start=1):
-                    if number > read:
-                        read = number
-                        with self._lock:
-                            self._lines.append(line)
-            except kube.NotFoundError:
-                return
-            except (OSError, http.client.HTTPException, RuntimeError):
-                self._closed.wait(RETRY_SECONDS)
-            with self._lock:
-                now = self._pods[uid]
-            if now["gone"] or self._running(now) != container or _ended(now, self._container):
+            if _has_log(pod, self._container):
+                self._read(pod, lives)
+            if pod["gone"]:
                 return
             self._closed.wait(RETRY_SECONDS)
 
-    def _stream_lines(self, pod: kube.Object, container: str) -> Iterator[Line]:
+    def _read(self, pod: kube.Object, lives: Lives) -> None:
+        """Read what there is until the container ends or the stream breaks."""
+        refused = (OSError, http.client.HTTPException, kube.NotFoundError, RuntimeError)
+        with contextlib.suppress(*refused):
+            for line in lives.unread(self._stream_lines(pod)):
+                with self._lock:
+                    self._lines.append(line)
+
+    def _stream_lines(self, pod: kube.Object) -> Iterator[Line]:
         name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
         path = f"/api/v1/namespaces/{self._namespace}/pods/{name}/log"
         query = {"container": self._container, "follow": "true", "timestamps": "true"}
         with self._api.response(path, query, timeout_seconds=WATCH_SECONDS_MAX) as answer:
             for raw in answer:
                 when, _, text = raw.decode(errors="replace").rstrip("\n").partition(" ")
-                yield Line(name, uid, container, when, text)
+                yield Line(name, uid, when, text)
 
 
-def _ended(pod: kube.Object, container: str) -> bool:
+def _has_log(pod: kube.Object, container: str) -> bool:
+    """Whether a life of the container can be read now: it runs, or it has ended for good."""
     return any(
-        status["name"] == container and "terminated" in status["state"]
+        status["name"] == container and "waiting" not in status["state"]
         for status in pod.get("status", {}).get("containerStatuses", [])
     )
