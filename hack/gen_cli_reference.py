@@ -50,7 +50,7 @@ which is installed beside it and has to be on `PATH` as well.
 A value may be quoted, `label.team="maps"`, and has to be where it has quotes, blanks at an end, or
 ` AND ` in it: one that is not quoted and might be meant otherwise is refused (`INVALID_FIELD`).
 Between the quotes `\\"` is a quote, `\\\\` a backslash, and everything else is itself. A key that
-has `=` in it is quoted, too: `label."a=b"="c"`.
+has `=` or any of these in it is quoted, too: `label."a=b"="c"`.
 
 `--type` and `--label KEY=VALUE` take values as they are, without quotes of their own; the first `=`
 ends the KEY.

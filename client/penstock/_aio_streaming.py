@@ -44,7 +44,7 @@ class Run:
         self._streams = 0
         self._unsure = False
         self._fed = False
-        self._source_failure: Exception | None = None
+        self._source_failure: Exception | asyncio.CancelledError | None = None
 
     async def outcomes(self, source: Source) -> AsyncGenerator[_submission.Outcome, None]:
         """Every outcome, in the order of the source. If the source fails, that is raised after the
@@ -94,8 +94,12 @@ class Run:
                 self._notify()
         except Exception as failure:  # whatever the caller's iterable raises: it is handed back
             self._source_failure = failure
-        self._fed = True
-        self._notify()
+        except asyncio.CancelledError as failure:
+            # Ours, when the run ends; else of something that the caller's iterable awaits.
+            self._source_failure = failure
+        finally:
+            self._fed = True
+            self._notify()
 
     async def _carry(self) -> None:
         try:

@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar
 
 from google.protobuf import empty_pb2, message
 
-from penstock import _pools, _submission, _task, _times, errors
+from penstock import _mistakes, _pools, _submission, _task, _times, errors
 from penstock.v1 import pool_service_pb2, task_pb2, task_service_pb2
 
 PAGE_SIZE: Final = 100
@@ -46,12 +46,14 @@ class Call(Generic[Answer, Value]):
         request = self.request
         if not waited_seconds or not isinstance(request, task_service_pb2.SubmitTaskRequest):
             return self
-        if not request.HasField("max_wait"):
+        if not request.HasField("max_wait") and not request.HasField("max_queue_time"):
             return self
         rest = task_service_pb2.SubmitTaskRequest()
         rest.CopyFrom(request)
-        left = max(0.0, _times.from_duration(request.max_wait) - waited_seconds)
-        rest.max_wait.CopyFrom(_times.to_duration(left, name="max_wait"))
+        for limit, name in ((rest.max_wait, "max_wait"), (rest.max_queue_time, "max_queue_time")):
+            if rest.HasField(name):  # type: ignore[arg-type]
+                left = max(0.0, _times.from_duration(limit) - waited_seconds)
+                limit.CopyFrom(_times.to_duration(left, name=name))
         return dataclasses.replace(self, request=rest)
 
 
@@ -249,9 +251,11 @@ def task_filter(
     if state is not None:
         terms.append(f"state={state.value}")
     if task_type is not None:
+        _mistakes.text("task_type", task_type)
         terms.append(f"type={_quoted(task_type)}")
     if priority is not None:
         terms.append(f"priority={priority}")
+    _mistakes.texts("labels", labels or {})
     for key, value in (labels or {}).items():
         # A dispatcher of an older version knows no quoted keys.
         said = key if _PLAIN_KEY.fullmatch(key) else _quoted(key)

@@ -16,9 +16,11 @@ def name_field(submission: Any) -> None:
     one.
     """
     for name in TEXTS:
-        text(name, getattr(submission, name))
+        if (value := getattr(submission, name)) is not None:
+            text(name, value)
     for name in MAPS:
-        _map(name, getattr(submission, name))
+        if values := getattr(submission, name):
+            texts(name, values)
     if submission.priority is not None:
         number("priority", submission.priority)
     number("slots", submission.slots, least=1)
@@ -46,7 +48,8 @@ def number(name: str, value: object, *, least: int = INT32_MIN) -> None:
         raise ValueError(f"{name} must be at least {least}, is {value}")
 
 
-def _map(name: str, values: object) -> None:
+def texts(name: str, values: object) -> None:
+    """Raises TypeError or ValueError unless it maps what can travel as text to such."""
     if not isinstance(values, Mapping) or not all(
         isinstance(each, str) for pair in values.items() for each in pair
     ):

@@ -36,8 +36,8 @@ class PoolInfo:
 
     `drained`: it is draining, and nothing is left to wait for.
 
-    `slots_total` counts connected workers that take work, `slots_used` all connected ones. The
-    totals grow since the pool's creation.
+    `slots_total` counts connected workers that take work, `slots_used` whatever runs. The totals
+    begin at 0 with each start of the dispatcher.
     """
 
     name: str

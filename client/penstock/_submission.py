@@ -257,6 +257,7 @@ def _retry_policy(policy: RetryPolicy) -> task_pb2.RetryPolicy:
     if isinstance(reasons, str) or not isinstance(reasons, Iterable):
         # A str would be taken for a sequence of letters.
         raise TypeError(f"non_retryable_reasons must be a list of strings, is {reasons!r:.100}")
+    reasons = tuple(reasons)  # it may be one that can be walked once
     for reason in reasons:
         _mistakes.text("each of non_retryable_reasons", reason)
     message = task_pb2.RetryPolicy(non_retryable_reasons=reasons)

@@ -92,12 +92,16 @@ def settings_of(configured: records.PoolConfigured) -> settings.PoolSettings:
 
 
 def _cut(part: message.Message) -> list[str]:
-    """Bring down what is beyond its bound; returns the fields' names. Unset ones stay unset."""
+    """Bring down what is beyond its bound, and say a duration as it is said; returns the names of
+    the fields that were changed. Unset ones stay unset.
+    """
     cut = []
     for field, value in part.ListFields():
         if isinstance(value, duration_pb2.Duration):
-            if times.duration_ns(value) > times.DURATION_SECONDS_MAX * units.SECOND:
-                value.FromSeconds(times.DURATION_SECONDS_MAX)
+            said = value.seconds, value.nanos
+            longest = times.DURATION_SECONDS_MAX * units.SECOND
+            value.FromNanoseconds(min(times.duration_ns(value), longest))
+            if said != (value.seconds, value.nanos):
                 cut.append(field.name)
         elif field.name == "backoff_multiplier" and not value <= settings.MULTIPLIER_MAX:
             setattr(part, field.name, settings.MULTIPLIER_MAX)

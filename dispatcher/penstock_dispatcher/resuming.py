@@ -6,12 +6,16 @@ it, changes are seen up to an earlier record only. After a restart nothing count
 are numbered anew.
 """
 
+import re
 from typing import Final, NamedTuple
 
 from penstock_dispatcher import errors
 
 EVERY: Final = 2**63 - 1
 """No task has a higher sequence."""
+
+_NUMBER: Final = r"(-1|[0-9a-f]{1,16})"
+_TOKEN: Final = re.compile(rf"([0-9a-f]{{1,16}})\.{_NUMBER}(?:\.{_NUMBER}\.{_NUMBER})?")
 
 
 class Seen(NamedTuple):
@@ -36,10 +40,8 @@ def suffix(floor: int, reached: int) -> str:
 
 def seen(text: str, epoch: int) -> Seen:
     """What a token says to the run of that epoch. Raises Refusal."""
-    try:
-        run, *numbers = (int(part, 16) for part in text.split("."))
-    except ValueError:
-        numbers = []
-    if len(numbers) not in (1, 3):
+    match = _TOKEN.fullmatch(text)
+    if match is None:
         raise errors.invalid("resume_token", "must come from an event of WatchTasks")
+    run, *numbers = (int(part, 16) for part in match.groups() if part is not None)
     return Seen(*numbers) if run == epoch else Seen()

@@ -168,6 +168,21 @@ def failing() -> Iterator[penstock.Submission]:
     raise LookupError("no more")
 
 
+async def test_a_source_that_is_cancelled_is_told(dispatcher: Any) -> None:
+    async def source() -> AsyncIterator[penstock.Submission]:
+        yield penstock.Submission("echo", "first")
+        asyncio.get_running_loop().call_later(0.1, given_up.cancel)
+        await given_up
+
+    given_up = asyncio.get_running_loop().create_future()
+    async with penstock.Client(dispatcher.address, pool="demo") as client:
+        outcomes = client.submit_many(source())
+        async with asyncio.timeout(10):
+            assert (await anext(outcomes)).ok
+            with pytest.raises(asyncio.CancelledError):
+                await anext(outcomes)
+
+
 async def test_a_failing_source_is_told_after_what_it_gave(dispatcher: Any) -> None:
     async with penstock.Client(dispatcher.address, pool="demo") as client:
         outcomes = client.submit_many(failing())

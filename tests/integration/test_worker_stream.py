@@ -219,7 +219,9 @@ async def test_what_never_ends_is_handed_back_and_not_waited_for(talk: Talk) -> 
         subject.stop("SIGTERM")
         await ends(running)
     last = [each for each in dispatcher.frames if each.HasField("outcomes")][-1]
-    assert last.outcomes.outcomes[0].HasField("released")
+    (ended,) = last.outcomes.outcomes
+    assert ended.HasField("released")
+    assert ended.execution_time.ToMilliseconds() >= 300, "it had begun"
 
 
 async def test_a_token_that_cannot_be_read_for_a_while_ends_nothing(

@@ -143,6 +143,7 @@ LONE = "\ud800"
         ({"slots": "2"}, "slots must be an int, is '2'"),
         ({"slots": None}, "slots must be an int"),
         ({"slots": 2**31}, "slots must fit 32 bits, is 2147483648"),
+        ({"slots": "2", "labels": None, "fairness_key": None}, "slots must be an int"),
         ({"slots": 0}, "slots must be at least 1"),
         ({"labels": ["a"]}, "labels must map strings to strings"),
         ({"labels": {"a": None}}, "labels must map strings to strings"),
@@ -212,9 +213,11 @@ def test_options_of_submit_are_the_fields_of_a_submission() -> None:
     assert options == fields - {"type", "payload"}
 
 
-def waiting(max_wait: float | None) -> _calls.Call[typing.Any, penstock.Task]:
+def waiting(
+    max_wait: float | None, **options: typing.Any
+) -> _calls.Call[typing.Any, penstock.Task]:
     return _calls.submit(
-        penstock.Submission("t", b"x"),
+        penstock.Submission("t", b"x", **options),
         parent=PARENT,
         admission=penstock.Admission.WAIT,
         max_wait=max_wait,
@@ -239,3 +242,28 @@ def test_a_repeated_call_waits_for_what_is_left() -> None:
         assert again == call.request
     unsaid = waiting(None)
     assert unsaid.after(6.0) is unsaid
+
+
+def test_a_repeated_call_has_to_start_in_what_is_left() -> None:
+    call = waiting(15, max_queue_time=8)
+    for waited, left in ((6.0, 2.0), (12.0, 0.0)):
+        again: typing.Any = call.after(waited).request
+        assert again.HasField("max_queue_time")
+        assert again.max_queue_time.seconds == left
+
+
+def test_reasons_may_be_walked_only_once() -> None:
+    policy = penstock.RetryPolicy(
+        non_retryable_reasons=(each.__name__ for each in (KeyError, OSError))  # type: ignore[arg-type]
+    )
+    task = sent(penstock.Submission("t", retry_policy=policy)).task
+    assert list(task.retry_policy.non_retryable_reasons) == ["KeyError", "OSError"]
+
+
+def test_a_filter_takes_text_only() -> None:
+    wrong: typing.Any
+    for wrong in ({"labels": {"a": 5}}, {"labels": {5: "a"}}, {"task_type": 5}):
+        with pytest.raises(TypeError, match=r"must map strings|must be a str"):
+            _calls.task_filter(
+                **{"state": None, "task_type": None, "priority": None, "labels": None, **wrong}
+            )

@@ -21,7 +21,7 @@ def test_what_has_started_does_not_expire(how: str) -> None:
     if how == "its worker is lost":
         bench.pool.fleet.gone("w1", "Error", bench.now)
     else:
-        bench.end("a", outcome.OutcomeKind.RELEASED)
+        bench.end("a", outcome.OutcomeKind.RELEASED, execution_time_ns=1)
         bench.pool.fleet.gone("w1", "Error", bench.now)
     assert bench.assigned() == []
     for each in (bench, bench.restarted()):
@@ -88,13 +88,18 @@ def test_what_would_expire_before_it_may_start_is_refused() -> None:
     assert again.reason is admission.AdmissionReason.DUPLICATE
 
 
-def test_what_a_worker_leaves_behind_has_started() -> None:
+@pytest.mark.parametrize("crossed", ["its worker had said goodbye", "its worker handed it back"])
+def test_what_is_handed_back_unstarted_may_still_expire(crossed: str) -> None:
     bench = Bench()
     bench.worker("w")
     bench.submit("a", expire_time=T0 + 5 * S)
     assert bench.assigned() == ["a"]
-    bench.pool.fleet.goodbye("w", bench.now)
+    if crossed == "its worker had said goodbye":
+        bench.pool.fleet.goodbye("w", bench.now)
+    else:
+        bench.pool.fleet.stopping("w")
+        bench.end("a", outcome.OutcomeKind.RELEASED)
     bench.effects()
+    assert bench.task("a").expire_time == T0 + 5 * S
     bench.wait(20)
-    bench.pool.tick(bench.now)
-    assert bench.task("a").state is State.PENDING
+    assert bench.task("a").state is State.EXPIRED

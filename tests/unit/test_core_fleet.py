@@ -1,6 +1,7 @@
 """The workers of one pool, verb by verb: credit, leases, reservations, a restart."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -254,3 +255,42 @@ def test_a_start_that_cannot_be_is_not_believed(start_time: int) -> None:
     after = before.restarted()
     after.worker("w", running=(claim,), credit=0)
     assert after.task("a").start_time == after.now
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"lease_id": "1a"},
+        {"token": 1},
+        {"attempt": -200},
+        {"attempt": 7},
+    ],
+    ids=str,
+)
+def test_a_claim_that_cannot_be_is_revoked(lie: dict[str, Any]) -> None:
+    bench = pool_bench.Bench()
+    bench.worker("honest", slots=2)
+    bench.submit("a")
+    bench.submit("b")
+    assert bench.assigned() == ["a", "b"]
+    claim = bench.claim("a")
+    lies = (dataclasses.replace(bench.claim("b"), task_id="a", **lie),)
+    bench.worker("liar", running=lies, credit=0)
+    assert [each.revoked for each in bench.effects(effects.Welcomed)] == [(lies[0].lease_id,)]
+    assert bench.claim("a") == claim
+
+
+def test_one_lease_is_not_taken_up_twice() -> None:
+    before = pool_bench.Bench()
+    before.worker("w", slots=2)
+    before.submit("a")
+    before.submit("b")
+    assert before.assigned() == ["a", "b"]
+    claim = before.claim("b")
+    after = before.restarted()
+    after.worker("w", slots=2, running=(claim,))
+    lies = (dataclasses.replace(claim, task_id="a"),)
+    after.worker("liar", slots=2, running=lies)
+    assert after.effects(effects.Welcomed)[-1].revoked == (claim.lease_id,)
+    after.wait(100)
+    assert all(after.task(each).state in tasks.WAITING for each in ("a", "b"))

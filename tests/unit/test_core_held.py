@@ -4,6 +4,8 @@ import dataclasses
 
 import pytest
 
+from penstock_dispatcher.core import effects, outcome
+from penstock_dispatcher.core import task as tasks
 from rig import pool_bench
 
 CAPS = {"of the pool": {"max_in_flight": 1}, "of a key": {"max_in_flight_per_key": 1}}
@@ -51,12 +53,30 @@ def test_it_starts_when_nothing_of_before_runs(caps: dict[str, int], *, gone: bo
 
 
 @cap
-def test_what_is_cancelled_has_no_place(caps: dict[str, int]) -> None:
-    after = at_work(**caps).restarted()
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_what_is_cancelled_has_its_place_until_nobody_runs_it(
+    caps: dict[str, int], *, comes_back: bool
+) -> None:
+    before = at_work(**caps)
+    claim = before.claim("a")
+    after = before.restarted()
     after.worker("new")
     after.submit("b", concurrency_key="k")
-    after.pool.cancel(after.task("a"), "not wanted", after.now)
+    for _ in range(2):
+        assert after.pool.cancel(after.task("a"), "not wanted", after.now)
+    assert after.assigned() == []
+    assert after.task("a").state is tasks.TaskState.CANCELLING
+    again = after.restarted()
+    assert again.task("a").cancelling, "the wish is durable"
+    if comes_back:
+        after.worker("old", running=(claim,), credit=0)
+        asked = [each.lease_id for each in after.effects(effects.CancelRequested)]
+        assert asked == [claim.lease_id]
+        after.end("a", outcome.OutcomeKind.CANCELLED)
+    else:
+        after.wait(11)
     assert after.assigned() == ["b"]
+    assert after.task("a").state is tasks.TaskState.CANCELLED
 
 
 def test_a_delayed_task_of_the_key_waits_as_well() -> None:

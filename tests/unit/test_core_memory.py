@@ -86,7 +86,7 @@ def test_a_task_that_is_handed_back_again_and_again() -> None:
     bench.submit("a")
     for _ in range(COUNT):
         assert bench.assigned() == ["a"]
-        bench.end("a", Kind.RELEASED)
+        bench.end("a", Kind.RELEASED, execution_time_ns=1)
     assert_little_is_held(bench, waiting=1)
     bench.pool.fleet.stopping("w")
     bench.effects()

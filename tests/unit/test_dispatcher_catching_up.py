@@ -238,10 +238,17 @@ async def test_what_was_read_is_not_read_again() -> None:
     await client.close()
 
 
-@pytest.mark.parametrize("text", ["", "x", "1", "1.", "1.2.3", "1.2.3.4.5", "1.2.x.4"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "1", "1.", "1.2.3", "1.2.3.4.5", "1.2.x.4", "1.-2", "-1.2", "1.2_3", "1. 2"]
+)
 def test_only_its_own_tokens_say_something(text: str) -> None:
     with pytest.raises(watches.errors.Refusal):
         resuming.seen(text, 1)
+
+
+def test_a_number_that_nobody_gave_costs_nothing() -> None:
+    with pytest.raises(watches.errors.Refusal):
+        resuming.seen("1." + "f" * 15_000_000, 1)
 
 
 def test_a_token_of_another_run_says_nothing() -> None:

@@ -35,6 +35,11 @@ def test_what_is_beyond_a_bound_by_now_counts_as_the_bound(
     assert "result_retention, period, max_backoff, backoff_multiplier" in caplog.text
 
 
+def test_a_duration_is_said_as_it_is_said_by_now() -> None:
+    found = loading.settings_of(configured(lease_duration={"seconds": 29, "nanos": 1_000_000_000}))
+    assert found.lease_ns == 30 * units.SECOND
+
+
 def test_what_is_allowed_is_taken_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     found = loading.settings_of(configured(retry_policy={"backoff_multiplier": 3.0}))
     assert (found.retry.multiplier, found.rate_limit) == (3.0, None)

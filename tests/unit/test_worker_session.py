@@ -213,6 +213,32 @@ def test_a_drained_worker_says_so_again_after_a_reconnect(connected: session.Ses
     assert kinds(connected) == ["drained"]
 
 
+def test_a_drain_that_is_over_may_not_have_been_told(connected: session.Session) -> None:
+    """It was taken back while the stream was broken, or the dispatcher has forgotten it."""
+    connected.received(assign("1"), 0.0)
+    connected.received(drain(), 0.0)
+    connected.broke()
+    connected.opened()
+    frames(connected)
+    connected.received(welcome(), 0.0)
+    assert [frame.credit.slots for frame in frames(connected)] == [1]
+    connected.ended("1", done())
+    assert connected.received(ack("1"), 0.0) == []
+
+
+def test_a_drain_that_stands_is_told_again(connected: session.Session) -> None:
+    connected.received(assign("1"), 0.0)
+    connected.received(drain(), 0.0)
+    connected.broke()
+    connected.opened()
+    frames(connected)
+    for frame in (welcome(), drain()):
+        connected.received(frame, 0.0)
+    connected.ended("1", done())
+    frames(connected)
+    assert connected.received(ack("1"), 0.0) == [session.BecomeUnready()]
+
+
 def test_stopping_tells_finishes_and_says_goodbye(connected: session.Session) -> None:
     connected.received(assign("1"), 0.0)
     connected.stop("SIGTERM", 30.0)

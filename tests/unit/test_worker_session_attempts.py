@@ -85,6 +85,12 @@ def told(frame: wire.WorkRequest) -> tuple[str, float, bytes]:
     return inner.lease_id, inner.progress.fraction, inner.progress.checkpoint
 
 
+def test_a_heartbeat_goes_before_what_is_told(connected: session.Session) -> None:
+    connected.received(worker_sessions.assign("1"), 0.0)
+    connected.progressed("1", progress(0.1))
+    assert kinds(connected, 5.0) == ["heartbeat", "progress"]
+
+
 def test_progress_goes_out_once_a_second_and_lease_the_newest_of_all(
     connected: session.Session,
 ) -> None:

@@ -113,6 +113,11 @@ class Attempts(abc.ABC, Generic[_A]):
         attempt.task.stop_event.set()
         self._interrupt(attempt)
 
+    def seconds(self, lease_id: str) -> float:
+        """How long an attempt has been running; 0 = it is not."""
+        attempt = self._attempts.get(lease_id)
+        return 0.0 if attempt is None else time.monotonic() - attempt.began
+
     def _finish(self, attempt: _A, outcome: wire.TaskOutcome, seconds: float) -> None:
         self._pass_on(attempt.lease_id)
         if self._attempts.pop(attempt.lease_id, None) is None:

@@ -140,6 +140,9 @@ class Session:
         self._connected, self.welcomed = True, False
         self._hello_sent = self._stop_told = self._drained_told = self._goodbye_told = False
         self._granted = 0
+        if not self._unready_asked:
+            # One that stands is told again on each stream; one that is over may not have been.
+            self._reservation = None
 
     def broke(self) -> None:
         """The stream is over. Work goes on."""
@@ -300,6 +303,10 @@ class Session:
                     reason=self._stopping, grace=outcomes.duration(self._stop_grace_seconds)
                 )
             )
+        # What was told is told late rather than a lease lost: this goes first.
+        if now >= self._heartbeat_due():
+            self._beat_at = now
+            return wire.WorkRequest(heartbeat=wire.Heartbeat(lease_ids=self.leases))
         report = self._leases.take_report(now)
         if report is not None:
             return wire.WorkRequest(progress=report)
@@ -315,9 +322,6 @@ class Session:
         if self._stopping and not self._leases:
             self._goodbye_told = True
             return wire.WorkRequest(goodbye=wire.Goodbye(reason=self._stopping))
-        if now >= self._heartbeat_due():
-            self._beat_at = now
-            return wire.WorkRequest(heartbeat=wire.Heartbeat(lease_ids=self.leases))
         return None
 
     def _heartbeat_due(self) -> float:

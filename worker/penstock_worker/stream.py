@@ -29,7 +29,7 @@ import grpc.aio
 
 from penstock.v1 import task_pb2, worker_service_pb2_grpc
 from penstock.v1 import worker_service_pb2 as wire
-from penstock_worker import attempts, leaving, readiness, session, settings
+from penstock_worker import attempts, leaving, outcomes, readiness, session, settings
 
 logger = logging.getLogger("penstock.worker")
 
@@ -172,10 +172,11 @@ class Stream:
         if running:
             logger.warning("drain timed out, handed back leases=%s", ",".join(running))
         for lease_id in running:
+            released = outcomes.released("the worker's drain timed out")
             if self._work is not None:
+                released.execution_time.CopyFrom(outcomes.duration(self._work.seconds(lease_id)))
                 self._work.stop(lease_id, "the worker stops", self.session.grace_seconds)
-            released = wire.TaskOutcome.Released(reason="the worker's drain timed out")
-            self._carry_out(self.session.ended(lease_id, wire.TaskOutcome(released=released)))
+            self._carry_out(self.session.ended(lease_id, released))
         self._wake.set()
 
     def ended(self, lease_id: str, outcome: wire.TaskOutcome) -> None:

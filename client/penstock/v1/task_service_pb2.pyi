@@ -241,7 +241,8 @@ class ListTasksRequest(_message.Message):
     page_token: _builtins.str
     filter: _builtins.str
     """Terms joined by AND: state=PENDING, type=NAME, priority=N, label.KEY=VALUE. A value may be quoted, with \\" for a quote and \\\\ for a
-    backslash, and has to be where it has quotes, outer blanks or ` AND `; so has a KEY with `=`. Programs quote always.
+    backslash, and has to be where it has quotes, outer blanks or ` AND `; so has a KEY with
+    any of these or `=`. Programs quote always.
     """
     order_by: _builtins.str
     """`create_time` or empty: there is no other order than that of admission."""

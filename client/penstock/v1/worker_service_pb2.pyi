@@ -403,7 +403,9 @@ class TaskOutcome(_message.Message):
     lease_id: _builtins.str
     fencing_token: _builtins.int
     @_builtins.property
-    def execution_time(self) -> _duration_pb2.Duration: ...
+    def execution_time(self) -> _duration_pb2.Duration:
+        """Of a task that was handed back: 0 or unset = it never began, so it still has to start by its expire_time."""
+
     @_builtins.property
     def completed(self) -> Global___TaskOutcome.Completed: ...
     @_builtins.property

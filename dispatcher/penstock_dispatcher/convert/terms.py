@@ -41,11 +41,12 @@ def wanted(
     *,
     before: control.Terms,
     create_time: int,
+    may_expire: bool,
     config: settings.PoolSettings,
     now: int,
 ) -> control.Terms:
-    """The terms with those fields changed. One that is not set is as if it had never been. Raises
-    Refusal.
+    """The terms with those fields changed. One that is not set is as if it had never been. What has
+    an attempt or a loss behind it does not expire any more: `may_expire` is false. Raises Refusal.
     """
     found: list[settings.Violation] = []
 
@@ -71,7 +72,8 @@ def wanted(
         # The pool's time to live, which begins when the task may start.
         unset = config.expire_time(create_time, terms.schedule_time)
         terms = dataclasses.replace(terms, expire_time=unset)
-    if not found and terms != before and 0 < terms.expire_time <= terms.schedule_time:
+    moved = (terms.schedule_time, terms.expire_time) != (before.schedule_time, before.expire_time)
+    if not found and moved and may_expire and 0 < terms.expire_time <= terms.schedule_time:
         said = "expire_time" if task.HasField("expire_time") else "schedule_time"
         bad(f"task.{said}", bounds.NEVER_IN_TIME)
     if found:

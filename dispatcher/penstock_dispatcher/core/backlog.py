@@ -121,7 +121,7 @@ class Backlog:
             self._delayed.push((task.not_before, task.sequence, task.ticket, task))
         else:
             self._make_ready(task)
-        if _may_expire(task):
+        if task.expire_time and task.may_expire:
             self._expiring.push((task.expire_time, task.sequence, task.ticket, task))
 
     def _make_ready(self, task: tasks.Task) -> None:
@@ -149,7 +149,7 @@ class Backlog:
         one.
         """
         self._take_out(task)
-        if _may_expire(task):
+        if task.expire_time and task.may_expire:
             self._expiring.died()
 
     def _take_out(self, task: tasks.Task) -> None:
@@ -212,7 +212,7 @@ class Backlog:
         self._ready.pop(task)
         self._left(task)
         task.ticket += 1
-        if _may_expire(task):
+        if task.expire_time and task.may_expire:
             self._expiring.died()
 
     def lift(self, task: tasks.Task) -> None:
@@ -258,8 +258,3 @@ class Backlog:
         if isinstance(self._ready, lanes.Lanes):
             return self._ready.startable_slots(now, self.ready_slots)
         return self.ready_slots
-
-
-def _may_expire(task: tasks.Task) -> bool:
-    """It has never started, as far as counts tell. Does not change while the task waits."""
-    return bool(task.expire_time) and task.attempt == 0 and task.worker_losses == 0

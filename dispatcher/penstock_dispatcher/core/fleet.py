@@ -127,10 +127,12 @@ class Fleet:
         task = self._book.tasks.get(claim.task_id)
         if task is None or task.terminal or claim.token > self._tokens.newest:
             return False
+        if leases.token_of(claim.lease_id) != claim.token or self.leases.get(claim.lease_id):
+            return False  # no lease of ours, or another session's
         if claim.lease_id in self._recorded:
             return False  # its acknowledgement was lost with the stream; the task waits again
         if task.lease is not None:
-            if claim.token <= task.lease.token:
+            if claim.token <= task.lease.token or claim.attempt != task.attempt:
                 return False
             usurper = task.lease
             self._end_lease(usurper, now)
@@ -310,7 +312,7 @@ class Fleet:
             return
         for lease in list(worker.leases.values()):
             self._end_lease(lease, now)
-            self._book.started_in_time(lease.task)
+            # The two crossed: a worker that leaves in order has nothing running.
             self._judge.hand_back(lease.task, now)
         self._forget(worker)
 

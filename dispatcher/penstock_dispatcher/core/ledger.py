@@ -275,19 +275,22 @@ class Ledger:
     # ------------------------------------------------------------ ending
 
     def want_cancelled(self, task: tasks.Task) -> None:
-        """Note that a task that runs is to stop: from then on it can only end."""
-        task.cancelling, task.state = True, tasks.TaskState.CANCELLING
+        """Note that a task that runs, or may, is to stop: from then on it can only end."""
+        if task.cancelling:
+            return
+        previous = task.state
+        task.cancelling, task.state, task.not_before = True, tasks.TaskState.CANCELLING, 0
         task.lsn = self.log.append(
             records.TaskCancelling(
                 self.pool_uid,
                 task.sequence,
                 task.id,
-                task.attempt - 1,
+                task.attempt - 1 if task.lease is not None else task.attempt,
                 task.worker_losses,
                 task.failure,
             )
         )
-        told = effects.TaskChanged(task, tasks.TaskState.RUNNING, task.state)
+        told = effects.TaskChanged(task, previous, task.state)
         self.tell_when_durable(task.lsn, told)
 
     def end(

@@ -113,7 +113,8 @@ class Judge:
             self._charge_loss(task, outcome.failure or lost, now)
         else:
             # Released, or stopped although nobody asked for it (its process ends): a hand-back.
-            self._book.started_in_time(task)
+            if outcome.execution_time_ns:
+                self._book.started_in_time(task)
             self.hand_back(task, now)
 
     def hand_back(self, task: tasks.Task, now: int) -> None:

@@ -262,13 +262,13 @@ class Pool:
         return refusal
 
     def cancel(self, task: tasks.Task, reason: str, now: int) -> bool:
-        """Stop a task: at once if it waits, by asking its worker if it runs. False = it has ended
-        already.
-        """
+        """Stop a task: at once, or by its worker if it runs or may be. False = it had ended."""
         if task.terminal:
             return False
         if task.lease is not None:
             self.fleet.cancel(task, reason, now)
+        elif task.place is tasks.Place.HELD:
+            self.book.want_cancelled(task)  # whoever may be running it is told when it is back
         else:
             self.book.withdraw(task)
             self.book.end(task, tasks.TaskState.CANCELLED, self.config, now)

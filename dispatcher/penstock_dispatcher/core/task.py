@@ -255,6 +255,11 @@ class Task:
         self.checkpoint = checkpoint
 
     @property
+    def may_expire(self) -> bool:
+        """It has never started, as far as counts tell. Does not change while it waits."""
+        return self.attempt == 0 and self.worker_losses == 0
+
+    @property
     def terminal(self) -> bool:
         """Has a recorded outcome."""
         return self.state in TERMINAL

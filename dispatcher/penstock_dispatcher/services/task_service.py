@@ -221,6 +221,7 @@ class TaskService:
             changed,
             before=before,
             create_time=task.create_time,
+            may_expire=task.may_expire,
             config=pool.config,
             now=now,
         )
