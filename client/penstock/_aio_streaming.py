@@ -92,14 +92,12 @@ class Run:
                     await self._change(None)
                 self._pipeline.add(submission)
                 self._notify()
-        except Exception as failure:  # whatever the caller's iterable raises: it is handed back
+        except (Exception, asyncio.CancelledError) as failure:
+            # Whatever the caller's iterable raises is handed back, and that something it awaits was
+            # cancelled. When this run ends it is we who cancel, and nobody asks any more.
             self._source_failure = failure
-        except asyncio.CancelledError as failure:
-            # Ours, when the run ends; else of something that the caller's iterable awaits.
-            self._source_failure = failure
-        finally:
-            self._fed = True
-            self._notify()
+        self._fed = True
+        self._notify()
 
     async def _carry(self) -> None:
         try:

@@ -255,8 +255,9 @@ def task_filter(
         terms.append(f"type={_quoted(task_type)}")
     if priority is not None:
         terms.append(f"priority={priority}")
-    _mistakes.texts("labels", labels or {})
-    for key, value in (labels or {}).items():
+    labels = labels or {}
+    _mistakes.texts("labels", labels)
+    for key, value in labels.items():
         # A dispatcher of an older version knows no quoted keys.
         said = key if _PLAIN_KEY.fullmatch(key) else _quoted(key)
         terms.append(f"label.{said}={_quoted(value)}")

@@ -1,5 +1,6 @@
-"""Which field of a submission is at fault. Asked when building its message has failed, with an
-error of protobuf's that names none: a good submission without a retry policy pays nothing for it.
+"""Which field is at fault. Of a submission it is asked when building its message has failed, with
+an error of protobuf's that names none: a good one without a retry policy pays nothing for it.
+Filters and retry policies are looked at before.
 """
 
 from collections.abc import Mapping

@@ -257,6 +257,16 @@ def test_a_start_that_cannot_be_is_not_believed(start_time: int) -> None:
     assert after.task("a").start_time == after.now
 
 
+def two_at_work() -> Bench:
+    """One worker is at tasks a and b."""
+    bench = Bench()
+    bench.worker("w", slots=2)
+    bench.submit("a")
+    bench.submit("b")
+    assert bench.assigned() == ["a", "b"]
+    return bench
+
+
 @pytest.mark.parametrize(
     "lie",
     [
@@ -268,11 +278,7 @@ def test_a_start_that_cannot_be_is_not_believed(start_time: int) -> None:
     ids=str,
 )
 def test_a_claim_that_cannot_be_is_revoked(lie: dict[str, Any]) -> None:
-    bench = pool_bench.Bench()
-    bench.worker("honest", slots=2)
-    bench.submit("a")
-    bench.submit("b")
-    assert bench.assigned() == ["a", "b"]
+    bench = two_at_work()
     claim = bench.claim("a")
     lies = (dataclasses.replace(bench.claim("b"), task_id="a", **lie),)
     bench.worker("liar", running=lies, credit=0)
@@ -281,11 +287,7 @@ def test_a_claim_that_cannot_be_is_revoked(lie: dict[str, Any]) -> None:
 
 
 def test_one_lease_is_not_taken_up_twice() -> None:
-    before = pool_bench.Bench()
-    before.worker("w", slots=2)
-    before.submit("a")
-    before.submit("b")
-    assert before.assigned() == ["a", "b"]
+    before = two_at_work()
     claim = before.claim("b")
     after = before.restarted()
     after.worker("w", slots=2, running=(claim,))

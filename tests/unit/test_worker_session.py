@@ -202,13 +202,18 @@ def test_undrain_comes_too_late_once_readiness_went_off(connected: session.Sessi
     assert frame.outcomes.outcomes[0].WhichOneof("outcome") == "released"
 
 
+def reopened(subject: session.Session) -> list[str]:
+    """Its stream breaks, and it introduces itself on another one."""
+    subject.broke()
+    subject.opened()
+    return kinds(subject)
+
+
 def test_a_drained_worker_says_so_again_after_a_reconnect(connected: session.Session) -> None:
     connected.received(drain(), 0.0)
     connected.unready()
     frames(connected)
-    connected.broke()
-    connected.opened()
-    assert kinds(connected) == ["hello"]
+    assert reopened(connected) == ["hello"]
     connected.received(welcome(), 0.0)
     assert kinds(connected) == ["drained"]
 
@@ -217,9 +222,7 @@ def test_a_drain_that_is_over_may_not_have_been_told(connected: session.Session)
     """It was taken back while the stream was broken, or the dispatcher has forgotten it."""
     connected.received(assign("1"), 0.0)
     connected.received(drain(), 0.0)
-    connected.broke()
-    connected.opened()
-    frames(connected)
+    reopened(connected)
     connected.received(welcome(), 0.0)
     assert [frame.credit.slots for frame in frames(connected)] == [1]
     connected.ended("1", done())
@@ -229,9 +232,7 @@ def test_a_drain_that_is_over_may_not_have_been_told(connected: session.Session)
 def test_a_drain_that_stands_is_told_again(connected: session.Session) -> None:
     connected.received(assign("1"), 0.0)
     connected.received(drain(), 0.0)
-    connected.broke()
-    connected.opened()
-    frames(connected)
+    reopened(connected)
     for frame in (welcome(), drain()):
         connected.received(frame, 0.0)
     connected.ended("1", done())

@@ -48,6 +48,11 @@ class Attempt:
     timer: asyncio.TimerHandle | None = None
     stopped_for: str = ""
 
+    @property
+    def seconds(self) -> float:
+        """How long it has been running."""
+        return time.monotonic() - self.began
+
 
 _A = TypeVar("_A", bound=Attempt)
 
@@ -116,7 +121,7 @@ class Attempts(abc.ABC, Generic[_A]):
     def seconds(self, lease_id: str) -> float:
         """How long an attempt has been running; 0 = it is not."""
         attempt = self._attempts.get(lease_id)
-        return 0.0 if attempt is None else time.monotonic() - attempt.began
+        return 0.0 if attempt is None else attempt.seconds
 
     def _finish(self, attempt: _A, outcome: wire.TaskOutcome, seconds: float) -> None:
         self._pass_on(attempt.lease_id)
@@ -149,13 +154,12 @@ class Attempts(abc.ABC, Generic[_A]):
             home.call(self._pass_on, lease_id)
 
     def _report(self, attempt: _A, outcome: wire.TaskOutcome) -> None:
-        seconds = time.monotonic() - attempt.began
+        seconds = attempt.seconds
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
             attempt.home.call(self._finish, attempt, outcome, seconds)
 
     def _failure(self, attempt: _A, error: BaseException) -> wire.TaskOutcome:
-        seconds = time.monotonic() - attempt.began
-        outcome = outcomes.of_error(error, stopped_for=attempt.stopped_for, seconds=seconds)
+        outcome = outcomes.of_error(error, stopped_for=attempt.stopped_for, seconds=attempt.seconds)
         asked_for = errors.PermanentError | errors.RetryLater
         if attempt.stopped_for:
             asked_for |= asyncio.CancelledError | errors.Cancelled

@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import logging
 import signal
-import time
 from typing import Final
 
 from penstock.v1 import worker_service_pb2 as wire
@@ -127,7 +126,7 @@ class Runner:
     ) -> wire.TaskOutcome:
         ended = command_terms.Ended(
             status=status,
-            seconds=time.monotonic() - attempt.began,
+            seconds=attempt.seconds,
             result=output.result.content() if output else b"",
             too_large=output is not None and output.result.too_large,
             stderr=output.tail.text() if output else "",

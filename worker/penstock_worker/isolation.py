@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from typing import Final
 
 from penstock.v1 import worker_service_pb2 as wire
@@ -147,7 +146,7 @@ class Runner:
 
 
 def _stopped(attempt: supervisors.Running) -> wire.TaskOutcome:
-    return outcomes.stopped("", attempt.stopped_for, time.monotonic() - attempt.began)
+    return outcomes.stopped("", attempt.stopped_for, attempt.seconds)
 
 
 async def _stop(attempt: supervisors.Running, process: _Process) -> None:
