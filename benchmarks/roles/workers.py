@@ -1,9 +1,11 @@
 """Workers in one process: each has a stream of its own, and ends its tasks as they come.
 
-Ends when `tasks` outcomes have been acknowledged, over all workers; says when the last one was.
+Ends when `tasks` outcomes have been acknowledged, over all workers; says when the last one was. A
+worker fills one message with its outcomes, again and again, as the producer does with its tasks.
 """
 
 import asyncio
+from collections.abc import Sequence
 
 import grpc.aio
 
@@ -32,6 +34,18 @@ async def beat(call: grpc.aio.StreamStreamCall, writing: asyncio.Lock) -> None:
             await call.write(wire.WorkRequest(heartbeat=wire.Heartbeat()))
 
 
+def complete(given: Sequence[wire.Assignment], ended: wire.TaskOutcomes) -> None:
+    """An outcome for each, and their slots back."""
+    outcomes = ended.outcomes
+    del outcomes[len(given) :]
+    while len(outcomes) < len(given):
+        outcomes.add(completed=wire.TaskOutcome.Completed())
+    for assignment, outcome in zip(given, outcomes, strict=True):
+        lease = assignment.lease
+        outcome.lease_id, outcome.fencing_token = lease.lease_id, lease.fencing_token
+    ended.credit = len(given)
+
+
 async def work(
     stub: worker_service_pb2_grpc.WorkerServiceStub, name: str, slots: int, pool: str, count: Count
 ) -> None:
@@ -40,23 +54,15 @@ async def work(
     await call.write(wire.WorkRequest(hello=hello))
     await call.read()
     await call.write(wire.WorkRequest(credit=wire.Credit(slots=slots)))
-    writing = asyncio.Lock()
+    writing, answer = asyncio.Lock(), wire.WorkRequest()
     beating = asyncio.create_task(beat(call, writing))
     try:
         while (frame := await call.read()) is not grpc.aio.EOF:
             if frame.WhichOneof("message") == "assignments":
                 count.first = count.first or common.wall()
-                outcomes = [
-                    wire.TaskOutcome(
-                        lease_id=each.lease.lease_id,
-                        fencing_token=each.lease.fencing_token,
-                        completed=wire.TaskOutcome.Completed(),
-                    )
-                    for each in frame.assignments.assignments
-                ]
-                ended = wire.TaskOutcomes(outcomes=outcomes, credit=len(outcomes))
+                complete(frame.assignments.assignments, answer.outcomes)
                 async with writing:
-                    await call.write(wire.WorkRequest(outcomes=ended))
+                    await call.write(answer)
             elif frame.WhichOneof("message") == "outcome_acks":
                 count.add(len(frame.outcome_acks.acks))
     finally:
