@@ -1,21 +1,25 @@
-"""Group commit: the records that have gathered go to the journal in batches, one at a time.
+"""Group commit: the records that have gathered go to the journal in batches, one after the other.
 
-While a commit is under way the next batch gathers; that is all the batching there is. Callers that
-must be silent until their record is durable wait here, many on one future.
+While a commit is under way the next batch gathers; that is all the batching there is. A batch that
+is full by then follows at once, so that the journal has work while a busy loop has not yet read its
+answer. Callers that must be silent until their record is durable wait here, many on one future.
 
 Records become durable in their order, and what is not durable yet lies in memory. So a journal that
 is `behind` with what tasks become (workers end them faster than it writes, a slow disk, a full one)
 holds dispatch back, as well as expiry and deletion.
 
-A full disk delays (the same batch is tried again every `RETRY_SECONDS`, nothing after it can pass);
+A full disk delays (the same batches are tried again every `RETRY_SECONDS`, nothing after them can
+pass);
 a failing one ends it all: `failed` carries the reason, and whoever waits is told. So does anything
 else that goes wrong here: a dispatcher that no longer commits must end, not fall silent.
 """
 
 import asyncio
 import collections
+import contextlib
+import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from penstock_dispatcher.core import records
@@ -24,6 +28,8 @@ from penstock_dispatcher.journal import interface
 _log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 1.0
+COMMITS_MAX: Final = 2
+"""Under way at once."""
 BEHIND_RECORDS_MAX: Final = 4 * interface.COMMIT_RECORDS_MAX
 BEHIND_BYTES_MAX: Final = 16 * interface.COMMIT_BYTES_MAX
 """Not durable yet, before nothing is begun any more that makes records; what runs may still end.
@@ -31,6 +37,20 @@ Enough to keep the journal busy: with more, a long queue and hungry workers woul
 else's records waiting, and whoever submits, in whatever pool, waits behind them. A result may have
 four commits' bytes.
 """
+
+
+class _Commit:
+    """A batch that the journal has. `begun`: how many of its records, and how many of their bytes,
+    are of what tasks have become.
+    """
+
+    __slots__ = ("answer", "batch", "begun", "begun_bytes")
+
+    def __init__(self, batch: list[records.Record], begun: int, begun_bytes: int) -> None:
+        self.batch = batch
+        self.begun = begun
+        self.begun_bytes = begun_bytes
+        self.answer: Awaitable[object]
 
 
 class _Group:
@@ -80,8 +100,7 @@ class Commits:
         """Of what is in the queue."""
         self._begun = self._begun_bytes = 0
         """Of what was gathered and is not durable yet, all but accepted tasks."""
-        self._committing = self._committing_bytes = 0
-        """Of those, what the commit under way has."""
+        self._under_way: collections.deque[_Commit] = collections.deque()
         self._gathered = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -100,6 +119,11 @@ class Commits:
                     self._begun_bytes += size
             self._idle.clear()
             self._gathered.set()
+            if self._under_way:
+                try:
+                    self._follow()
+                except Exception as error:
+                    self.fail(error)
 
     @property
     def behind(self) -> bool:
@@ -143,9 +167,13 @@ class Commits:
             while True:
                 await self._gathered.wait()
                 self._gathered.clear()
-                while self._queue:
-                    # No name for the batch: it would stay in memory until there is another one.
-                    count = await self._commit(self._next_batch())
+                while self._queue or self._under_way:
+                    if not self._under_way:
+                        self._begin()
+                    count = await self._first()
+                    if self.failed.done():
+                        return
+                    self._follow()
                     self.durable_lsn += count
                     self._release()
                     self._committed()
@@ -153,11 +181,25 @@ class Commits:
         except Exception as error:
             self.fail(error)
 
-    def _next_batch(self) -> list[records.Record]:
+    def _follow(self) -> None:
+        """Begin with what makes full commits."""
+        while (
+            len(self._queue) >= interface.COMMIT_RECORDS_MAX
+            and len(self._under_way) < COMMITS_MAX
+            and not self.stuck
+        ):
+            self._begin()
+
+    def _begin(self) -> None:
+        commit = self._next()
+        commit.answer = self._journal.append(commit.batch, follows=bool(self._under_way))
+        self._under_way.append(commit)
+
+    def _next(self) -> _Commit:
         queue, sizes = self._queue, self._sizes
         batch: list[records.Record] = []
         room = interface.COMMIT_BYTES_MAX
-        self._committing = self._committing_bytes = 0
+        begun = begun_bytes = 0
         while queue and len(batch) < interface.COMMIT_RECORDS_MAX:
             if sizes[0] > room and batch:
                 break
@@ -165,24 +207,35 @@ class Commits:
             batch.append(record)
             room -= size
             if type(record) is not records.TaskAccepted:
-                self._committing += 1
-                self._committing_bytes += size
-        return batch
+                begun += 1
+                begun_bytes += size
+        return _Commit(batch, begun, begun_bytes)
 
-    async def _commit(self, batch: list[records.Record]) -> int:
-        """Returns how many records are durable by that."""
+    async def _first(self) -> int:
+        """Returns how many records are durable by the first commit that is under way."""
         while True:
             try:
-                await self._journal.append(batch)
+                await self._under_way[0].answer
             except interface.StorageFull:
                 self.stuck = True
-                await asyncio.sleep(RETRY_SECONDS)
-                await self._journal.compact(0)
+                await self._again()
             else:
                 self.stuck = False
-                self._begun -= self._committing
-                self._begun_bytes -= self._committing_bytes
-                return len(batch)
+                # Nobody keeps it: it would stay in memory until there is another one.
+                commit = self._under_way.popleft()
+                self._begun -= commit.begun
+                self._begun_bytes -= commit.begun_bytes
+                return len(commit.batch)
+
+    async def _again(self) -> None:
+        """All of what is under way, after the first found no room; what followed was refused."""
+        for commit in itertools.islice(self._under_way, 1, None):
+            with contextlib.suppress(interface.StorageFull):
+                await commit.answer
+        await asyncio.sleep(RETRY_SECONDS)
+        await self._journal.compact(0)
+        for place, commit in enumerate(self._under_way):
+            commit.answer = self._journal.append(commit.batch, follows=place > 0)
 
     def _release(self) -> None:
         while self._groups and self._groups[0].last <= self.durable_lsn:

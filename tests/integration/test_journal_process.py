@@ -202,6 +202,29 @@ async def test_no_room_is_told_and_passes(tmp_path: pathlib.Path) -> None:
     await journal.close()
 
 
+async def test_what_follows_a_batch_without_room_is_refused_with_it(tmp_path: pathlib.Path) -> None:
+    """Else its records would be durable before those that come before them."""
+    journal = process.ProcessJournal(tmp_path / "data", pages_max=200, reserve_bytes=40 * 1024)
+    await journal.open()
+    await journal.append([damage.POOLS[0]])
+    large = [damage.accepted(UID, n, body=b"x" * 1_000_000) for n in (1, 2)]
+    small = [damage.accepted(UID, 3, body=b"x")]
+    for _ in range(2):
+        answers = (
+            journal.append(large),
+            journal.append(small, follows=True),
+            journal.append(small, follows=True),
+        )
+        for answer in answers:
+            with pytest.raises(interface.StorageFull):
+                await answer
+        assert not await journal.load_tasks(-1)
+    await journal.append(small)
+    await journal.append([records.TaskDeleted(UID, 3, "t3")], follows=True)
+    assert not await journal.load_tasks(-1)
+    await journal.close()
+
+
 async def test_what_salvage_leaves_out_is_logged(
     tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:

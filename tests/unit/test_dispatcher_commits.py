@@ -1,9 +1,10 @@
 """The commit loop ends loudly: whatever goes wrong in it, those who wait are told."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
+import pytest_asyncio
 
 from penstock_dispatcher import commits
 from penstock_dispatcher.core import records
@@ -24,7 +25,10 @@ class BadJournal:
     async def load_tasks(self, after: int) -> Sequence[interface.StoredTask]:
         return ()
 
-    async def append(self, batch: Sequence[records.Record]) -> None:
+    async def load_requests(self, after: int) -> Sequence[interface.StoredRequest]:
+        return ()
+
+    async def append(self, batch: Sequence[records.Record], *, follows: bool = False) -> None:
         raise self.error
 
     async def compact(self, now: int) -> bool:
@@ -71,7 +75,7 @@ async def test_an_append_that_raises_anything_is_a_journal_that_failed(error: Ex
 
 async def test_a_fault_after_a_commit_is_told_too() -> None:
     class GoodJournal(BadJournal):
-        async def append(self, batch: Sequence[records.Record]) -> None:
+        async def append(self, batch: Sequence[records.Record], *, follows: bool = False) -> None:
             pass
 
     def committed() -> None:
@@ -84,7 +88,7 @@ async def test_a_commit_is_bounded_in_bytes_of_errors_too() -> None:
     sizes: list[int] = []
 
     class Measuring(BadJournal):
-        async def append(self, batch: Sequence[records.Record]) -> None:
+        async def append(self, batch: Sequence[records.Record], *, follows: bool = False) -> None:
             sizes.append(len(batch))
 
     log = records.RecordLog()
@@ -112,7 +116,7 @@ async def test_a_journal_is_behind_with_what_tasks_become_and_not_with_new_ones(
     count: int, size: int
 ) -> None:
     class Journal(BadJournal):
-        async def append(self, batch: Sequence[records.Record]) -> None:
+        async def append(self, batch: Sequence[records.Record], *, follows: bool = False) -> None:
             await asyncio.sleep(0)
 
     log = records.RecordLog()
@@ -131,3 +135,129 @@ async def test_a_journal_is_behind_with_what_tasks_become_and_not_with_new_ones(
     running.cancel()
     assert not made.behind
     assert made.backlog() == made._begun == made._begun_bytes == 0
+
+
+# ---------------------------------------------------------------- one behind the other
+
+
+class SlowJournal:
+    """Answers when it is told to, and has the sizes of what it was asked to append."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, bool, asyncio.Future[None]]] = []
+        self.compacted = 0
+
+    def append(
+        self, batch: Sequence[records.Record], *, follows: bool = False
+    ) -> asyncio.Future[None]:
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.asked.append((len(batch), follows, answer))
+        return answer
+
+    async def compact(self, now: int) -> bool:
+        self.compacted += 1
+        return False
+
+    @property
+    def batches(self) -> list[tuple[int, bool]]:
+        """How many records, and whether they follow."""
+        return [(count, follows) for count, follows, _ in self.asked]
+
+    async def says(self, number: int, error: Exception | None = None) -> None:
+        """Answer what was asked as the `number`th, and let that be heard."""
+        answer = self.asked[number][2]
+        if error is None:
+            answer.set_result(None)
+        else:
+            answer.set_exception(error)
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+
+class Slow:
+    """Commits over a slow journal, and records to commit."""
+
+    def __init__(self) -> None:
+        self.journal, self.log = SlowJournal(), records.RecordLog()
+        self.commits = commits.Commits(
+            log=self.log,
+            journal=self.journal,  # type: ignore[arg-type] - it is never opened
+            committed=lambda: None,
+        )
+        self.running = asyncio.ensure_future(self.commits.run())
+
+    async def gather(self, count: int) -> None:
+        for number in range(count):
+            self.log.append(record(number, accepted=False))
+        self.commits.gather()
+        await asyncio.sleep(0)
+
+
+FULL = interface.COMMIT_RECORDS_MAX
+
+
+@pytest_asyncio.fixture
+async def slow() -> AsyncIterator[Slow]:
+    made = Slow()
+    yield made
+    made.running.cancel()
+
+
+async def test_a_full_batch_follows_before_the_first_has_its_answer(slow: Slow) -> None:
+    await slow.gather(1)
+    await slow.gather(FULL - 1)
+    assert slow.journal.batches == [(1, False)], "what is not full waits, and grows"
+    await slow.gather(1)
+    await slow.gather(2 * FULL)
+    assert slow.journal.batches == [(1, False), (FULL, True)], "two at once, not more"
+    assert slow.commits.durable_lsn == 0
+    await slow.journal.says(0)
+    assert slow.commits.durable_lsn == 1
+    assert slow.journal.batches[2:] == [(FULL, True)]
+    await slow.journal.says(1)
+    await slow.journal.says(2)
+    assert slow.commits.durable_lsn == 1 + 2 * FULL
+    assert slow.journal.batches[3:] == [(FULL, True)]
+    await slow.journal.says(3)
+    assert slow.commits.backlog() == slow.commits._begun == 0
+    await slow.gather(2)
+    assert slow.journal.batches[4:] == [(2, False)], "nothing is under way that it could follow"
+
+
+async def test_what_follows_a_batch_without_room_is_tried_again_behind_it(slow: Slow) -> None:
+    full = interface.StorageFull("no room")
+    await slow.gather(1)
+    await slow.gather(FULL)
+    await slow.journal.says(0, full)
+    assert slow.commits.stuck
+    await slow.gather(2 * FULL)
+    assert slow.journal.batches == [(1, False), (FULL, True)], "nothing new meanwhile"
+    assert slow.journal.compacted == 0, "not before all of it is known to be refused"
+    await slow.journal.says(1, full)
+    async with asyncio.timeout(10 * commits.RETRY_SECONDS):
+        while not slow.journal.compacted:
+            await asyncio.sleep(0.05)
+    assert slow.journal.batches[2:] == [(1, False), (FULL, True)], "the same, in their order"
+    assert slow.commits.durable_lsn == 0
+    await slow.journal.says(2)
+    assert (slow.commits.durable_lsn, slow.commits.stuck) == (1, False)
+    await slow.journal.says(3)
+    assert slow.commits.durable_lsn == 1 + FULL
+    assert slow.journal.batches[4:] == [(FULL, True), (FULL, True)]
+
+
+async def test_nothing_is_committed_behind_a_batch_that_could_not_be_given(slow: Slow) -> None:
+    await slow.gather(1)
+    slow.journal.append = fault  # type: ignore[method-assign] - of its packing, for instance
+    await slow.gather(FULL)
+    await slow.gather(FULL)
+    error = slow.commits.failed.exception()
+    assert isinstance(error, interface.JournalFailed)
+    assert isinstance(error.__cause__, OverflowError)
+    await slow.journal.says(0)
+    assert slow.running.done()
+    assert slow.commits.durable_lsn == 0
+
+
+def fault(batch: Sequence[records.Record], *, follows: bool = False) -> asyncio.Future[None]:
+    raise OverflowError("a number without end")

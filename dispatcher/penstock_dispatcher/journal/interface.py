@@ -14,7 +14,7 @@ process must end, and nothing may be retried (a second fsync after a failed one 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from penstock_dispatcher.core import idempotency, records
@@ -100,8 +100,13 @@ class Journal(Protocol):
         """The same for request ids; those of one pool come oldest first."""
         ...
 
-    async def append(self, batch: Sequence[records.Record]) -> None:
-        """Make the records durable, all or none. Raises StorageFull, JournalFailed."""
+    def append(
+        self, batch: Sequence[records.Record], *, follows: bool = False
+    ) -> Awaitable[object]:
+        """Make the records durable, all or none: begins at once, and is awaited. `follows`: only if
+        the append before, which may be under way, did that; if not, there is no room for this one
+        either. Raises StorageFull, JournalFailed.
+        """
         ...
 
     async def compact(self, now: int) -> bool:

@@ -42,7 +42,7 @@ class MemoryJournal:
         """No requests."""
         return ()
 
-    async def append(self, batch: Sequence[records.Record]) -> None:
+    async def append(self, batch: Sequence[records.Record], *, follows: bool = False) -> None:
         """As durable as this process."""
 
     async def compact(self, now: int) -> bool:  # noqa: ARG002

@@ -112,9 +112,11 @@ class ProcessJournal:
     def _ask_page(self, what: int, after: int) -> None:
         self._asked_page = what, after, self._opened().ask(what, packing.values(after))
 
-    async def append(self, batch: Sequence[records.Record]) -> None:
+    def append(
+        self, batch: Sequence[records.Record], *, follows: bool = False
+    ) -> asyncio.Future[bytes]:
         """See `interface.Journal`."""
-        await self._opened().ask(served.APPEND, packing.batch(batch))
+        return self._opened().ask(served.FOLLOW if follows else served.APPEND, packing.batch(batch))
 
     async def compact(self, now: int) -> bool:  # noqa: ARG002 - other journals need it
         """See `interface.Journal`."""

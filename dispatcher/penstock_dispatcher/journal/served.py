@@ -28,7 +28,7 @@ ANSWERED: Final = struct.Struct("<B?I")
 
 _PR_SET_PDEATHSIG: Final = 1
 
-OPEN, LOAD_TASKS, LOAD_REQUESTS, APPEND, COMPACT = range(5)
+OPEN, LOAD_TASKS, LOAD_REQUESTS, APPEND, FOLLOW, COMPACT = range(6)
 """What can be asked."""
 DONE, STORAGE_FULL, FAILED, SAY = range(4)
 """How it went: done, with what it yields; not, and why."""
@@ -44,6 +44,11 @@ def _append(journal: sqlite.SqliteJournal, body: bytes) -> bytes:
     return b""
 
 
+def _follow(journal: sqlite.SqliteJournal, body: bytes) -> bytes:
+    journal.append(packing.from_batch(body), follows=True)
+    return b""
+
+
 _WORK: Final[dict[int, Callable[[sqlite.SqliteJournal, bytes], bytes]]] = {
     OPEN: _open,
     LOAD_TASKS: lambda journal, body: packing.values(journal.load_rows(packing.from_values(body))),
@@ -51,6 +56,7 @@ _WORK: Final[dict[int, Callable[[sqlite.SqliteJournal, bytes], bytes]]] = {
         journal.load_request_rows(packing.from_values(body))
     ),
     APPEND: _append,
+    FOLLOW: _follow,
     COMPACT: lambda journal, _: packing.values(journal.compact()),
 }
 

@@ -82,6 +82,8 @@ class SqliteJournal:
         self._log: wal.Log | None = None
         self._mark: mark.Mark | None = None
         self._commits = 0
+        self._appended = True
+        """What was to be appended last was."""
         self._gives_back = False
         self.pool_uids: dict[int, str] = {}
         """By number, as they were when it was opened."""
@@ -112,10 +114,14 @@ class SqliteJournal:
         with self._telling(reading=True):
             return reading.request_rows(self._opened(), after=after)
 
-    def append(self, batch: Sequence[records.Record]) -> None:
+    def append(self, batch: Sequence[records.Record], *, follows: bool = False) -> None:
         """See `interface.Journal`."""
+        if follows and not self._appended:
+            raise interface.StorageFull("there was none for what comes before")
+        self._appended = False
         with self._telling():
             self._with_reserve(lambda: self._commit(batch))
+            self._appended = True
             self._checkpoint()
 
     def compact(self) -> bool:
