@@ -175,8 +175,9 @@ class Commits:
                         return
                     self._follow()
                     self.durable_lsn += count
-                    self._release()
+                    # Work goes out before answers do: an idle worker has it 0.1 ms earlier.
                     self._committed()
+                    self._release()
                 self._idle.set()
         except Exception as error:
             self.fail(error)
