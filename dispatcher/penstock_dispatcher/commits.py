@@ -1,17 +1,16 @@
 """Group commit: the records that have gathered go to the journal in batches, one after the other.
 
-While a commit is under way the next batch gathers; that is all the batching there is. A batch that
-is full by then follows at once, so that the journal has work while a busy loop has not yet read its
-answer. Callers that must be silent until their record is durable wait here, many on one future.
+While a commit is under way the next batch gathers; that is all the batching there is. As soon as it
+is full it follows, so that the journal has work while a busy loop has not yet read its answer.
+Callers that must be silent until their record is durable wait here, many on one future.
 
 Records become durable in their order, and what is not durable yet lies in memory. So a journal that
 is `behind` with what tasks become (workers end them faster than it writes, a slow disk, a full one)
 holds dispatch back, as well as expiry and deletion.
 
 A full disk delays (the same batches are tried again every `RETRY_SECONDS`, nothing after them can
-pass);
-a failing one ends it all: `failed` carries the reason, and whoever waits is told. So does anything
-else that goes wrong here: a dispatcher that no longer commits must end, not fall silent.
+pass); a failing one ends it all: `failed` carries the reason, and whoever waits is told. So does
+anything else that goes wrong here: a dispatcher that no longer commits must end, not fall silent.
 """
 
 import asyncio
@@ -19,7 +18,7 @@ import collections
 import contextlib
 import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 from penstock_dispatcher.core import records
@@ -50,7 +49,7 @@ class _Commit:
         self.batch = batch
         self.begun = begun
         self.begun_bytes = begun_bytes
-        self.answer: Awaitable[object]
+        self.answer: asyncio.Future[object]
 
 
 class _Group:
@@ -97,7 +96,8 @@ class Commits:
         self._committed = committed
         self._queue: collections.deque[records.Record] = collections.deque()
         self._sizes: collections.deque[int] = collections.deque()
-        """Of what is in the queue."""
+        self._waiting_bytes = 0
+        """Of what is in the queue: of each record, and together."""
         self._begun = self._begun_bytes = 0
         """Of what was gathered and is not durable yet, all but accepted tasks."""
         self._under_way: collections.deque[_Commit] = collections.deque()
@@ -114,6 +114,7 @@ class Commits:
             for record in taken:
                 size = _size(record)
                 self._sizes.append(size)
+                self._waiting_bytes += size
                 if type(record) is not records.TaskAccepted:
                     self._begun += 1
                     self._begun_bytes += size
@@ -170,6 +171,7 @@ class Commits:
                 while self._queue or self._under_way:
                     if not self._under_way:
                         self._begin()
+                        self._follow()
                     count = await self._first()
                     if self.failed.done():
                         return
@@ -181,20 +183,41 @@ class Commits:
                 self._idle.set()
         except Exception as error:
             self.fail(error)
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Nothing follows any more, and nobody hears of what is under way."""
+        for commit in self._under_way:
+            if not commit.answer.cancel() and not commit.answer.cancelled():
+                commit.answer.exception()
+        self._under_way.clear()
 
     def _follow(self) -> None:
-        """Begin with what makes full commits."""
+        """Begin with what makes full commits. Never after a failure: what was to come before them
+        may be missing.
+        """
         while (
-            len(self._queue) >= interface.COMMIT_RECORDS_MAX
+            self._full()
             and len(self._under_way) < COMMITS_MAX
             and not self.stuck
+            and not self.failed.done()
         ):
             self._begin()
 
+    def _full(self) -> bool:
+        return (
+            len(self._queue) >= interface.COMMIT_RECORDS_MAX
+            or self._waiting_bytes >= interface.COMMIT_BYTES_MAX
+        )
+
     def _begin(self) -> None:
         commit = self._next()
-        commit.answer = self._journal.append(commit.batch, follows=bool(self._under_way))
+        commit.answer = self._append(commit, follows=bool(self._under_way))
         self._under_way.append(commit)
+
+    def _append(self, commit: _Commit, *, follows: bool) -> asyncio.Future[object]:
+        return asyncio.ensure_future(self._journal.append(commit.batch, follows=follows))
 
     def _next(self) -> _Commit:
         queue, sizes = self._queue, self._sizes
@@ -207,6 +230,7 @@ class Commits:
             record, size = queue.popleft(), sizes.popleft()
             batch.append(record)
             room -= size
+            self._waiting_bytes -= size
             if type(record) is not records.TaskAccepted:
                 begun += 1
                 begun_bytes += size
@@ -236,7 +260,7 @@ class Commits:
         await asyncio.sleep(RETRY_SECONDS)
         await self._journal.compact(0)
         for place, commit in enumerate(self._under_way):
-            commit.answer = self._journal.append(commit.batch, follows=place > 0)
+            commit.answer = self._append(commit, follows=place > 0)
 
     def _release(self) -> None:
         while self._groups and self._groups[0].last <= self.durable_lsn:

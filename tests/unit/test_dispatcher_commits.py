@@ -186,9 +186,9 @@ class Slow:
         )
         self.running = asyncio.ensure_future(self.commits.run())
 
-    async def gather(self, count: int) -> None:
+    async def gather(self, count: int, *, size: int = 0) -> None:
         for number in range(count):
-            self.log.append(record(number, accepted=False))
+            self.log.append(record(number, accepted=False, size=size))
         self.commits.gather()
         await asyncio.sleep(0)
 
@@ -224,6 +224,24 @@ async def test_a_full_batch_follows_before_the_first_has_its_answer(slow: Slow) 
     assert slow.journal.batches[4:] == [(2, False)], "nothing is under way that it could follow"
 
 
+async def test_bytes_make_a_batch_full_too(slow: Slow) -> None:
+    await slow.gather(1)
+    await slow.gather(15, size=64 * 1024)
+    assert slow.journal.batches == [(1, False)]
+    await slow.gather(9, size=64 * 1024)
+    assert slow.journal.batches == [(1, False), (16, True)]
+    await slow.journal.says(0)
+    await slow.journal.says(1)
+    await slow.journal.says(2)
+    assert slow.journal.batches[2:] == [(8, False)]
+    assert slow.commits._waiting_bytes == 0
+
+
+async def test_two_begin_together_if_there_is_so_much(slow: Slow) -> None:
+    await slow.gather(2 * FULL + 1)
+    assert slow.journal.batches == [(FULL, False), (FULL, True)]
+
+
 async def test_what_follows_a_batch_without_room_is_tried_again_behind_it(slow: Slow) -> None:
     full = interface.StorageFull("no room")
     await slow.gather(1)
@@ -231,6 +249,7 @@ async def test_what_follows_a_batch_without_room_is_tried_again_behind_it(slow: 
     await slow.journal.says(0, full)
     assert slow.commits.stuck
     await slow.gather(2 * FULL)
+    await asyncio.sleep(1.5 * commits.RETRY_SECONDS)
     assert slow.journal.batches == [(1, False), (FULL, True)], "nothing new meanwhile"
     assert slow.journal.compacted == 0, "not before all of it is known to be refused"
     await slow.journal.says(1, full)
@@ -246,18 +265,54 @@ async def test_what_follows_a_batch_without_room_is_tried_again_behind_it(slow: 
     assert slow.journal.batches[4:] == [(FULL, True), (FULL, True)]
 
 
-async def test_nothing_is_committed_behind_a_batch_that_could_not_be_given(slow: Slow) -> None:
+async def test_what_follows_may_fail_by_itself(slow: Slow) -> None:
     await slow.gather(1)
-    slow.journal.append = fault  # type: ignore[method-assign] - of its packing, for instance
     await slow.gather(FULL)
+    await slow.journal.says(0)
+    await slow.gather(FULL)
+    await slow.journal.says(1, interface.JournalFailed("the disk is broken"))
+    assert "the disk is broken" in str(slow.commits.failed.exception())
+    assert slow.running.done()
+    assert slow.commits.durable_lsn == 1
+    assert slow.journal.asked[2][2].cancelled(), "nobody hears of it any more"
+
+
+@pytest.mark.parametrize("gathered", ["while one is under way", "before one ends"])
+async def test_nothing_is_committed_behind_a_batch_that_could_not_be_given(
+    slow: Slow, gathered: str
+) -> None:
+    """Else what builds on its records would be durable without them."""
+    append = slow.journal.append
+
+    def fault(batch: Sequence[records.Record], *, follows: bool = False) -> asyncio.Future[None]:
+        slow.journal.append = append  # type: ignore[method-assign]
+        raise OverflowError("a number without end")
+
+    await slow.gather(1)
+    if gathered == "before one ends":
+        await slow.gather(2 * FULL)
+        slow.journal.append = fault  # type: ignore[method-assign]
+        await slow.journal.says(0)
+    else:
+        slow.journal.append = fault  # type: ignore[method-assign]
+        await slow.gather(FULL)
+    asked = len(slow.journal.asked)
     await slow.gather(FULL)
     error = slow.commits.failed.exception()
     assert isinstance(error, interface.JournalFailed)
     assert isinstance(error.__cause__, OverflowError)
-    await slow.journal.says(0)
+    if gathered == "while one is under way":
+        await slow.journal.says(0)
+    await slow.gather(FULL)
     assert slow.running.done()
-    assert slow.commits.durable_lsn == 0
+    assert len(slow.journal.asked) == asked
 
 
-def fault(batch: Sequence[records.Record], *, follows: bool = False) -> asyncio.Future[None]:
-    raise OverflowError("a number without end")
+async def test_nothing_is_given_to_the_journal_after_the_end(slow: Slow) -> None:
+    """It may be closed by then."""
+    await slow.gather(1)
+    slow.running.cancel()
+    await asyncio.wait((slow.running,))
+    await slow.gather(FULL)
+    assert slow.journal.batches == [(1, False)]
+    assert not slow.commits.failed.done()

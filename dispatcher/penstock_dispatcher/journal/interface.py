@@ -1,9 +1,9 @@
 """What a journal is: few verbs, one writer, and the only place where `durable` is decided.
 
 A journal keeps tables of live state, fed by the core's records in their order (`core.records`);
-last one wins. `append` returns when its records survive the loss of power, and not before. Loading
-reads what is alive: pools first, then tasks in pages, so that neither side ever holds a second
-copy of everything.
+last one wins. `append` is answered when its records survive the loss of power, and not before.
+Loading reads what is alive: pools first, then tasks in pages, so that neither side ever holds a
+second copy of everything.
 
 Verbs are done one at a time, in the order of the calls. Whoever implements one keeps blocking work
 off the event loop: heartbeats go on while a disk is slow.
@@ -103,9 +103,9 @@ class Journal(Protocol):
     def append(
         self, batch: Sequence[records.Record], *, follows: bool = False
     ) -> Awaitable[object]:
-        """Make the records durable, all or none: begins at once, and is awaited. `follows`: only if
-        the append before, which may be under way, did that; if not, there is no room for this one
-        either. Raises StorageFull, JournalFailed.
+        """Make the records durable, all or none. The next may be given before this is answered: it
+        `follows`, and is done only if the one before it was; if that found no room, nor does it.
+        Raises StorageFull, JournalFailed.
         """
         ...
 

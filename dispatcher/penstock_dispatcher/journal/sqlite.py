@@ -83,7 +83,7 @@ class SqliteJournal:
         self._mark: mark.Mark | None = None
         self._commits = 0
         self._appended = True
-        """What was to be appended last was."""
+        """The last batch that was given was written."""
         self._gives_back = False
         self.pool_uids: dict[int, str] = {}
         """By number, as they were when it was opened."""
