@@ -11,6 +11,7 @@ something, which answers nothing.
 
 import contextlib
 import ctypes
+import functools
 import json
 import pathlib
 import signal
@@ -39,13 +40,8 @@ def _open(journal: sqlite.SqliteJournal, _: bytes) -> bytes:
     return packing.opened(opened, journal.pool_uids)
 
 
-def _append(journal: sqlite.SqliteJournal, body: bytes) -> bytes:
-    journal.append(packing.from_batch(body))
-    return b""
-
-
-def _follow(journal: sqlite.SqliteJournal, body: bytes) -> bytes:
-    journal.append(packing.from_batch(body), follows=True)
+def _append(journal: sqlite.SqliteJournal, body: bytes, *, follows: bool = False) -> bytes:
+    journal.append(packing.from_batch(body), follows=follows)
     return b""
 
 
@@ -56,7 +52,7 @@ _WORK: Final[dict[int, Callable[[sqlite.SqliteJournal, bytes], bytes]]] = {
         journal.load_request_rows(packing.from_values(body))
     ),
     APPEND: _append,
-    FOLLOW: _follow,
+    FOLLOW: functools.partial(_append, follows=True),
     COMPACT: lambda journal, _: packing.values(journal.compact()),
 }
 
